@@ -1,0 +1,51 @@
+"""Where the files that travel with the package lie: atlases, weights, the sample head."""
+
+import os
+from functools import cache
+from pathlib import Path
+
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import read_volume
+from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
+
+PACKAGE = Path(__file__).parent
+SAMPLE_HEAD = PACKAGE / "sample" / "sub-colin27_T1w.nii.gz"
+
+
+def atlas_root() -> Path:
+    """Return the folder of atlases: ``$ERMOE_BA_ATLASES``, else the package's, else the checkout's.
+
+    Raises
+    ------
+    UsageError
+        If none of the three exists.
+    """
+    named = os.environ.get("ERMOE_BA_ATLASES")
+    places = [Path(named)] if named else [PACKAGE / "atlases", PACKAGE.parent / "atlases"]
+    for place in places:
+        if (place / "registry.toml").is_file():
+            return place
+    raise UsageError(f"No atlas folder with a registry.toml at {' or '.join(map(str, places))}.")
+
+
+@cache
+def template(suffix: str) -> Volume:
+    """Return one map of the template on the model grid.
+
+    Parameters
+    ----------
+    suffix : {"desc-brain_T1w", "desc-brain_mask", "label-GM_probseg", "label-WM_probseg"}
+        Which map. Probabilities are stored as 0 to 255.
+
+    Returns
+    -------
+    Volume
+        uint8 values, shape (91, 109, 91).
+    """
+    folder = atlas_root() / f"tpl-{TEMPLATE_SPACE}"
+    volume = read_volume(folder / f"tpl-{TEMPLATE_SPACE}_res-02_{suffix}.nii.gz", TEMPLATE_SPACE)
+    if volume.grid != MODEL_GRID:
+        raise UsageError(f"The template in {folder} does not lie on the model grid.")
+    # Shared by all callers: nobody may write into it.
+    volume.data.setflags(write=False)
+    return volume

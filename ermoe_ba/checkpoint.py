@@ -1,0 +1,223 @@
+"""A trained ensemble on disk: safetensors and JSON, nothing that runs code when it is read."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from scipy.optimize import linear_sum_assignment
+
+from ermoe_ba.assets import PACKAGE, template
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.preprocess.config import PreprocessConfig
+from ermoe_ba.space import Array
+from ermoe_ba.tokens import TokenGrid
+
+DEFAULT_MODEL = "ixi-hh"
+WEIGHTS = PACKAGE / "weights"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything about a trained ensemble but its weights.
+
+    Parameters
+    ----------
+    name : str
+        Name of the model.
+    model : ModelConfig
+        Shape of every member.
+    preprocess : PreprocessConfig
+        What the scans must have gone through.
+    preprocessing_id : str
+        Identity of that preprocessing when the model was trained.
+    ages, predictions : tuple of float
+        Chronological and out-of-fold predicted ages of the training cohort, in years, in one order.
+    coverage : float
+        Of the prediction interval.
+    half_width : float
+        Of the prediction interval, in years, from the out-of-fold residuals.
+    metrics : dict
+        Out-of-fold figures.
+    provenance : dict
+        Versions, seed, data hash, licences and what else traces the model.
+    """
+
+    name: str
+    model: ModelConfig
+    preprocess: PreprocessConfig
+    preprocessing_id: str
+    ages: tuple[float, ...]
+    predictions: tuple[float, ...]
+    coverage: float
+    half_width: float
+    metrics: dict[str, float]
+    provenance: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Trained members of one shape, and their card.
+
+    Parameters
+    ----------
+    card : ModelCard
+        What is known of them.
+    members : list of ErmoeBrainAge
+        In evaluation mode, experts matched across members.
+    tokens : TokenGrid
+        Where their tokens lie.
+    model_id : str
+        Name and hash of the weights.
+    """
+
+    card: ModelCard
+    members: list[ErmoeBrainAge]
+    tokens: TokenGrid
+    model_id: str
+
+
+def token_grid(config: ModelConfig) -> TokenGrid:
+    """Return the tokens of a network: the patches that hold template brain."""
+    return TokenGrid.over(template("desc-brain_mask"), config.patch_size, config.token_min_brain)
+
+
+def save_member(path: Path, member: ErmoeBrainAge) -> None:
+    """Write one member's weights, whole or not at all."""
+    state = {name: value.contiguous() for name, value in member.state_dict().items()}
+    write_whole(path, lambda partial: save_file(state, partial))
+
+
+def load_member(path: Path, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrainAge:
+    """Read one member.
+
+    Raises
+    ------
+    UsageError
+        If the file is missing or damaged, or holds the weights of another shape of network.
+    """
+    member = ErmoeBrainAge(config, tokens)
+    try:
+        member.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UsageError(f"{path}: the weights cannot be read ({error}).") from error
+    return member.eval()
+
+
+def save_card(folder: Path, card: ModelCard) -> None:
+    """Write the card as ``model.json``: the last file of a checkpoint to be written."""
+    write_json(folder / "model.json", asdict(card))
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read ``model.json``.
+
+    Raises
+    ------
+    UsageError
+        If there is no such file, or it is no model card of this version.
+    """
+    path = folder / "model.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["model"]["regions"] = tuple(content["model"]["regions"])
+        content["model"] = ModelConfig(**content["model"])
+        content["preprocess"] = PreprocessConfig.from_plain(content["preprocess"])
+        for name in ("ages", "predictions"):
+            content[name] = tuple(content[name])
+        return ModelCard(**content)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: not a model of this version ({error}).") from error
+
+
+def model_folder(model: str) -> Path:
+    """Return the folder of a shipped model's name, or of a path.
+
+    Raises
+    ------
+    UsageError
+        If there is neither.
+    """
+    for folder in (WEIGHTS / model, Path(model)):
+        if (folder / "model.json").is_file():
+            return folder
+    raise UsageError(
+        f"There is no model {model!r}; shipped are {', '.join(shipped_models())}. "
+        "A path must be a folder with model.json and fold-*.safetensors."
+    )
+
+
+def shipped_models() -> list[str]:
+    """Return the names of the models that come with the package."""
+    return sorted(path.parent.name for path in WEIGHTS.glob("*/model.json"))
+
+
+def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
+    """Load a trained ensemble.
+
+    Parameters
+    ----------
+    model : str
+        Name of a shipped model, or the path of a folder.
+    device : {"cpu", "cuda", "mps"}
+        Where to put it.
+
+    Returns
+    -------
+    Ensemble
+        Ready to predict.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or was trained on scans that this version would preprocess otherwise.
+    """
+    folder = model_folder(model)
+    card = read_card(folder)
+    if card.preprocess.identity() != card.preprocessing_id:
+        raise UsageError(
+            f"The model in {folder} was trained on preprocessing {card.preprocessing_id}; this "
+            f"version makes {card.preprocess.identity()}, so its ages would be wrong. Use the "
+            "version it was trained with, or train it again."
+        )
+    tokens = token_grid(card.model)
+    paths = sorted(folder.glob("fold-*.safetensors"))
+    if not paths:
+        raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
+    members = [load_member(path, card.model, tokens).to(torch.device(device)) for path in paths]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
+    return Ensemble(card, members, tokens, f"{card.name}-{digest}")
+
+
+def matched_order(reference_te: Array, weights_te: Array, num_regional: int) -> list[int]:
+    """Return the order of a member's experts that resembles a reference most.
+
+    Regional experts stay; the free ones are matched by the correlation of their mean routing
+    weights over tokens (Hungarian method).
+
+    Parameters
+    ----------
+    reference_te, weights_te : ndarray, shape (T, E)
+        Mean routing weights over the same scans.
+    num_regional : int
+        The first so many experts are regional.
+
+    Returns
+    -------
+    list of int
+        ``order[e]`` is the member's expert that becomes expert e.
+    """
+    free = slice(num_regional, None)
+    likeness = np.corrcoef(reference_te[:, free].T, weights_te[:, free].T)
+    count = reference_te.shape[1] - num_regional
+    # An expert that never varies has no correlation: it matches whoever is left.
+    _, chosen = linear_sum_assignment(-np.nan_to_num(likeness[:count, count:]))
+    return [*range(num_regional), *(num_regional + int(c) for c in chosen)]

@@ -1,0 +1,20 @@
+"""``ermoe-ba cross-validate``: from raw scans to out-of-fold ages and an ensemble."""
+
+import argparse
+
+import numpy as np
+
+from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.recipe import read_recipe
+
+
+def run_cross_validate(options: argparse.Namespace) -> int:
+    """Run or go on with a cross-validation; print its metrics; always 0."""
+    recipe = read_recipe(options.recipe)
+    metrics = CrossValidation(recipe, options.participants, options.out).run(options.fold)
+    if metrics is None:
+        print(f"Fold done; the others are still to come in {options.out}.")
+        return 0
+    for name, value in metrics.items():
+        print(f"{name:32} {np.round(value, 3)}")
+    return 0

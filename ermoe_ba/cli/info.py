@@ -1,0 +1,61 @@
+"""``ermoe-ba info``: what is installed, and on what terms."""
+
+import argparse
+import json
+import platform
+from importlib.metadata import version
+from typing import Any
+
+from ermoe_ba import __version__
+from ermoe_ba.atlas import registry
+from ermoe_ba.checkpoint import WEIGHTS, read_card, shipped_models
+from ermoe_ba.outputs import TRACED
+from ermoe_ba.space import MODEL_GRID
+
+
+def collect() -> dict[str, Any]:
+    """Return versions, models, atlases, grid and licences as plain values."""
+    models = {}
+    for name in shipped_models():
+        card = read_card(WEIGHTS / name)
+        models[name] = {
+            "out_of_fold_mae_years": card.metrics["mae"],
+            "interval_half_width_years": card.half_width,
+            "experts": list(card.model.expert_names),
+            "training_data": card.provenance.get("data"),
+            "licence": card.provenance.get("licence"),
+            "preprocessing_id": card.preprocessing_id,
+        }
+    atlases = {
+        name: {key: entry[key] for key in ("description", "licence")}
+        for name, entry in registry().items()
+    }
+    return {
+        "ermoe_ba": __version__,
+        "licence": "Apache-2.0 (code); models and atlases as listed",
+        "python": platform.python_version(),
+        "libraries": {name: version(name) for name in TRACED},
+        "models": models,
+        "atlases": atlases,
+        "grid": MODEL_GRID.describe(),
+    }
+
+
+def run_info(options: argparse.Namespace) -> int:
+    """Print what `collect` returns; always 0."""
+    content = collect()
+    if options.json:
+        print(json.dumps(content, indent=2))
+        return 0
+    _print(content, "")
+    return 0
+
+
+def _print(content: dict[str, Any], indent: str) -> None:
+    for key, value in content.items():
+        if isinstance(value, dict):
+            print(f"{indent}{key}:")
+            _print(value, indent + "  ")
+        else:
+            shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+            print(f"{indent}{key}: {shown}")

@@ -1,0 +1,98 @@
+"""``ermoe-ba``: arguments in, exit code out; nothing heavy is imported before it is needed."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ermoe_ba import __version__
+from ermoe_ba.errors import ErmoeError
+
+EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ermoe-ba",
+        description="Brain age from a T1-weighted MRI, with maps of the experts it was read from. "
+        "Research use; not a diagnosis.",
+    )
+    parser.add_argument("--version", action="version", version=f"ermoe-ba {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", help="predict brain ages of T1w scans")
+    predict.add_argument(
+        "inputs", nargs="+", type=Path, metavar="INPUT", help=".nii, .nii.gz, or a folder of them"
+    )
+    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results go")
+    predict.add_argument(
+        "--participants",
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
+    )
+    predict.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    predict.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    predict.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
+    predict.add_argument("--no-report", action="store_true", help="no HTML report")
+    predict.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="replace results that DIR already holds"
+    )
+
+    info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
+    info.add_argument("--json", action="store_true", help="as JSON")
+
+    validate = commands.add_parser("cross-validate", help="train and test a recipe over folds")
+    validate.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
+    validate.add_argument("--participants", required=True, type=Path, metavar="TSV")
+    validate.add_argument("--out", required=True, type=Path, metavar="DIR")
+    validate.add_argument(
+        "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
+    )
+    for command in (predict, info, validate):
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Without the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 all done, 1 at least one scan failed (the others are written), 2 usage.
+    """
+    try:
+        options = build_parser().parse_args(arguments)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else EXIT_USAGE
+    try:
+        if options.command == "predict":
+            from ermoe_ba.cli.predict import run_predict
+
+            return run_predict(options)
+        if options.command == "cross-validate":
+            from ermoe_ba.cli.cross_validate import run_cross_validate
+
+            return run_cross_validate(options)
+        from ermoe_ba.cli.info import run_info
+
+        return run_info(options)
+    except (ErmoeError, OSError) as error:
+        if options.debug:
+            raise
+        print(f"ermoe-ba: {error}", file=sys.stderr)
+        return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

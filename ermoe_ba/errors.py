@@ -1,0 +1,31 @@
+"""What the package raises when the user's data or call is at fault."""
+
+from pathlib import Path
+
+
+class ErmoeError(Exception):
+    """Base of all errors meant for the user; its text is one line and needs no traceback."""
+
+
+class UsageError(ErmoeError):
+    """The call itself is wrong (exit code 2): nothing has been computed."""
+
+
+class ScanError(ErmoeError):
+    """One scan cannot be used; the rest of the batch goes on.
+
+    Parameters
+    ----------
+    where : Path or str
+        The file at fault.
+    must_hold : str
+        The condition a usable file meets.
+    found : str
+        What was found instead.
+    remedy : str
+        What the user can do about it.
+    """
+
+    def __init__(self, where: Path | str, *, must_hold: str, found: str, remedy: str) -> None:
+        self.where, self.must_hold, self.found, self.remedy = where, must_hold, found, remedy
+        super().__init__(f"{where}: {must_hold}; found {found}. {remedy}")

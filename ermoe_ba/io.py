@@ -1,0 +1,285 @@
+"""Files in and out: a T1w scan is read once and checked by name; every write is whole or absent."""
+
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+
+from ermoe_ba.errors import ScanError
+from ermoe_ba.space import Array, SpatialGrid, Volume
+
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+# A head at 0.5 mm is about 512 x 512 x 512 voxels; more is not one T1w scan of one head.
+MAX_VOXELS = 512**3
+MIN_AXIS, MAX_AXIS = 16, 1024
+# From ex-vivo resolution to the thickest clinical slices that still show a brain.
+MIN_VOXEL_MM, MAX_VOXEL_MM = 0.2, 6.0
+# The intracranial cavity of an adult is about 130 x 170 x 130 mm; less cannot hold a brain.
+MIN_EXTENT_MM = 90.0
+
+
+def is_nifti(path: Path) -> bool:
+    """Tell whether a file name ends as a NIfTI file's does."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def nifti_stem(path: Path) -> str:
+    """Return a NIfTI file's name without ``.nii`` or ``.nii.gz``."""
+    name = path.name
+    for suffix in (".gz", ".nii"):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+    return name
+
+
+def _open(path: Path) -> SpatialImage:
+    if not path.is_file():
+        raise ScanError(
+            path,
+            must_hold="the input must be an existing file",
+            found="no file of that name",
+            remedy="Check the path.",
+        )
+    if not is_nifti(path):
+        raise ScanError(
+            path,
+            must_hold="the file must be NIfTI (.nii or .nii.gz)",
+            found=f"the name {path.name!r}",
+            remedy="Convert it to NIfTI first.",
+        )
+    try:
+        image = nib.load(path)
+    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
+        raise ScanError(
+            path,
+            must_hold="the file must hold a readable NIfTI image",
+            found=f"{type(error).__name__}: {error}",
+            remedy="Export or copy the scan again.",
+        ) from error
+    if not isinstance(image, SpatialImage):
+        raise ScanError(
+            path,
+            must_hold="the file must hold a volume",
+            found=f"a {type(image).__name__}",
+            remedy="Give the volume that it was made from.",
+        )
+    return image
+
+
+def _voxels(path: Path, image: SpatialImage, dtype: npt.DTypeLike | None = None) -> Array:
+    try:
+        return np.asanyarray(image.dataobj, dtype=dtype)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise ScanError(
+            path,
+            must_hold="the file must hold all the voxels its header announces",
+            found=f"{type(error).__name__}: {error}",
+            remedy="The file is truncated or damaged; copy it again.",
+        ) from error
+
+
+def _check_header(path: Path, image: SpatialImage) -> None:
+    shape = image.shape
+    if len(shape) > 3 and all(n == 1 for n in shape[3:]):
+        shape = shape[:3]
+    if len(shape) != 3:
+        raise ScanError(
+            path,
+            must_hold="the image must have three axes",
+            found=f"{len(shape)} axes of lengths {tuple(shape)}",
+            remedy="Give one T1w volume (split a series first).",
+        )
+    if min(shape) < MIN_AXIS or max(shape) > MAX_AXIS or int(np.prod(shape)) > MAX_VOXELS:
+        raise ScanError(
+            path,
+            must_hold=f"each axis must have {MIN_AXIS} to {MAX_AXIS} voxels and the image "
+            f"at most {MAX_VOXELS:,} in all",
+            found=f"{tuple(shape)}",
+            remedy="Check the header; crop or resample the scan.",
+        )
+    if image.get_data_dtype().kind not in "iuf":
+        raise ScanError(
+            path,
+            must_hold="voxels must be real numbers",
+            found=f"data type {image.get_data_dtype()}",
+            remedy="Save the magnitude image as integers or floats.",
+        )
+    # Unchecked: nibabel's own check turns a voxel size of 0 into 1 mm.
+    with ImageOpener(str(path)) as file:
+        header_class: Any = type(image.header)
+        stored = header_class(file.read(header_class.sizeof_hdr), check=False)
+    zooms = np.abs(np.asarray(stored["pixdim"][1:4], dtype=float))
+    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
+    for name, mm in (("header", zooms), ("affine", sizes)):
+        if not np.all(np.isfinite(mm)) or mm.min() < MIN_VOXEL_MM or mm.max() > MAX_VOXEL_MM:
+            raise ScanError(
+                path,
+                must_hold=f"voxel sizes must lie between {MIN_VOXEL_MM} and {MAX_VOXEL_MM} mm",
+                found=f"{np.round(mm, 4).tolist()} mm in the {name}",
+                remedy="Correct the header (units must be mm).",
+            )
+    affine = np.asarray(image.affine)
+    unit = affine[:3, :3] / sizes
+    # |det| of the unit axes is the volume they span: 1 where orthogonal, 0 where two coincide.
+    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(unit)) < 0.5:
+        raise ScanError(
+            path,
+            must_hold="the affine must be invertible",
+            found=f"axes that span a relative volume of {abs(np.linalg.det(unit)):.3g}",
+            remedy="Correct sform and qform in the header.",
+        )
+    extent = np.asarray(shape) * sizes
+    if extent.min() < MIN_EXTENT_MM:
+        raise ScanError(
+            path,
+            must_hold=f"the field of view must measure at least {MIN_EXTENT_MM:g} mm each way",
+            found=f"{np.round(extent, 1).tolist()} mm",
+            remedy="Give a scan of the whole head.",
+        )
+
+
+def read_t1w(path: Path) -> Volume:
+    """Read one T1w scan and check that it can be one.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.nii`` or ``.nii.gz`` file. Where both are set, the sform counts before the qform.
+
+    Returns
+    -------
+    Volume
+        float32 values on the scan's own grid, in the file's own axis order, space ``scan``.
+
+    Raises
+    ------
+    ScanError
+        If the file is missing, unreadable, truncated, not three-dimensional, too large (refused on
+        the header alone, before memory is taken), without a usable affine, not finite or constant.
+    """
+    image = _open(path)
+    _check_header(path, image)
+    data = _voxels(path, image, np.float32).reshape(image.shape[:3])
+    bad = int(np.count_nonzero(~np.isfinite(data)))
+    if bad:
+        raise ScanError(
+            path,
+            must_hold="every voxel must be a finite number",
+            found=f"{bad:,} voxels that are NaN or infinite",
+            remedy="Export the scan again, or replace them.",
+        )
+    if data.min() == data.max():
+        raise ScanError(
+            path,
+            must_hold="the image must show something",
+            found=f"the same value, {data.min():g}, in every voxel",
+            remedy="Export the scan again.",
+        )
+    shape = (data.shape[0], data.shape[1], data.shape[2])
+    return Volume(data, SpatialGrid(shape, np.asarray(image.affine), "scan"))
+
+
+def read_volume(path: Path, space: str) -> Volume:
+    """Read a map of the project's own, or an atlas, whose space the caller knows.
+
+    Parameters
+    ----------
+    path : Path
+        A NIfTI file of three or four axes.
+    space : str
+        Full name of the space it lies in.
+
+    Returns
+    -------
+    Volume
+        Values in the file's own data type and axis order.
+
+    Raises
+    ------
+    ScanError
+        If the file is missing or unreadable.
+    """
+    image = _open(path)
+    if len(image.shape) not in (3, 4):
+        raise ScanError(
+            path,
+            must_hold="a map must have three axes, or four",
+            found=f"{len(image.shape)} of lengths {image.shape}",
+            remedy="Give one volume.",
+        )
+    data = _voxels(path, image)
+    shape = (data.shape[0], data.shape[1], data.shape[2])
+    return Volume(data, SpatialGrid(shape, np.asarray(image.affine), space))
+
+
+def to_nibabel(volume: Volume) -> nib.Nifti1Image:
+    """Return a volume as a nibabel image, units mm, both header affines set."""
+    image = nib.Nifti1Image(volume.data, volume.grid.affine)
+    image.header.set_xyzt_units("mm")
+    # NIfTI codes: 1 scanner, 4 MNI 152.
+    code = 1 if volume.grid.space == "scan" else 4
+    image.set_sform(volume.grid.affine, code)
+    image.set_qform(volume.grid.affine, code)
+    return image
+
+
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a temporary file beside `path`, then put it in place in one step.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file shall stand; its folder is made if need be.
+    write : callable
+        Writes the content to the path it is given (which ends as `path` does).
+
+    Raises
+    ------
+    OSError
+        If the folder or file cannot be written; nothing is left behind then.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ending = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
+    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=path.parent)
+    os.close(handle)
+    partial = Path(name)
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        # mkstemp gives 0600; results are as readable as any other new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        partial.chmod(0o666 & ~mask)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_volume(path: Path, volume: Volume) -> None:
+    """Write a volume as NIfTI, whole or not at all."""
+    write_whole(path, to_nibabel(volume).to_filename)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file (UTF-8), whole or not at all."""
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    write_whole(path, write)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON file, whole or not at all; not-a-number values are a ValueError."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

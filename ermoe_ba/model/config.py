@@ -1,0 +1,108 @@
+"""Every number that shapes the network."""
+
+from dataclasses import dataclass
+
+# The classes that the stem tells apart, in the order of its channels.
+TISSUES = (
+    "outside",
+    "sulcal_csf",
+    "ventricles",
+    "cortex",
+    "deep_grey",
+    "medial_temporal",
+    "cerebral_white",
+    "cerebellar_grey",
+    "cerebellar_white",
+    "brain_stem",
+)
+
+# Regions that an expert can be tied to, as unions of tissues.
+REGIONS: dict[str, tuple[str, ...]] = {
+    "grey_matter": ("cortex", "deep_grey", "medial_temporal", "cerebellar_grey"),
+    "white_matter": ("cerebral_white", "cerebellar_white", "brain_stem"),
+    "csf": ("sulcal_csf", "ventricles"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Shape of an ERMoE-ba network.
+
+    Parameters
+    ----------
+    patch_size : int
+        Edge of a token in voxels; even, since tissue is pooled in halves of it.
+    token_min_brain : float
+        A patch is a token if more than this share of it is template brain.
+    stem_hidden : int
+        Width of the voxel stem's hidden layers.
+    hidden_size : int
+        Width of a token (D).
+    num_heads : int
+        Heads of the attention that gathers context.
+    regions : tuple of str
+        Names from `REGIONS`; one regional expert each.
+    num_free_experts : int
+        Experts tied to no region; at least one, since they are the fallback.
+    rank : int
+        Columns of each expert's bases (R); less than `hidden_size`.
+    top_k : int
+        At most this many experts a token.
+    score_threshold : float
+        Least eigenbasis score of an eligible expert, in standard deviations over the experts.
+    region_min_fraction : float
+        A regional expert is eligible where its region fills at least this share of the token.
+    temperature : float
+        Of the softmax that turns the selected experts' scores into weights.
+    bias_step : float
+        Step of the selection bias towards even load after each training step; 0 switches it off.
+    token_dropout : float
+        Share of tokens that are silenced in a training step.
+    """
+
+    patch_size: int
+    token_min_brain: float
+    stem_hidden: int
+    hidden_size: int
+    num_heads: int
+    regions: tuple[str, ...]
+    num_free_experts: int
+    rank: int
+    top_k: int
+    score_threshold: float
+    region_min_fraction: float
+    temperature: float
+    bias_step: float
+    token_dropout: float
+
+    def __post_init__(self) -> None:
+        if self.patch_size % 2:
+            raise ValueError(f"patch_size must be even; found {self.patch_size}.")
+        if not 0 < self.rank < self.hidden_size:
+            raise ValueError(
+                f"rank must lie between 1 and hidden_size - 1 = {self.hidden_size - 1}; found "
+                f"{self.rank}. A square basis is a rotation, which keeps every cosine: all experts "
+                "would score the same."
+            )
+        if self.num_free_experts < 1:
+            raise ValueError("At least one free expert is needed: it is every token's fallback.")
+        if not 1 <= self.top_k <= self.num_experts:
+            raise ValueError(
+                f"top_k must lie between 1 and {self.num_experts}; found {self.top_k}."
+            )
+        unknown = set(self.regions) - set(REGIONS)
+        if unknown:
+            raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(REGIONS)}.")
+        if self.hidden_size % self.num_heads:
+            raise ValueError("hidden_size must be a multiple of num_heads.")
+
+    @property
+    def num_experts(self) -> int:
+        """Regional and free experts together (E); the regional ones come first."""
+        return len(self.regions) + self.num_free_experts
+
+    @property
+    def expert_names(self) -> tuple[str, ...]:
+        """A name for each expert: its region, or ``free_1``, ``free_2`` and so on."""
+        free = tuple(f"free_{n}" for n in range(1, self.num_free_experts + 1))
+        return (*self.regions, *free)

@@ -1,0 +1,105 @@
+"""Routing by eigenbasis score: no gate of its own, no balancing loss.
+
+Shapes: B scans, T tokens, E experts, R rank.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ermoe_ba.model.output import Routing
+
+
+class EigenbasisRouter(nn.Module):
+    """Choose experts by the cosine of token and context in each expert's basis.
+
+    Score: ``sigma_e = cos(V_e^T x, V_e^T c)`` (ERMoE, arXiv 2511.10971), with x and c centred on
+    their image's mean by the caller. Expert e is eligible for a token where its score, standardised
+    over the experts, reaches the threshold and, for a regional expert, where its region fills
+    enough of the token. The eligible experts with the highest score plus selection bias are
+    taken, at most k; where none is eligible, the best free expert serves. Weights are
+    ``softmax(sigma / temperature)`` over the selected.
+
+    The selection bias chooses and never weighs; it has no gradient and enters no loss. It follows
+    the load by small steps (Wang 2024, auxiliary-loss-free balancing), here because centred
+    scores alone were measured to drift to few experts.
+
+    Parameters
+    ----------
+    num_regional, num_free : int
+        Experts; the regional ones come first.
+    top_k, threshold, region_min_fraction, temperature, bias_step
+        See `ModelConfig`.
+    """
+
+    # Scores lie in [-1, 1]: a bias of one can already overrule half of that range.
+    MAX_BIAS = 1.0
+
+    def __init__(
+        self,
+        *,
+        num_regional: int,
+        num_free: int,
+        top_k: int,
+        threshold: float,
+        region_min_fraction: float,
+        temperature: float,
+        bias_step: float,
+    ) -> None:
+        super().__init__()
+        self.num_regional = num_regional
+        self.top_k = top_k
+        self.threshold = threshold
+        self.region_min_fraction = region_min_fraction
+        self.temperature = temperature
+        self.bias_step = bias_step
+        self.register_buffer("bias_e", torch.zeros(num_regional + num_free))
+        self.bias_e: Tensor
+
+    def forward(self, z_bter: Tensor, context_bter: Tensor, region_bte: Tensor) -> Routing:
+        """Route.
+
+        Parameters
+        ----------
+        z_bter, context_bter : Tensor
+            Centred tokens and contexts, projected on each expert's basis.
+        region_bte : Tensor
+            Share of the token that each regional expert's region fills, regional experts only.
+
+        Returns
+        -------
+        Routing
+            Scores, weights, selection and fallback.
+        """
+        scores = functional.cosine_similarity(z_bter, context_bter, dim=-1)
+        return self.select(scores, region_bte)
+
+    def select(self, scores_bte: Tensor, region_bte: Tensor) -> Routing:
+        """Choose and weigh experts by given scores; arguments and result as for `forward`."""
+        free = torch.ones_like(scores_bte[..., self.num_regional :], dtype=torch.bool)
+        local = torch.cat([region_bte >= self.region_min_fraction, free], dim=-1)
+        eligible = local & (standardise(scores_bte) >= self.threshold)
+        fallback = ~eligible.any(dim=-1)
+        ranking = scores_bte.detach() + self.bias_e
+        best_free = ranking[..., self.num_regional :].argmax(dim=-1) + self.num_regional
+        rescue = functional.one_hot(best_free, ranking.shape[-1]).bool()
+        eligible = torch.where(fallback[..., None], rescue, eligible)
+        top = ranking.masked_fill(~eligible, -torch.inf).topk(self.top_k, dim=-1).indices
+        selected = torch.zeros_like(eligible).scatter(-1, top, True) & eligible
+        logits = (scores_bte / self.temperature).masked_fill(~selected, -torch.inf)
+        return Routing(scores_bte, logits.softmax(dim=-1), selected, fallback)
+
+    @torch.no_grad()
+    def follow_load(self, selected_bte: Tensor) -> None:
+        """Move the bias one step: up for experts below the mean load, down for those above."""
+        load = selected_bte.float().mean(dim=(0, 1))
+        self.bias_e += self.bias_step * torch.sign(load.mean() - load)
+        self.bias_e.clamp_(-self.MAX_BIAS, self.MAX_BIAS)
+
+
+def standardise(scores_bte: Tensor) -> Tensor:
+    """Return scores minus their mean over the experts, in their standard deviations."""
+    centred = scores_bte - scores_bte.mean(dim=-1, keepdim=True)
+    spread = centred.square().mean(dim=-1, keepdim=True).sqrt()
+    # One expert, or equal scores: every expert stands at the mean.
+    return centred / spread.clamp_min(1e-6)

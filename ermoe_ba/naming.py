@@ -1,0 +1,118 @@
+"""Names of scans: what a path says of participant and session, and distinct names for outputs."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import is_nifti, nifti_stem
+
+_BIDS = re.compile(r"sub-(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?(?:_[a-zA-Z]+-[^_]+)*")
+_T1W = re.compile(r"_T1w$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanName:
+    """Who a scan is of, and what its outputs are called.
+
+    Parameters
+    ----------
+    path : Path
+        The file as given.
+    name : str
+        First part of the names of all its outputs; distinct within a run.
+    participant_id : str
+        Without ``sub-``.
+    session_id : str or None
+        Without ``ses-``.
+    """
+
+    path: Path
+    name: str
+    participant_id: str
+    session_id: str | None
+
+
+def find_scans(inputs: list[Path]) -> list[Path]:
+    """Return the NIfTI files among inputs and directly inside folders, each once, in order.
+
+    A file that does not exist stays in the list: it fails on its own, later.
+
+    Raises
+    ------
+    UsageError
+        If a folder holds no NIfTI file.
+    """
+    found: dict[Path, None] = {}
+    for given in inputs:
+        if given.is_dir():
+            files = sorted(p for p in given.iterdir() if p.is_file() and is_nifti(p))
+            if not files:
+                raise UsageError(f"{given}: a folder must hold .nii or .nii.gz files; found none.")
+            found.update(dict.fromkeys(files))
+        else:
+            found[given] = None
+    return list(found)
+
+
+def name_scans(paths: list[Path]) -> list[ScanName]:
+    """Name scans so that no two share a name.
+
+    A BIDS name keeps its entities; ``<participant_id>_T1w`` gives its participant; any other name
+    is made of the file's name and as many of its folders as tell it apart from the other inputs.
+
+    Parameters
+    ----------
+    paths : list of Path
+        Each once.
+
+    Returns
+    -------
+    list of ScanName
+        In the same order.
+    """
+    names = [_plain_name(path) for path in paths]
+    # Letter case does not tell files apart on every file system.
+    for shared in {n.lower() for n in names if [m.lower() for m in names].count(n.lower()) > 1}:
+        members = [number for number, name in enumerate(names) if name.lower() == shared]
+        for number, prefix in zip(
+            members, _distinct_folders([paths[m] for m in members]), strict=True
+        ):
+            names[number] = f"{prefix}_{names[number]}" if prefix else names[number]
+    for number, name in enumerate(names):
+        if [m.lower() for m in names].count(name.lower()) > 1:
+            digest = hashlib.sha256(str(paths[number].absolute()).encode()).hexdigest()[:8]
+            names[number] = f"{name}_{digest}"
+    return [_identify(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _plain_name(path: Path) -> str:
+    stem = _T1W.sub("", nifti_stem(path))
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "scan"
+
+
+def _distinct_folders(paths: list[Path]) -> list[str]:
+    """Return, for files of one name, the parts of their folders that differ, joined by hyphens."""
+    folders = [path.absolute().parent.parts for path in paths]
+    shortest = min(len(parts) for parts in folders)
+    same_head = 0
+    while same_head < shortest and len({parts[same_head] for parts in folders}) == 1:
+        same_head += 1
+    same_tail = 0
+    while (
+        same_tail < shortest - same_head
+        and len({parts[len(parts) - 1 - same_tail] for parts in folders}) == 1
+    ):
+        same_tail += 1
+    distinct = [parts[same_head : len(parts) - same_tail] for parts in folders]
+    return [re.sub(r"[^A-Za-z0-9]+", "-", "-".join(parts)).strip("-") for parts in distinct]
+
+
+def _identify(path: Path, name: str) -> ScanName:
+    stem = nifti_stem(path)
+    bids = _BIDS.fullmatch(_T1W.sub("", stem))
+    if bids:
+        return ScanName(path=path, name=name, participant_id=bids["sub"], session_id=bids["ses"])
+    participant = _T1W.sub("", stem).removeprefix("sub-") if _T1W.search(stem) else name
+    return ScanName(path=path, name=name, participant_id=participant, session_id=None)

@@ -1,0 +1,172 @@
+"""The files of one scan: names, contents and order of writing."""
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ermoe_ba import __version__
+from ermoe_ba.assets import template
+from ermoe_ba.atlas import Atlas
+from ermoe_ba.checkpoint import Ensemble
+from ermoe_ba.io import write_json, write_volume
+from ermoe_ba.maps import region_table
+from ermoe_ba.naming import ScanName
+from ermoe_ba.predict import Prediction, PredictionMaps
+from ermoe_ba.preprocess import ScanState
+from ermoe_ba.report import ReportContent, write_report
+from ermoe_ba.space import MODEL_GRID
+from ermoe_ba.tables import write_table
+
+# Libraries whose version can change an age.
+TRACED = ("torch", "monai", "antspyx", "deepbet", "nibabel", "numpy", "scipy")
+
+LIMITS = (
+    "Research use only; this is no diagnosis and no medical device.",
+    "Trained on 140 healthy adults of 20 to 82 years from one 3 T scanner; other ages, other "
+    "scanners and patients were not part of the training.",
+    "Predicted ages of the young tend to be too high and of the old too low; no correction is "
+    "applied.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanResult:
+    """All that is known of one scan at the end.
+
+    Parameters
+    ----------
+    scan : ScanName
+        Who it is.
+    row : dict
+        Its row of ``predictions.tsv``.
+    state : ScanState
+        The preprocessed scan.
+    prediction : Prediction
+        Its age.
+    maps : PredictionMaps or None
+        Its maps, unless they were not asked for.
+    """
+
+    scan: ScanName
+    row: dict[str, Any]
+    state: ScanState
+    prediction: Prediction
+    maps: PredictionMaps | None
+
+
+def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
+    """Return versions, model and settings that a result can be traced by."""
+    return {
+        "ermoe_ba": __version__,
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in TRACED},
+        "model_id": ensemble.model_id,
+        "preprocessing_id": ensemble.card.preprocessing_id,
+        "model_grid": f"{MODEL_GRID.space}, {' x '.join(map(str, MODEL_GRID.shape))}, 2 mm",
+        "training_data": str(ensemble.card.provenance.get("data", "unknown")),
+        "training_data_hash": str(ensemble.card.provenance.get("data_hash", "unknown")),
+        "atlas": atlas.name if atlas else "none",
+    }
+
+
+def write_scan(
+    folder: Path, result: ScanResult, ensemble: Ensemble, atlas: Atlas, *, report: bool
+) -> list[Path]:
+    """Write the files of one scan, each whole or not at all, the JSON last.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    result : ScanResult
+        What to write.
+    ensemble : Ensemble
+        The model that predicted.
+    atlas : Atlas
+        For the region table.
+    report : bool
+        Whether to draw the HTML report as well; it needs the maps.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+    """
+    state, prediction, maps = result.state, result.prediction, result.maps
+    written: list[Path] = []
+
+    def path(suffix: str) -> Path:
+        written.append(folder / f"{result.scan.name}_{suffix}")
+        return written[-1]
+
+    write_volume(path("desc-preproc_T1w.nii.gz"), state.image)
+    write_volume(path("desc-brain_mask.nii.gz"), state.mask)
+    if maps is not None:
+        regions = region_table(maps.experts, maps.contributions, atlas, state.mask)
+        write_volume(path("desc-experts_probseg.nii.gz"), maps.experts)
+        write_volume(path("desc-contribution_map.nii.gz"), maps.total)
+        write_table(path("regions.tsv"), regions)
+        if report:
+            write_report(
+                path("report.html"), _report_content(result, maps, regions, ensemble, atlas)
+            )
+    names = ensemble.card.model.expert_names
+    assert state.scan_to_template is not None
+    write_json(
+        path("prediction.json"),
+        {
+            **result.row,
+            "input_path": str(result.scan.path.absolute()),
+            "baseline_years": prediction.baseline_years,
+            "expert_years": dict(
+                zip(names, prediction.contributions_te.sum(axis=0).tolist(), strict=True)
+            ),
+            "expert_load": dict(
+                zip(names, prediction.weights_te.mean(axis=0).tolist(), strict=True)
+            ),
+            "member_ages": list(prediction.member_ages),
+            "interval_coverage": ensemble.card.coverage,
+            "threshold_fallback_share": prediction.fallback_share,
+            "quality": state.figures,
+            "scan_to_template_affine": state.scan_to_template.tolist(),
+            "grid": MODEL_GRID.describe(),
+            "provenance": provenance(ensemble, atlas if maps else None),
+        },
+    )
+    return written
+
+
+def _report_content(
+    result: ScanResult,
+    maps: PredictionMaps,
+    regions: pd.DataFrame,
+    ensemble: Ensemble,
+    atlas: Atlas,
+) -> ReportContent:
+    card, names = ensemble.card, ensemble.card.model.expert_names
+    years = result.prediction.contributions_te.sum(axis=0)
+    return ReportContent(
+        name=result.scan.name,
+        row=result.row,
+        t1w=result.state.image,
+        brain_mask=result.state.mask,
+        template=template("desc-brain_T1w"),
+        experts=maps.experts,
+        expert_names=names,
+        contributions=maps.total,
+        baseline_years=result.prediction.baseline_years,
+        expert_years=dict(zip(names, years.tolist(), strict=True)),
+        regions=regions,
+        training_ages=np.array(card.ages),
+        training_predictions=np.array(card.predictions),
+        figures=result.state.figures,
+        provenance=provenance(ensemble, atlas),
+        limits=LIMITS,
+        coverage=card.coverage,
+    )

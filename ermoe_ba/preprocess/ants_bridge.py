@@ -1,0 +1,39 @@
+"""Between the project's volumes (RAS+) and ANTsPy's images and transforms (LPS+)."""
+
+import ants
+import numpy as np
+
+from ermoe_ba.space import Array, SpatialGrid, Volume
+
+# ITK's first two axes point the other way.
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+def to_ants(volume: Volume) -> "ants.ANTsImage":
+    """Return a three-dimensional volume as an ANTs image of float32."""
+    affine = RAS_TO_LPS @ volume.grid.affine
+    spacing = volume.grid.voxel_sizes
+    return ants.from_numpy(
+        np.ascontiguousarray(volume.data, dtype=np.float32),
+        origin=tuple(affine[:3, 3]),
+        spacing=tuple(spacing),
+        direction=affine[:3, :3] / spacing,
+    )
+
+
+def from_ants(image: "ants.ANTsImage", grid: SpatialGrid) -> Volume:
+    """Return an ANTs image's values on the grid they are known to lie on."""
+    return Volume(np.asarray(image.numpy(), dtype=np.float32), grid)
+
+
+def affine_of(transform: "ants.ANTsTransform") -> Array:
+    """Return an ITK affine as a 4 x 4 matrix between RAS+ coordinates (mm).
+
+    ITK stores x -> A (x - c) + c + t in LPS+, with A and t as parameters and c fixed.
+    """
+    parameters = np.asarray(transform.parameters, dtype=np.float64)
+    centre = np.asarray(transform.fixed_parameters, dtype=np.float64)
+    matrix = np.eye(4)
+    matrix[:3, :3] = parameters[:9].reshape(3, 3)
+    matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
+    return np.asarray(RAS_TO_LPS @ matrix @ RAS_TO_LPS)

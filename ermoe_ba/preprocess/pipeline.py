@@ -1,0 +1,93 @@
+"""The one preprocessing, as a MONAI Compose; prediction and training call the same object."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from monai.transforms import Compose, Transform
+
+from ermoe_ba.assets import template
+from ermoe_ba.errors import ScanError
+from ermoe_ba.io import read_t1w
+from ermoe_ba.preprocess.brain import ExtractBrain
+from ermoe_ba.preprocess.config import PreprocessConfig
+from ermoe_ba.preprocess.geometry import ToGrid, ToIsotropic, ToRas
+from ermoe_ba.preprocess.intensity import CorrectBias, NormaliseIntensity
+from ermoe_ba.preprocess.register import RegisterAffine
+from ermoe_ba.preprocess.state import ScanState
+from ermoe_ba.space import MODEL_GRID
+
+
+class LoadT1w(Transform):
+    """Read the scan from its file, with all checks on header and voxels."""
+
+    def __call__(self, state: ScanState) -> ScanState:
+        """Return the scan on its own grid, in its own axis order."""
+        return replace(state, t1w=read_t1w(state.path))
+
+
+class Preprocessor:
+    """From a T1w file to intensities and brain mask on the model grid.
+
+    Parameters
+    ----------
+    config : PreprocessConfig
+        Settings.
+    device : {"cpu", "cuda", "mps"}
+        Where brain extraction computes.
+    """
+
+    def __init__(self, config: PreprocessConfig, device: str = "cpu") -> None:
+        self.config = config
+        self.steps = Compose(
+            [
+                LoadT1w(),
+                ToRas(),
+                ExtractBrain(config.stripped_ratio, config.brain_volume_ml, device),
+                ToIsotropic(config.working_voxel_mm),
+                CorrectBias(config.n4_shrink_factor, config.n4_iterations, config.n4_tolerance),
+                RegisterAffine(
+                    template("desc-brain_T1w"),
+                    config.affine_shrink_factors,
+                    config.affine_smoothing_sigmas,
+                    config.affine_iterations,
+                ),
+                ToGrid(MODEL_GRID),
+                NormaliseIntensity(
+                    template("label-WM_probseg"),
+                    config.white_matter_certain,
+                    config.intensity_ceiling,
+                ),
+            ]
+        )
+
+    def __call__(self, path: Path) -> ScanState:
+        """Preprocess one scan.
+
+        Parameters
+        ----------
+        path : Path
+            A NIfTI file.
+
+        Returns
+        -------
+        ScanState
+            `image` (float32, white matter 1, zero outside the brain's rim) and `mask` (uint8) on
+            `MODEL_GRID`, the affine, figures and flags.
+
+        Raises
+        ------
+        ScanError
+            If the scan cannot be used, with what must hold, what was found and what to do.
+        """
+        try:
+            result = self.steps(ScanState(path=path))
+        except RuntimeError as error:
+            # Compose wraps what a step raises; the user's error is its cause.
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, ScanError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from None
+        assert isinstance(result, ScanState)
+        return result

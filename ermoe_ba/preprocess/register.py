@@ -1,0 +1,66 @@
+"""Affine registration of a brain to the template."""
+
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import ants
+import numpy as np
+from monai.transforms import Transform
+
+from ermoe_ba.preprocess.ants_bridge import affine_of, to_ants
+from ermoe_ba.preprocess.state import ScanState
+from ermoe_ba.space import Volume
+
+
+class RegisterAffine(Transform):
+    """Find the 12-parameter affine from the scan to the template (ANTs, Avants 2011).
+
+    The metric is global correlation, not mutual information: with several threads the sums of
+    ANTs' mutual information, and so its affines, change from run to run (millimetres here).
+
+    Parameters
+    ----------
+    brain : Volume
+        The template's brain without skull, on the model grid.
+    shrink_factors, smoothing_sigmas, iterations : tuple
+        One entry a resolution level; sigmas in voxels of that level.
+    """
+
+    def __init__(
+        self,
+        brain: Volume,
+        shrink_factors: tuple[int, ...],
+        smoothing_sigmas: tuple[int, ...],
+        iterations: tuple[int, ...],
+    ) -> None:
+        self.brain = brain
+        self.shrink_factors = shrink_factors
+        self.smoothing_sigmas = smoothing_sigmas
+        self.iterations = iterations
+
+    def __call__(self, state: ScanState) -> ScanState:
+        """Return the scan with its affine to the template; voxels stay where they are."""
+        # ANTs jitters its sample points; without a seed it takes the clock.
+        os.environ["ANTS_RANDOM_SEED"] = "1"
+        moving = state.image.same_grid(state.image.data * (state.mask.data > 0))
+        with tempfile.TemporaryDirectory() as folder:
+            found = ants.registration(
+                to_ants(self.brain),
+                to_ants(moving),
+                type_of_transform="Affine",
+                outprefix=str(Path(folder) / "affine"),
+                aff_metric="GC",
+                aff_random_sampling_rate=1.0,
+                aff_shrink_factors=self.shrink_factors,
+                aff_smoothing_sigmas=self.smoothing_sigmas,
+                aff_iterations=self.iterations,
+            )
+            # ITK maps points of the fixed image (template) to the moving one (scan).
+            template_to_scan = affine_of(ants.read_transform(found["fwdtransforms"][0]))
+        inside = self.brain.data > 0
+        warped = found["warpedmovout"].numpy()[inside]
+        correlation = float(np.corrcoef(warped, self.brain.data[inside])[0, 1])
+        figures = {**state.figures, "template_correlation": correlation}
+        return replace(state, scan_to_template=np.linalg.inv(template_to_scan), figures=figures)

@@ -1,0 +1,155 @@
+"""What a report is made of: plain values and volumes, nothing computed and nothing drawn."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+
+from ermoe_ba.space import Array, Volume
+
+REGION_COLUMNS = (
+    "expert",
+    "index",
+    "region",
+    "hemisphere",
+    "volume_ml",
+    "mean_weight",
+    "load_share",
+    "contribution_years",
+)
+# What people write in capitals.
+ABBREVIATIONS = {"csf": "CSF", "gm": "GM", "wm": "WM", "id": "ID", "t1w": "T1w", "mri": "MRI"}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportContent:
+    """One scan's result, ready to be shown.
+
+    Parameters
+    ----------
+    name : str
+        What the scan is called in the heading, e.g. ``sub-colin27``.
+    row : dict
+        The scan's row of ``predictions.tsv``; ages in years, None (or NaN) where unknown.
+    t1w : Volume
+        float32, shape (I, J, K), on the model grid; white matter is 1.
+    brain_mask : Volume
+        uint8, shape (I, J, K); 1 in the scan's brain.
+    template : Volume
+        uint8, shape (I, J, K); T1w of the template's brain, 0 outside it.
+    experts : Volume
+        Routing weights, shape (I, J, K, E); they sum to 1 over the experts, or 0 outside tokens.
+    expert_names : tuple of str
+        E names, in the order of the last axis of `experts`.
+    contributions : Volume
+        Years per voxel, shape (I, J, K); positive where the brain looks older than the baseline.
+    baseline_years : float
+        The age that the model starts from, before any part of the brain counts.
+    expert_years : dict of str to float
+        Years that each expert adds, summed over the brain.
+    regions : DataFrame
+        One row per expert and region, with the columns `REGION_COLUMNS`.
+    training_ages : ndarray, shape (n,)
+        Chronological ages of the training participants in years.
+    training_predictions : ndarray, shape (n,)
+        Predicted ages of the same participants in years, each by a model that had not seen them.
+    figures : dict of str to float
+        Quality figures, e.g. ``brain_volume_ml`` and ``template_correlation``.
+    provenance : dict of str to str
+        What made this result.
+    limits : tuple of str
+        Sentences on what the result cannot say.
+    coverage : float
+        Share of people whose age the interval holds, between 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        If there is no predicted age, or if parts that belong together do not match.
+    """
+
+    name: str
+    row: dict[str, str | float | None]
+    t1w: Volume
+    brain_mask: Volume
+    template: Volume
+    experts: Volume
+    expert_names: tuple[str, ...]
+    contributions: Volume
+    baseline_years: float
+    expert_years: dict[str, float]
+    regions: pd.DataFrame
+    training_ages: Array
+    training_predictions: Array
+    figures: dict[str, float]
+    provenance: dict[str, str]
+    limits: tuple[str, ...]
+    coverage: float = 0.9
+
+    def __post_init__(self) -> None:
+        if self.number("predicted_age") is None:
+            raise ValueError(f"{self.name} has no predicted age: there is nothing to report.")
+        for other in (self.brain_mask, self.template, self.experts, self.contributions):
+            if other.grid != self.t1w.grid:
+                raise ValueError("All volumes of a report must lie on the grid of its T1w image.")
+        if self.experts.data.shape[3:] != (len(self.expert_names),):
+            raise ValueError(
+                f"There are {len(self.expert_names)} experts by name; found maps of shape "
+                f"{self.experts.data.shape}."
+            )
+        if not self.brain_mask.data.any():
+            raise ValueError("The brain mask is empty.")
+        if set(self.expert_years) != set(self.expert_names):
+            raise ValueError(
+                f"Years are due for the experts {self.expert_names}; found "
+                f"{tuple(self.expert_years)}."
+            )
+        if len(self.training_ages) != len(self.training_predictions):
+            raise ValueError(
+                f"Training ages and predictions must pair up; found {len(self.training_ages)} and "
+                f"{len(self.training_predictions)}."
+            )
+        missing = [name for name in REGION_COLUMNS if name not in self.regions.columns]
+        if missing:
+            raise ValueError(f"The region table lacks the columns {missing}.")
+
+    def number(self, column: str) -> float | None:
+        """Return a number of the scan's row, or None where it is absent, n/a or not finite."""
+        value = self.row.get(column)
+        if value is None or value in ("", "n/a"):
+            return None
+        number = float(value)
+        return number if math.isfinite(number) else None
+
+    @property
+    def predicted_age(self) -> float:
+        """Predicted age in years."""
+        age = self.number("predicted_age")
+        assert age is not None
+        return age
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Ends of the prediction interval in years, or None where the model gives none."""
+        low, high = self.number("predicted_age_lower"), self.number("predicted_age_upper")
+        return None if low is None or high is None else (low, high)
+
+
+def in_words(identifier: str) -> str:
+    """Turn an identifier such as ``grey_matter`` into words: ``Grey matter``."""
+    parts = [ABBREVIATIONS.get(part, part) for part in identifier.split("_")]
+    text = " ".join(parts).strip()
+    # Only the first letter: capitals further on are somebody's abbreviation.
+    return text[:1].upper() + text[1:]
+
+
+def percent(share: float) -> str:
+    """Write a share of 1 as a percentage."""
+    return f"{share * 100:g} %"
+
+
+def signed(value: float, decimals: int = 1) -> str:
+    """Write a number with its sign, the minus as a minus and not as a hyphen."""
+    rounded = round(value, decimals) + 0.0
+    sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
+    return f"{sign}{abs(rounded):.{decimals}f}"

@@ -1,0 +1,58 @@
+"""From a matplotlib figure to bytes: one style, no pyplot, the same bytes for the same content."""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+INK = "#1d2733"
+FAINT = "#8b95a1"
+# One accent for the scan that the report is about; orange and purple for older and younger. All
+# are told apart by people with any of the common colour-vision deficiencies.
+ACCENT = "#0b5c8a"
+OLDER = "#c4690a"
+YOUNGER = "#6a51a3"
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw in the report's style, whatever the user's own matplotlib settings are."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(
+            {
+                "font.family": "sans-serif",
+                "font.sans-serif": ["DejaVu Sans"],
+                "font.size": 10,
+                "text.color": INK,
+                "axes.edgecolor": FAINT,
+                "axes.labelcolor": INK,
+                "axes.spines.top": False,
+                "axes.spines.right": False,
+                "xtick.color": INK,
+                "ytick.color": INK,
+                # Paths look the same on every machine and need no font there.
+                "svg.fonttype": "path",
+                "svg.hashsalt": "ermoe_ba",
+            }
+        )
+        yield
+
+
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
+    buffer = io.BytesIO()
+    # Level 4 takes half the time of the usual 6 and gives files hardly larger.
+    figure.savefig(
+        buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 4}
+    )
+    return buffer.getvalue()
+
+
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()

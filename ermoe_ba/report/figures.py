@@ -1,0 +1,243 @@
+"""Pictures of the brain: quality control, routing weights, contributions to the age."""
+
+from collections.abc import Callable
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from ermoe_ba.report.content import ReportContent, in_words, signed
+from ermoe_ba.report.drawing import style, to_png
+from ermoe_ba.report.slices import (
+    AXIAL,
+    CORONAL,
+    EDGES,
+    SAGITTAL,
+    Box,
+    Montage,
+    Plane,
+    bounding_box,
+    require_ras,
+    through,
+)
+from ermoe_ba.space import Array
+
+WIDTH_INCH, DPI = 10.0, 120
+# Room below the picture for a line of text, and for a colour bar with two.
+LINE_INCH, BAR_INCH = 0.35, 0.72
+# Just above white matter: fat and vessels at the rim would otherwise set the range.
+BRIGHTEST_T1W = 1.2
+# Orange and sky blue of Okabe and Ito's palette; the line style tells them apart as well.
+SCAN_OUTLINE, TEMPLATE_OUTLINE = "#e69f00", "#56b4e9"
+# The grey over which colour bars are laid: that of a typical voxel below a map.
+MID_GREY = 0.5
+# No eye tells neighbouring steps apart, and files are a quarter smaller than with 256.
+GREY_LEVELS = 64
+EVENLY = (0.14, 0.32, 0.5, 0.68, 0.86)
+# Weights of this size hide the scan below; smaller ones let it through.
+OPAQUE_WEIGHT = 0.25
+
+Opacity = Callable[[Array], Array]
+
+
+def draw_quality_control(content: ReportContent) -> bytes:
+    """Draw the scan with its brain outline and the template's.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Its T1w image, brain mask and template.
+
+    Returns
+    -------
+    bytes
+        PNG: rows of five sagittal, coronal and axial slices.
+    """
+    box, rows = _shown(content), _three_rows(content)
+    montage = Montage(box, rows)
+    with style():
+        figure, ax = _canvas(montage, content, LINE_INCH)
+        for volume, colour, line in (
+            (content.template, TEMPLATE_OUTLINE, "dashed"),
+            (content.brain_mask, SCAN_OUTLINE, "solid"),
+        ):
+            outline = montage.fill([volume.data > 0] * 3)
+            ax.contour(outline, levels=[0.5], colors=colour, linewidths=1.1, linestyles=line)
+        handles = [
+            Line2D([], [], color=SCAN_OUTLINE, label="brain mask of this scan"),
+            Line2D([], [], color=TEMPLATE_OUTLINE, linestyle="--", label="brain of the template"),
+        ]
+        figure.legend(handles=handles, loc="lower center", ncols=2, frameon=False)
+        return to_png(figure)
+
+
+def draw_routing_weights(content: ReportContent) -> bytes:
+    """Draw each expert's routing weight over the scan.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Its T1w image and its experts.
+
+    Returns
+    -------
+    bytes
+        PNG: one row of slices per expert, all on one colour scale from 0 to 1.
+    """
+    brain = content.brain_mask.data > 0
+    planes = [
+        *through(brain, AXIAL, (0.32, 0.5, 0.7)),
+        *through(brain, CORONAL, (0.35, 0.6)),
+        # One slice through each hemisphere.
+        *through(brain, SAGITTAL, (0.3, 0.7)),
+    ]
+    count = len(content.expert_names)
+    montage = Montage(_shown(content), [planes] * count, header=14)
+    weights = [content.experts.data[..., e] for e in range(count)]
+    colours = mpl.colormaps["viridis"]
+    # Means over tokens only: outside them no expert has a weight.
+    tokens = content.experts.data.sum(axis=-1) > 0
+    with style():
+        figure, ax = _canvas(montage, content, BAR_INCH)
+        ax.imshow(
+            _overlay(montage.fill(weights), colours, _weight_opacity), interpolation="nearest"
+        )
+        for top, name, weight in zip(montage.tops, content.expert_names, weights, strict=True):
+            mean = float(weight[tokens].mean()) if tokens.any() else 0.0
+            ax.text(
+                2,
+                top - 2,
+                f"{in_words(name)}: mean weight {mean:.2f}, "
+                f"{signed(content.expert_years[name])} years",
+                color="white",
+                fontsize=10,
+                fontweight="bold",
+                va="bottom",
+                parse_math=False,
+            )
+        ramp = _overlay(np.linspace(0, 1, 256), colours, _weight_opacity)
+        _add_bar(figure, ramp, (0.0, 1.0), "Routing weight")
+        return to_png(figure)
+
+
+def draw_contributions(content: ReportContent) -> bytes:
+    """Draw where the model finds years.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Its T1w image and contributions.
+
+    Returns
+    -------
+    bytes
+        PNG: rows of axial, coronal and sagittal slices; orange older, purple younger.
+    """
+    per_ml = content.contributions.data / content.t1w.grid.voxel_volume_ml
+    limit = _symmetric_limit(per_ml)
+    rows = _three_rows(content)[::-1]
+    montage = Montage(_shown(content), rows)
+    colours = mpl.colormaps["PuOr_r"]
+
+    def opacity(unit: Array) -> Array:
+        # 0.5 is no contribution: the scan shows there, and fades out as the years grow.
+        return np.asarray(np.clip(np.abs(unit - 0.5) * 2 * 1.5, 0, 0.95))
+
+    with style():
+        figure, ax = _canvas(montage, content, BAR_INCH)
+        unit = montage.fill([per_ml] * 3) / (2 * limit) + 0.5
+        ax.imshow(_overlay(unit, colours, opacity), interpolation="nearest")
+        ramp = _overlay(np.linspace(0, 1, 256), colours, opacity)
+        _add_bar(
+            figure,
+            ramp,
+            (-limit, limit),
+            "Contribution (years per mL): purple = younger, orange = older than the baseline",
+        )
+        return to_png(figure)
+
+
+def _weight_opacity(weight: Array) -> Array:
+    return np.asarray(0.9 * np.clip(weight / OPAQUE_WEIGHT, 0, 1))
+
+
+def _symmetric_limit(per_ml: Array) -> float:
+    """Return the end of a colour scale that a few extreme voxels do not stretch."""
+    found = np.abs(per_ml[per_ml != 0])
+    limit = float(np.quantile(found, 0.99)) if found.size else 0.0
+    # No contribution anywhere still needs a scale to be drawn on.
+    return limit if limit > 0 else 1.0
+
+
+def _shown(content: ReportContent) -> Box:
+    """Return the part of the grid that holds both brains, the scan's and the template's."""
+    require_ras(content.t1w.grid)
+    return bounding_box((content.brain_mask.data > 0) | (content.template.data > 0), margin=6)
+
+
+def _three_rows(content: ReportContent) -> list[list[Plane]]:
+    brain = content.brain_mask.data > 0
+    return [through(brain, axis, EVENLY) for axis in (SAGITTAL, CORONAL, AXIAL)]
+
+
+def _canvas(montage: Montage, content: ReportContent, below_inch: float) -> tuple[Figure, Axes]:
+    """Draw the grey slices with letters for the sides and room for a legend below."""
+    height, width = montage.shape
+    picture_inch = WIDTH_INCH * height / width
+    total = picture_inch + below_inch
+    figure = Figure(figsize=(WIDTH_INCH, total), dpi=DPI)
+    ax = figure.add_axes((0.0, below_inch / total, 1.0, picture_inch / total))
+    ax.set_axis_off()
+    ax.imshow(
+        montage.fill([content.t1w.data] * len(montage.cells)),
+        cmap=mpl.colormaps["gray"].resampled(GREY_LEVELS),
+        vmin=0,
+        vmax=BRIGHTEST_T1W,
+        interpolation="bilinear",
+        # Interpolated colours would be of more levels than these.
+        interpolation_stage="data",
+    )
+    for row, cells in enumerate(montage.cells):
+        planes = [cell[0] for cell in cells]
+        for plane, top, left, h, w in cells:
+            middle = top + h / 2
+            for letter, side, x in zip(
+                EDGES[plane.axis], ("left", "right"), (left, left + w), strict=True
+            ):
+                letters = ax.text(x, middle, letter, color="white", fontsize=9, fontweight="bold")
+                letters.set(ha=side, va="center")
+            # Rows of the same slices share the line below the last of them.
+            if planes in [[cell[0] for cell in below] for below in montage.cells[row + 1 :]]:
+                continue
+            ax.text(
+                left + w / 2,
+                top + h + 7,
+                plane.label(content.t1w.grid),
+                color="#c9d1d9",
+                fontsize=7.5,
+                ha="center",
+                va="bottom",
+            )
+    return figure, ax
+
+
+def _overlay(unit: Array, colours: Colormap, opacity: Opacity) -> Array:
+    """Colour values of 0 to 1: uint8 red, green, blue and opacity, shape (..., 4)."""
+    rgba = colours(np.clip(unit, 0, 1), alpha=opacity(unit), bytes=True)
+    return np.asarray(rgba)
+
+
+def _add_bar(figure: Figure, ramp: Array, ends: tuple[float, float], label: str) -> None:
+    """Add a colour bar, over grey as the map itself is."""
+    height = figure.get_figheight()
+    ax = figure.add_axes((0.3, 0.5 / height, 0.4, 0.14 / height))
+    rgb, alpha = ramp[:, :3] / 255, ramp[:, 3:] / 255
+    opaque = alpha * rgb + (1 - alpha) * MID_GREY
+    ax.imshow(opaque[None], aspect="auto", extent=(*ends, 0, 1))
+    ax.set(yticks=[], xlabel=label)
+    ax.xaxis.labelpad = 2
+    for spine in ax.spines.values():
+        spine.set_visible(False)

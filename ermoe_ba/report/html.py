@@ -1,0 +1,227 @@
+"""The report as one HTML file that can be read anywhere, with no request to any other place."""
+
+import base64
+import hashlib
+import math
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from ermoe_ba.io import write_text
+from ermoe_ba.report.charts import VISIBLE_YEARS, draw_age_chart, draw_years_chart
+from ermoe_ba.report.content import ReportContent, in_words, percent, signed
+from ermoe_ba.report.figures import (
+    draw_contributions,
+    draw_quality_control,
+    draw_routing_weights,
+)
+
+# Quality remarks of the preprocessing in full sentences; others are shown with spaces for
+# underscores, so that a new one is never lost.
+FLAGS_IN_WORDS = {
+    "brain_already_extracted": "The scan came without skull; its own outline was kept as the brain "
+    "mask.",
+}
+# Name, unit and decimals of the figures that the preprocessing measures.
+QUALITY_FIGURES = {
+    "brain_volume_ml": ("Brain volume (intracranial)", " mL", 0),
+    "template_correlation": ("Correlation with the template", "", 3),
+}
+# Rows of the region table that go to paper; the file holds them all.
+PRINTED_ROWS = 32
+
+
+@dataclass(frozen=True)
+class RegionRow:
+    """One line of the region table, numbers not yet turned into text.
+
+    Parameters
+    ----------
+    expert, label, region, hemisphere : str
+        Names; `label` is the region's number in the atlas.
+    numbers : tuple of float
+        Volume (mL), mean weight, load share, contribution (years).
+    """
+
+    expert: str
+    label: str
+    region: str
+    hemisphere: str
+    numbers: tuple[float, float, float, float]
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Write the report on one scan, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where the HTML file shall stand.
+    content : ReportContent
+        What it shows.
+
+    Raises
+    ------
+    ValueError
+        If the volumes do not lie on a RAS+ grid.
+    OSError
+        If the file cannot be written.
+    """
+    write_text(path, render(content))
+
+
+def render(content: ReportContent) -> str:
+    """Return the report as HTML.
+
+    Parameters
+    ----------
+    content : ReportContent
+        What it shows.
+
+    Returns
+    -------
+    str
+        One document with its styles, script and images inside.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("ermoe_ba.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"signed": signed, "in_words": in_words, "number": _number}
+    script = _resource("report.js")
+    return environment.get_template("report.html.j2").render(
+        content=content,
+        style=Markup(_resource("report.css")),
+        script=Markup(script),
+        # The one script that may run: nothing that slips into the text ever does.
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        predicted_age=content.predicted_age,
+        interval=content.interval,
+        chronological_age=content.number("chronological_age"),
+        gap=content.number("brain_age_gap"),
+        gap_within_interval=_gap_within_interval(content),
+        coverage=percent(content.coverage),
+        remarks=_remarks(content),
+        quality=_quality(content),
+        provenance=_provenance(content),
+        regions=_region_rows(content),
+        printed_rows=PRINTED_ROWS,
+        training_error=_training_error(content),
+        sums_up=abs(
+            content.predicted_age - content.baseline_years - sum(content.expert_years.values())
+        )
+        < VISIBLE_YEARS,
+        images={
+            "quality": _data_uri("image/png", draw_quality_control(content)),
+            "age": _data_uri("image/svg+xml", draw_age_chart(content).encode()),
+            "routing": _data_uri("image/png", draw_routing_weights(content)),
+            "contributions": _data_uri("image/png", draw_contributions(content)),
+            "years": _data_uri("image/svg+xml", draw_years_chart(content).encode()),
+        },
+    )
+
+
+def _resource(name: str) -> str:
+    return files("ermoe_ba.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _number(value: float, decimals: int, signs: bool = False) -> str:
+    """Write a number for a table; the minus as a minus, unknown as n/a."""
+    if not math.isfinite(value):
+        return "n/a"
+    return signed(value, decimals) if signs else f"{value:.{decimals}f}".replace("-", "−")
+
+
+def _remarks(content: ReportContent) -> list[str]:
+    """Return what the reader must know before the figures: status, flags, ages out of range."""
+    remarks = []
+    status = content.row.get("status")
+    if status not in (None, "", "n/a", "ok"):
+        remarks.append(f"Status: {in_words(str(status))}.")
+    flags = str(content.row.get("qc_flags") or "")
+    remarks += [
+        FLAGS_IN_WORDS.get(flag, f"{in_words(flag)}.")
+        for flag in map(str.strip, re.split(r"[,;|]", flags))
+        # NaN is what pandas makes of n/a.
+        if flag not in ("", "n/a", "none", "nan")
+    ]
+    if len(content.training_ages):
+        low, high = float(np.min(content.training_ages)), float(np.max(content.training_ages))
+        for name in ("chronological_age", "predicted_age"):
+            age = content.number(name)
+            if age is not None and not low <= age <= high:
+                remarks.append(
+                    f"The {in_words(name).lower()} of {age:.1f} years lies outside the ages of "
+                    f"the training participants ({low:.1f} to {high:.1f}): neither the estimate "
+                    "nor its interval has been tested there."
+                )
+    return remarks
+
+
+def _quality(content: ReportContent) -> list[tuple[str, str]]:
+    shown = []
+    for name, value in content.figures.items():
+        words, unit, decimals = QUALITY_FIGURES.get(name, (in_words(name), "", 3))
+        shown.append((words, _number(value, decimals) + unit))
+    return shown
+
+
+def _provenance(content: ReportContent) -> list[tuple[str, str]]:
+    """Return what made the result: the row's own columns first, then the rest."""
+    columns = ("participant_id", "session_id", "input", "model_id", "preprocessing_id")
+    shown = [
+        (in_words(name.removesuffix("_id")), str(content.row[name]))
+        for name in columns
+        if content.row.get(name) not in (None, "", "n/a")
+    ]
+    seconds = content.number("seconds")
+    if seconds is not None:
+        shown.append(("Computing time", f"{seconds:.1f} s"))
+    told = {value for _, value in shown}
+    return shown + [
+        (name, value) for name, value in content.provenance.items() if value not in told
+    ]
+
+
+def _region_rows(content: ReportContent) -> list[RegionRow]:
+    table = content.regions.sort_values("load_share", ascending=False, kind="stable")
+    return [
+        RegionRow(
+            expert=in_words(str(record["expert"])),
+            label=str(record["index"]),
+            region=str(record["region"]),
+            hemisphere=str(record["hemisphere"]),
+            numbers=(
+                float(record["volume_ml"]),
+                float(record["mean_weight"]),
+                float(record["load_share"]),
+                float(record["contribution_years"]),
+            ),
+        )
+        for record in table.to_dict("records")
+    ]
+
+
+def _gap_within_interval(content: ReportContent) -> bool | None:
+    """Tell whether the interval holds the chronological age; None where either is unknown."""
+    age, interval = content.number("chronological_age"), content.interval
+    return None if age is None or interval is None else interval[0] <= age <= interval[1]
+
+
+def _training_error(content: ReportContent) -> float | None:
+    """Return the mean absolute error of the training participants in years."""
+    if not len(content.training_ages):
+        return None
+    return float(np.mean(np.abs(content.training_predictions - content.training_ages)))

@@ -1,0 +1,168 @@
+"""Slices of a RAS+ grid as a person sees them: left on the left, the top of the head on top."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ermoe_ba.space import AFFINE_TOLERANCE_MM, Array, SpatialGrid
+
+# Axis across which a slice is cut.
+SAGITTAL, CORONAL, AXIAL = 0, 1, 2
+# What lies at the left and right edges of a drawn slice of each kind.
+EDGES = {SAGITTAL: ("P", "A"), CORONAL: ("L", "R"), AXIAL: ("L", "R")}
+# A sagittal slice nearer to the middle than this shows both hemispheres' rims.
+MIDLINE_MM = 4
+
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One slice of a grid.
+
+    Parameters
+    ----------
+    axis : int
+        Axis across which it is cut: `SAGITTAL`, `CORONAL` or `AXIAL`.
+    index : int
+        Voxel index along that axis.
+    """
+
+    axis: int
+    index: int
+
+    def coordinate_mm(self, grid: SpatialGrid) -> float:
+        """Return where the slice lies along its axis, in RAS+ coordinates (mm)."""
+        return float(grid.affine[self.axis, self.axis] * self.index + grid.affine[self.axis, 3])
+
+    def label(self, grid: SpatialGrid) -> str:
+        """Say where the slice lies, a sagittal one with its hemisphere: ``x = −20 mm (L)``."""
+        mm = round(self.coordinate_mm(grid))
+        sign = "−" if mm < 0 else ""
+        side = " (R)" if mm > MIDLINE_MM else " (L)" if mm < -MIDLINE_MM else ""
+        side = side if self.axis == SAGITTAL else ""
+        return f"{'xyz'[self.axis]} = {sign}{abs(mm)} mm{side}"
+
+
+def require_ras(grid: SpatialGrid) -> None:
+    """Check that the axes of a grid run to the Right, to the front (A) and up (S).
+
+    Raises
+    ------
+    ValueError
+        If they do not: the sides would be drawn under the wrong letters.
+    """
+    axes = grid.affine[:3, :3]
+    off_diagonal = axes - np.diag(np.diag(axes))
+    if np.abs(off_diagonal).max() > AFFINE_TOLERANCE_MM or np.diag(axes).min() <= 0:
+        raise ValueError(f"Only RAS+ grids can be drawn; found the axes {axes.tolist()}.")
+
+
+def cut(data: Array, plane: Plane) -> Array:
+    """Return a slice in the order of a picture.
+
+    Parameters
+    ----------
+    data : ndarray, shape (I, J, K)
+        Values in RAS+ order.
+    plane : Plane
+        Which slice.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns)
+        Row 0 on top. Columns run from left to right (coronal and axial: the left of the person is
+        on the left, the neurological convention) or from back to front (sagittal).
+    """
+    return np.asarray(np.take(data, plane.index, axis=plane.axis).T[::-1])
+
+
+def bounding_box(mask: Array, margin: int) -> Box:
+    """Return the smallest box around all voxels of a mask, widened by a margin of voxels."""
+    found = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        inside = np.flatnonzero(mask.any(axis=others))
+        low = max(0, int(inside[0]) - margin)
+        found.append(slice(low, min(mask.shape[axis], int(inside[-1]) + 1 + margin)))
+    return found[0], found[1], found[2]
+
+
+def through(mask: Array, axis: int, fractions: Sequence[float]) -> list[Plane]:
+    """Return slices at fractions (0 to 1) of a mask's extent along an axis."""
+    extent = bounding_box(mask, 0)[axis]
+    last = extent.stop - 1
+    return [Plane(axis, round(extent.start + f * (last - extent.start))) for f in fractions]
+
+
+class Montage:
+    """Slices laid out in rows, to be drawn as one picture.
+
+    Parameters
+    ----------
+    box : tuple of slice
+        The part of the grid that is shown.
+    rows : sequence of sequences of Plane
+        Slices of each row, from left to right.
+    header, footer : int
+        Empty lines above and below each row, for text (in voxels).
+    gap : int
+        Empty columns between slices (in voxels).
+    """
+
+    def __init__(
+        self,
+        box: Box,
+        rows: Sequence[Sequence[Plane]],
+        header: int = 0,
+        footer: int = 9,
+        gap: int = 4,
+    ) -> None:
+        self.box = box
+        extents = [axis.stop - axis.start for axis in box]
+        # Columns and rows of a cut slice, after its own axis is gone.
+        sizes = [
+            [tuple(n for axis, n in enumerate(extents) if axis != plane.axis) for plane in row]
+            for row in rows
+        ]
+        width = max(sum(w for w, _ in row) + gap * (len(row) + 1) for row in sizes)
+        # Of each slice: plane, top, left, height, width; of each row: where its pictures start.
+        self.cells: list[list[tuple[Plane, int, int, int, int]]] = []
+        self.tops: list[int] = []
+        top = 0
+        for row, row_sizes in zip(rows, sizes, strict=True):
+            top += header
+            height = max(h for _, h in row_sizes)
+            # The spare width goes between the slices, so that rows are flush on both sides.
+            spare = (width - sum(w for w, _ in row_sizes)) / (len(row) + 1)
+            left, cells = spare, []
+            for plane, (w, h) in zip(row, row_sizes, strict=True):
+                # Bottoms are flush, so that the text below stands in one line.
+                cells.append((plane, top + height - h, round(left), h, w))
+                left += w + spare
+            self.cells.append(cells)
+            self.tops.append(top)
+            top += height + footer
+        self.shape = (top, width)
+
+    def fill(self, volumes: Sequence[Array]) -> Array:
+        """Lay out slices of one volume per row.
+
+        Parameters
+        ----------
+        volumes : sequence of ndarray, shape (I, J, K)
+            The volume that each row shows.
+
+        Returns
+        -------
+        ndarray, shape (height, width)
+            float32, row 0 on top; 0 between the slices.
+        """
+        picture = np.zeros(self.shape, dtype=np.float32)
+        for cells, volume in zip(self.cells, volumes, strict=True):
+            shown = volume[self.box]
+            for plane, top, left, height, width in cells:
+                inside = Plane(plane.axis, plane.index - (self.box[plane.axis].start or 0))
+                picture[top : top + height, left : left + width] = cut(shown, inside)
+        return picture

@@ -1,0 +1,57 @@
+"""Columns: what the tables that the project writes are made of, and how they are written."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ermoe_ba.io import write_text
+
+# predictions.tsv, one row a scan: name, and what it holds.
+PREDICTION_COLUMNS: dict[str, str] = {
+    "participant_id": "BIDS participant, without sub-",
+    "session_id": "BIDS session, without ses-; n/a where the name has none",
+    "input": "the file as given",
+    "status": "ok, or failed (then message says why and no age is given)",
+    "predicted_age": "years; what the brain looks like, never corrected for chronological age",
+    "predicted_age_lower": "years; lower end of the prediction interval",
+    "predicted_age_upper": "years; upper end of the prediction interval",
+    "chronological_age": "years, from the participants table; n/a where not given",
+    "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
+    "qc_flags": "remarks on the scan's quality, separated by commas; n/a where there are none",
+    "model_id": "name and content hash of the model",
+    "preprocessing_id": "hash of the preprocessing's settings",
+    "seconds": "time spent on the scan",
+    "message": "why a scan failed: what must hold, what was found, what to do",
+}
+
+# <name>_regions.tsv, one row an expert and region.
+REGION_COLUMNS: dict[str, str] = {
+    "expert": "expert of the read-out layer",
+    "index": "value in the atlas image",
+    "region": "name of the region",
+    "hemisphere": "L, R or n/a",
+    "volume_ml": "millilitres of the region inside this scan's brain mask, on the model grid",
+    "mean_weight": "mean routing weight of the expert in the region, 0 to 1",
+    "load_share": "share of the expert's load in the brain that falls into the region, 0 to 1",
+    "contribution_years": "years that the expert adds in the region, relative to the baseline",
+}
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""
+    write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
+
+
+def predictions_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table with the columns of ``predictions.tsv`` in their order.
+
+    Raises
+    ------
+    ValueError
+        If a row has a column that the table does not know.
+    """
+    unknown = {name for row in rows for name in row} - set(PREDICTION_COLUMNS)
+    if unknown:
+        raise ValueError(f"Unknown columns {sorted(unknown)}.")
+    return pd.DataFrame(rows, columns=list(PREDICTION_COLUMNS))

@@ -1,0 +1,159 @@
+"""Patches of the model grid that hold brain: the lattice on which the network thinks."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ermoe_ba.space import Array, SpatialGrid, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class TokenGrid:
+    """Cubic patches over a grid, and which of them are tokens.
+
+    The grid is padded at both ends of each axis to a multiple of the patch (the odd voxel at the
+    far end), so no plane is dropped.
+
+    Parameters
+    ----------
+    grid : SpatialGrid
+        The voxels.
+    patch_size : int
+        Edge of a patch in voxels.
+    positions : ndarray of int, shape (T, 3)
+        Lattice index of each token, in C order.
+    """
+
+    grid: SpatialGrid
+    patch_size: int
+    positions: Array
+
+    @classmethod
+    def over(cls, brain_mask: Volume, patch_size: int, min_fraction: float) -> "TokenGrid":
+        """Make tokens of all patches that hold enough brain.
+
+        Parameters
+        ----------
+        brain_mask : Volume
+            1 in the brain.
+        patch_size : int
+            Edge of a patch in voxels, at least 1.
+        min_fraction : float
+            A patch is a token if more than this fraction of its voxels is brain (0 to 1).
+
+        Returns
+        -------
+        TokenGrid
+            With at least one token.
+
+        Raises
+        ------
+        ValueError
+            If no patch holds that much brain or the patch has no size.
+        """
+        if patch_size < 1:
+            raise ValueError(f"A patch needs at least one voxel an edge; found {patch_size}.")
+        everywhere = cls(brain_mask.grid, patch_size, np.zeros((0, 3), dtype=np.int64))
+        fraction = everywhere.pool(brain_mask.data > 0)
+        positions = np.argwhere(fraction > min_fraction)
+        if not len(positions):
+            raise ValueError(f"No patch holds more than {min_fraction:g} of brain.")
+        return cls(brain_mask.grid, patch_size, positions)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TokenGrid):
+            return NotImplemented
+        return (
+            self.grid == other.grid
+            and self.patch_size == other.patch_size
+            and np.array_equal(self.positions, other.positions)
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.grid, self.patch_size, len(self)))
+
+    @property
+    def lattice_shape(self) -> tuple[int, int, int]:
+        """Patches along i, j, k."""
+        i, j, k = (-(-n // self.patch_size) for n in self.grid.shape)
+        return i, j, k
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+        """Voxels added before and after the grid along i, j, k."""
+        extra = [
+            patches * self.patch_size - n
+            for patches, n in zip(self.lattice_shape, self.grid.shape, strict=True)
+        ]
+        i, j, k = ((e // 2, e - e // 2) for e in extra)
+        return i, j, k
+
+    @cached_property
+    def centres_mm(self) -> Array:
+        """Centre of each token in RAS+ coordinates (mm), shape (T, 3)."""
+        before = np.array([low for low, _ in self.padding])
+        ijk = (self.positions + 0.5) * self.patch_size - 0.5 - before
+        return np.asarray(ijk @ self.grid.affine[:3, :3].T + self.grid.affine[:3, 3])
+
+    @cached_property
+    def support(self) -> Volume:
+        """Voxels that belong to a token: uint8, 1 inside, on the grid."""
+        return self.to_volume(np.ones(len(self), dtype=np.uint8))
+
+    def pool(self, data: Array) -> Array:
+        """Average voxels over each patch, padding counted as 0.
+
+        Parameters
+        ----------
+        data : ndarray, shape (I, J, K)
+            Values on the grid.
+
+        Returns
+        -------
+        ndarray, shape lattice_shape
+            float64 means.
+        """
+        padded = np.pad(np.asarray(data, dtype=np.float64), self.padding)
+        p, (i, j, k) = self.patch_size, self.lattice_shape
+        return np.asarray(padded.reshape(i, p, j, p, k, p).mean(axis=(1, 3, 5)))
+
+    def from_volume(self, volume: Volume) -> Array:
+        """Average a volume over each token's voxels (none of them padding), shape (T,).
+
+        Raises
+        ------
+        ValueError
+            If the volume lies on another grid.
+        """
+        if volume.grid != self.grid:
+            raise ValueError(f"The volume lies in {volume.grid.space}, not on the token grid.")
+        share_inside = self.pool(np.ones(self.grid.shape))
+        return np.asarray((self.pool(volume.data) / share_inside)[tuple(self.positions.T)])
+
+    def to_volume(self, values: Array) -> Volume:
+        """Give each voxel its token's value.
+
+        Parameters
+        ----------
+        values : ndarray, shape (T,) or (T, channels)
+            One value, or several, a token.
+
+        Returns
+        -------
+        Volume
+            On the grid; 0 where no token is.
+        """
+        if len(values) != len(self):
+            raise ValueError(f"There are {len(self)} tokens; found {len(values)} values.")
+        lattice = np.zeros((*self.lattice_shape, *values.shape[1:]), dtype=values.dtype)
+        lattice[tuple(self.positions.T)] = values
+        for axis in range(3):
+            lattice = np.repeat(lattice, self.patch_size, axis=axis)
+        inside = tuple(
+            slice(low, low + n) for (low, _), n in zip(self.padding, self.grid.shape, strict=True)
+        )
+        return Volume(lattice[inside], self.grid)

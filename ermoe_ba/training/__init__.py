@@ -1,0 +1,1 @@
+"""From prepared scans to trained members, out of fold."""

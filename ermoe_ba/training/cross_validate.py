@@ -1,0 +1,229 @@
+"""Cross-validated training: one member a fold, tested on the scans it never saw."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ermoe_ba import __version__
+from ermoe_ba.checkpoint import (
+    ModelCard,
+    load_member,
+    matched_order,
+    save_card,
+    save_member,
+    token_grid,
+)
+from ermoe_ba.cohort import Participants, read_participants, split_folds
+from ermoe_ba.dataset import PreparedCohort, PreparedScan
+from ermoe_ba.errors import ErmoeError, UsageError
+from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.io import write_json
+from ermoe_ba.metrics import age_metrics
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.tables import write_table
+from ermoe_ba.training.age import train_age, variant_cells
+from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.tissue import train_stem
+
+
+class CrossValidation:
+    """A run in its folder: prepared scans, splits, members, out-of-fold predictions.
+
+    Whatever stands in the folder already is not made again, so a run that was stopped goes on, and
+    several processes can share the folds.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All choices.
+    participants_path : Path
+        The participants table; only rows with an age take part.
+    out : Path
+        The run's folder.
+    """
+
+    def __init__(self, recipe: Recipe, participants_path: Path, out: Path) -> None:
+        self.recipe, self.out = recipe, out
+        self.root = participants_path.parent
+        self.participants: Participants = read_participants(participants_path).labelled
+        self.tokens = token_grid(recipe.model)
+        self.prepared = PreparedCohort(out / "prepared", Preprocessor(recipe.preprocess))
+
+    def run(self, only_fold: int | None = None) -> dict[str, float] | None:
+        """Train the folds and, once all are there, assemble the ensemble.
+
+        Parameters
+        ----------
+        only_fold : int, optional
+            Train this fold and no other.
+
+        Returns
+        -------
+        dict or None
+            Out-of-fold metrics; None while folds are missing.
+        """
+        num_folds = self.recipe.run.num_folds
+        if only_fold is not None and not 0 <= only_fold < num_folds:
+            raise UsageError(f"--fold must lie between 0 and {num_folds - 1}; found {only_fold}.")
+        self._keep_recipe()
+        folds = self._splits()
+        scans = self._scans()
+        for fold in range(num_folds) if only_fold is None else [only_fold]:
+            if not self._fold_table(fold).is_file():
+                self._train_fold(fold, folds, scans)
+        if all(self._fold_table(fold).is_file() for fold in range(num_folds)):
+            return self._assemble(scans)
+        return None
+
+    def _fold_table(self, fold: int) -> Path:
+        return self.out / f"fold-{fold}_predictions.tsv"
+
+    def _keep_recipe(self) -> None:
+        path = self.out / "recipe.json"
+        content = {"text": self.recipe.text, "data_hash": self._data_hash()}
+        if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != content:
+            raise UsageError(
+                f"{self.out} holds a run of another recipe or other data; choose another --out."
+            )
+        write_json(path, content)
+
+    def _data_hash(self) -> str:
+        digest = hashlib.sha256()
+        for participant_id in sorted(self.participants.table.index):
+            digest.update(f"{participant_id} {self.participants.age_of(participant_id)}".encode())
+            for pattern in (self.recipe.run.t1w, self.recipe.run.labels):
+                path = self.root / pattern.format(participant_id=participant_id)
+                if not path.is_file():
+                    raise UsageError(f"{path}: every participant with an age needs this file.")
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def _splits(self) -> pd.Series:
+        """Return the fold of each participant; made once, then read."""
+        path = self.out / "splits.tsv"
+        if not path.is_file():
+            run = self.recipe.run
+            write_table(path, split_folds(self.participants, run.num_folds, run.seed).reset_index())
+        table = pd.read_csv(path, sep="\t", dtype={"participant_id": str})
+        if sorted(table["participant_id"]) != sorted(self.participants.table.index):
+            raise UsageError(f"{path}: must give each participant with an age one fold.")
+        return table.set_index("participant_id")["fold"]
+
+    def _scans(self) -> list[PreparedScan]:
+        run = self.recipe.run
+        ids = list(self.participants.table.index)
+        for participant_id in tqdm(ids, desc="prepare", unit="scan", mininterval=2.0):
+            self.prepared.prepare(
+                participant_id,
+                self.root / run.t1w.format(participant_id=participant_id),
+                self.root / run.labels.format(participant_id=participant_id),
+            )
+        return [self.prepared.read(participant_id) for participant_id in ids]
+
+    def _train_fold(self, fold: int, folds: pd.Series, scans: list[PreparedScan]) -> None:
+        recipe = self.recipe
+        seed = recipe.run.seed + fold
+        train = [scan for scan in scans if folds[scan.participant_id] != fold]
+        test = [scan for scan in scans if folds[scan.participant_id] == fold]
+        if {s.participant_id for s in train} & {s.participant_id for s in test}:
+            raise ErmoeError(f"Fold {fold}: a participant stands on both sides of the split.")
+        torch.manual_seed(seed)
+        member = ErmoeBrainAge(recipe.model, self.tokens)
+        train_stem(member.stem, train, recipe.run.tissues(), recipe.tissue, seed)
+        cells = variant_cells(member, train, recipe.age.num_variants, seed)
+        train_age(member, cells, self._ages(train), recipe.age, seed)
+        with torch.no_grad():
+            test_cells = variant_cells(member, test, 0, seed)[:, 0].float()
+            output = member.read_age(test_cells)
+        ages = self._ages(test)
+        probe = probe_routing(
+            member, test_cells, output, torch.as_tensor(ages, dtype=torch.float32), seed
+        )
+        save_member(self.out / f"fold-{fold}.safetensors", member)
+        write_json(self.out / f"fold-{fold}_probe.json", dict(probe))
+        # Last: where this table stands, the fold is done.
+        write_table(
+            self._fold_table(fold),
+            pd.DataFrame(
+                {
+                    "participant_id": [scan.participant_id for scan in test],
+                    "fold": fold,
+                    "chronological_age": ages,
+                    "predicted_age": output.age_b.numpy().astype(float),
+                }
+            ),
+        )
+
+    def _ages(self, scans: list[PreparedScan]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+        ages = self.participants.table["age"]
+        return np.array([float(ages.loc[scan.participant_id]) for scan in scans])
+
+    def _assemble(self, scans: list[PreparedScan]) -> dict[str, float]:
+        """Match the members' experts, and write predictions, metrics and the model's card."""
+        recipe, num_folds = self.recipe, self.recipe.run.num_folds
+        self._match_experts(scans)
+        tables = [pd.read_csv(self._fold_table(f), sep="\t") for f in range(num_folds)]
+        table = pd.concat(tables, ignore_index=True)
+        table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
+        write_table(self.out / "predictions.tsv", table)
+        ages = table["chronological_age"].to_numpy()
+        predictions = table["predicted_age"].to_numpy()
+        metrics = age_metrics(ages, predictions)
+        probes = [
+            json.loads((self.out / f"fold-{f}_probe.json").read_text(encoding="utf-8"))
+            for f in range(num_folds)
+        ]
+        for name in probes[0]:
+            metrics[f"probe_{name}"] = np.mean([p[name] for p in probes], axis=0).tolist()
+        write_json(self.out / "metrics.json", metrics)
+        save_card(
+            self.out,
+            ModelCard(
+                name=recipe.run.name,
+                model=recipe.model,
+                preprocess=recipe.preprocess,
+                preprocessing_id=recipe.preprocess.identity(),
+                ages=tuple(ages.tolist()),
+                predictions=tuple(np.round(predictions, 3).tolist()),
+                coverage=recipe.run.coverage,
+                half_width=conformal_half_width(predictions - ages, recipe.run.coverage),
+                metrics=metrics,
+                provenance={
+                    "data": recipe.run.data,
+                    "licence": recipe.run.licence,
+                    "data_hash": self._data_hash(),
+                    "seed": recipe.run.seed,
+                    "ermoe_ba": __version__,
+                    "torch": torch.__version__,
+                    "tissue": asdict(recipe.tissue),
+                    "age": asdict(recipe.age),
+                },
+            ),
+        )
+        return metrics
+
+    @torch.no_grad()
+    def _match_experts(self, scans: list[PreparedScan]) -> None:
+        """Rename each member's free experts after those of the first that route alike."""
+        reference = None
+        # Thirty scans settle a mean over tokens; all would take minutes.
+        some = scans[:: max(1, len(scans) // 30)]
+        for fold in range(self.recipe.run.num_folds):
+            path = self.out / f"fold-{fold}.safetensors"
+            member = load_member(path, self.recipe.model, self.tokens)
+            cells = variant_cells(member, some, 0, 0)[:, 0].float()
+            weights = member.read_age(cells).routing.weights_bte.mean(dim=0).numpy()
+            if reference is None:
+                reference = weights
+                continue
+            order = matched_order(reference, weights, len(self.recipe.model.regions))
+            member.permute_experts(torch.tensor(order))
+            save_member(path, member)

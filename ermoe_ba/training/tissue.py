@@ -1,0 +1,200 @@
+"""First stage: the stem learns tissue from label maps; no age enters.
+
+Shapes: N voxels, S samples in a window.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.model.config import TISSUES
+from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
+from ermoe_ba.space import Array
+from ermoe_ba.training.augment import jitter_mask
+from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class TissueConfig:
+    """How the stem is trained.
+
+    Parameters
+    ----------
+    num_steps : int
+        Steps of the optimiser.
+    scans_per_step, voxels_per_scan : int
+        A step sees that many voxels from each of that many scans.
+    outside_share : float
+        Share of the voxels drawn outside the brain, where there is little to learn.
+    gain_sd, noise_sd : float
+        Spread of a scan's overall gain, and of white noise, both relative to white matter.
+    optimiser : OptimiserConfig
+        Steps of the optimiser.
+    """
+
+    num_steps: int
+    scans_per_step: int
+    voxels_per_scan: int
+    outside_share: float
+    gain_sd: float
+    noise_sd: float
+    optimiser: OptimiserConfig
+
+
+def tissue_classes(labels: Array, tissue_of_label: dict[int, str]) -> Array:
+    """Return the tissue class of each voxel of a label map.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        Labels; 0 is outside.
+    tissue_of_label : dict
+        Name from `TISSUES` for each label.
+
+    Returns
+    -------
+    ndarray of int64
+        Index into `TISSUES`; labels that are not in the table count as outside.
+    """
+    table = np.zeros(max(int(labels.max()), *tissue_of_label) + 1, dtype=np.int64)
+    for label, tissue in tissue_of_label.items():
+        table[label] = TISSUES.index(tissue)
+    return np.asarray(table[labels])
+
+
+def train_stem(
+    stem: VoxelStem,
+    scans: list[PreparedScan],
+    tissue_of_label: dict[int, str],
+    config: TissueConfig,
+    seed: int,
+) -> list[float]:
+    """Train the stem on scans with label maps.
+
+    Parameters
+    ----------
+    stem : VoxelStem
+        Trained in place.
+    scans : list of PreparedScan
+        Each with labels.
+    tissue_of_label : dict
+        Name from `TISSUES` for each label.
+    config : TissueConfig
+        Steps.
+    seed : int
+        Of the voxels drawn and their changes.
+
+    Returns
+    -------
+    list of float
+        Cross-entropy of each step.
+    """
+    voxels = _Voxels(scans, tissue_of_label, config, seed)
+
+    def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        near, far, coordinates, classes = batch
+        return functional.cross_entropy(stem.of_samples(near, far, coordinates), classes)
+
+    stage = Fit(
+        parameter_groups=[{"params": list(stem.parameters()), "weight_decay": 0.0}],
+        batches=voxels,
+        num_steps=config.num_steps,
+        loss=loss,
+        describe="tissue",
+    )
+    return fit(stem, stage, config.optimiser)
+
+
+@dataclass(frozen=True)
+class _PaddedScan:
+    """A scan's two pictures, padded so that every window fits, and its classes."""
+
+    near: Array
+    far: Array
+    classes: Array
+    inside: Array
+    outside: Array
+
+
+class _Voxels:
+    """Random voxels of random scans with both their windows."""
+
+    def __init__(
+        self,
+        scans: list[PreparedScan],
+        tissue_of_label: dict[int, str],
+        config: TissueConfig,
+        seed: int,
+    ) -> None:
+        self.config = config
+        self.random = np.random.default_rng(seed)
+        self.coordinates = grid_coordinates(scans[0].t1w.grid.shape).flatten(1).T.numpy()
+        self.shape = scans[0].t1w.grid.shape
+        self.near_offsets = self._offsets(1)
+        self.far_offsets = self._offsets(VoxelStem.FAR_STEP)
+        self.scans = [self._pad(scan, tissue_of_label) for scan in scans if scan.labels is not None]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        for _ in range(self.config.num_steps):
+            chosen = self.random.integers(len(self.scans), size=self.config.scans_per_step)
+            parts = [self._draw(self.scans[number]) for number in chosen]
+            near, far, coordinates, classes = (
+                np.concatenate(part) for part in zip(*parts, strict=True)
+            )
+            yield (
+                torch.as_tensor(near, dtype=torch.float32),
+                torch.as_tensor(far, dtype=torch.float32),
+                torch.as_tensor(coordinates),
+                torch.as_tensor(classes, dtype=torch.int64),
+            )
+
+    def _reach(self, step: int) -> int:
+        return step * (VoxelStem.WINDOW // 2)
+
+    def _offsets(self, step: int) -> Array:
+        """Return the flat index of each window sample relative to the window's first corner."""
+        shape = [n + 2 * self._reach(step) for n in self.shape]
+        corner = np.indices((VoxelStem.WINDOW,) * 3).reshape(3, -1) * step
+        return np.asarray(np.ravel_multi_index(tuple(corner), shape))
+
+    def _pad(self, scan: PreparedScan, tissue_of_label: dict[int, str]) -> _PaddedScan:
+        assert scan.labels is not None
+        classes = tissue_classes(scan.labels.data, tissue_of_label).ravel()
+        t1w = jitter_mask(scan.t1w.data, scan.brain_mask.data > 0, self.random)
+        mean = local_mean(torch.as_tensor(t1w)[None, None], VoxelStem.FAR_MEAN)[0, 0].numpy()
+        brain = scan.brain_mask.data.ravel() > 0
+        return _PaddedScan(
+            near=np.pad(t1w, self._reach(1)),
+            far=np.pad(mean, self._reach(VoxelStem.FAR_STEP)),
+            classes=classes.astype(np.uint8),
+            inside=np.flatnonzero(brain | (classes > 0)),
+            outside=np.flatnonzero(~brain & (classes == 0)),
+        )
+
+    def _draw(self, scan: _PaddedScan) -> tuple[Array, Array, Array, Array]:
+        config, random = self.config, self.random
+        beyond = int(config.voxels_per_scan * config.outside_share)
+        voxels = np.concatenate(
+            [
+                random.choice(scan.inside, config.voxels_per_scan - beyond),
+                random.choice(scan.outside, beyond),
+            ]
+        )
+        ijk = tuple(np.unravel_index(voxels, self.shape))
+        gain = random.normal(1.0, config.gain_sd)
+        windows = []
+        # Averaging 27 voxels leaves a fifth of white noise.
+        for picture, offsets, noise_sd in (
+            (scan.near, self.near_offsets, config.noise_sd),
+            (scan.far, self.far_offsets, config.noise_sd / 27**0.5),
+        ):
+            first = np.ravel_multi_index(ijk, picture.shape)
+            values = picture.ravel()[first[:, None] + offsets]
+            noise = noise_sd * random.random() * random.standard_normal(values.shape, np.float32)
+            windows.append(gain * values + noise)
+        return windows[0], windows[1], self.coordinates[voxels], scan.classes[voxels]

@@ -1,0 +1,184 @@
+"""The participants table is read strictly; folds are complete, disjoint and balanced in age."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ermoe_ba.cohort import Participants, read_participants, split_folds
+from ermoe_ba.errors import UsageError
+
+
+def _table(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "participants.tsv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _people(ages: list[float]) -> Participants:
+    ids = pd.Index([f"{n:03d}" for n in range(len(ages))], name="participant_id")
+    return Participants(pd.DataFrame({"age": ages}, index=ids))
+
+
+def test_participants_are_read_in_the_file_s_order(tmp_path: Path) -> None:
+    path = _table(tmp_path, "participant_id\tsex\tage\nsub-02\tF\t61.5\nsub-01\tM\t20\n")
+    table = read_participants(path).table
+    assert table.index.tolist() == ["02", "01"]
+    assert table["age"].tolist() == [61.5, 20.0]
+    assert table["sex"].tolist() == ["F", "M"]
+
+
+def test_an_id_needs_no_prefix_and_keeps_its_zeros(tmp_path: Path) -> None:
+    path = _table(tmp_path, "participant_id\tage\n007\t50\n0100\t60\n")
+    assert read_participants(path).table.index.tolist() == ["007", "0100"]
+
+
+def test_only_the_leading_prefix_is_taken_off(tmp_path: Path) -> None:
+    path = _table(tmp_path, "participant_id\tage\nsub-sub-a\t50\n")
+    assert read_participants(path).table.index.tolist() == ["sub-a"]
+
+
+def test_an_unknown_age_is_none_and_not_labelled(tmp_path: Path) -> None:
+    path = _table(tmp_path, "participant_id\tage\nsub-a\tn/a\nsub-b\t44\n")
+    people = read_participants(path)
+    assert people.age_of("a") is None
+    assert people.age_of("b") == 44.0
+    assert people.labelled.table.index.tolist() == ["b"]
+
+
+def test_ages_may_all_be_unknown(tmp_path: Path) -> None:
+    people = read_participants(_table(tmp_path, "participant_id\tage\nsub-a\tn/a\nsub-b\tn/a\n"))
+    assert people.age_of("a") is None
+    assert people.labelled.table.empty
+
+
+def test_a_stranger_has_no_age(tmp_path: Path) -> None:
+    people = read_participants(_table(tmp_path, "participant_id\tage\nsub-a\t44\n"))
+    with pytest.raises(KeyError):
+        people.age_of("b")
+
+
+@pytest.mark.parametrize("rows", ["sub-a\t44\nsub-a\t45\n", "sub-a\t44\na\t44\n"])
+def test_a_participant_who_stands_twice_is_refused_by_name(tmp_path: Path, rows: str) -> None:
+    with pytest.raises(UsageError, match=r"participants\.tsv.*'a'"):
+        read_participants(_table(tmp_path, "participant_id\tage\nsub-b\t1\n" + rows))
+
+
+def test_a_row_without_an_id_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="participant_id"):
+        read_participants(_table(tmp_path, "participant_id\tage\nsub-a\t44\n\t45\n"))
+
+
+def test_an_id_that_reads_like_a_gap_is_an_id(tmp_path: Path) -> None:
+    path = _table(tmp_path, "participant_id\tage\nNA\t44\nnull\t45\n")
+    assert read_participants(path).table.index.tolist() == ["NA", "null"]
+
+
+@pytest.mark.parametrize(
+    ("header", "missing"),
+    [("participant_id\tyears", "age"), ("subject\tage", "participant_id")],
+)
+def test_a_missing_column_is_named(tmp_path: Path, header: str, missing: str) -> None:
+    with pytest.raises(UsageError, match=rf"missing: {missing}\."):
+        read_participants(_table(tmp_path, f"{header}\nsub-a\t44\n"))
+
+
+def test_a_table_parted_by_commas_is_refused_with_both_columns(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"tab-separated.*missing: age, participant_id"):
+        read_participants(_table(tmp_path, "participant_id,age\nsub-a,44\n"))
+
+
+@pytest.mark.parametrize("age", ["1950", "-1", "124", "inf", "fifty", "89+", "1950-03-02"])
+def test_what_is_no_age_is_refused_with_value_and_name(tmp_path: Path, age: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_participants(_table(tmp_path, f"participant_id\tage\nsub-b\t30\nsub-a\t{age}\n"))
+    found = str(caught.value).split("found ")[1]
+    assert age in found
+    assert found.endswith("for a.")
+    assert "np." not in found, "a reader need not know how numpy writes its numbers"
+
+
+@pytest.mark.parametrize("age", ["0", "0.5", "122"])
+def test_the_youngest_and_the_oldest_are_people_too(tmp_path: Path, age: str) -> None:
+    people = read_participants(_table(tmp_path, f"participant_id\tage\nsub-a\t{age}\n"))
+    assert people.age_of("a") == float(age)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"participant_id\tage\nsub-a\t4\nsub-b\t5\t6\n", b"participant_id\tage\n\xff\t4\n"],
+    ids=["empty", "ragged", "not UTF-8"],
+)
+def test_an_unreadable_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "participants.tsv"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"participants\.tsv"):
+        read_participants(path)
+
+
+def test_rows_longer_than_the_header_are_refused(tmp_path: Path) -> None:
+    """Else a column moves up: sub-a would become the row's label, F the id and 44 the age."""
+    with pytest.raises(UsageError, match=r"participants\.tsv"):
+        read_participants(_table(tmp_path, "participant_id\tage\nsub-a\tF\t44\nsub-b\tM\t50\n"))
+
+
+def test_an_absent_table_and_a_folder_are_refused(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.tsv", tmp_path):
+        with pytest.raises(UsageError, match="cannot be read"):
+            read_participants(path)
+
+
+# Folds
+
+
+def test_each_participant_stands_in_one_fold_of_equal_size() -> None:
+    people = _people([float(age) for age in range(20, 73)])
+    folds = split_folds(people, 5, seed=3)
+    assert folds.name == "fold"
+    assert folds.index.equals(people.table.index)
+    # 53 people in 5 folds: three of 11 and two of 10.
+    assert sorted(np.bincount(folds, minlength=5).tolist()) == [10, 10, 11, 11, 11]
+
+
+def test_each_fifth_of_the_ages_is_shared_out_evenly() -> None:
+    """100 people in 5 folds: each tenth of the ages is 10 people, two a fold."""
+    ages = np.random.default_rng(2).permutation(np.linspace(20, 90, 100))
+    folds = split_folds(_people(ages.tolist()), 5, seed=3).to_numpy()
+    tenth = ages.argsort().argsort() // 10
+    counts = np.zeros((10, 5), dtype=int)
+    np.add.at(counts, (tenth, folds), 1)
+    np.testing.assert_array_equal(counts, 2)
+
+
+def test_the_same_seed_gives_the_same_folds_and_another_gives_others() -> None:
+    people = _people(np.linspace(20, 90, 60).tolist())
+    first = split_folds(people, 4, seed=3)
+    assert first.equals(split_folds(people, 4, seed=3))
+    assert not first.equals(split_folds(people, 4, seed=4))
+
+
+def test_folds_do_not_depend_on_numpy_s_global_state() -> None:
+    people = _people(np.linspace(20, 90, 60).tolist())
+    np.random.seed(1)  # noqa: NPY002
+    first = split_folds(people, 4, seed=3)
+    np.random.seed(2)  # noqa: NPY002
+    assert first.equals(split_folds(people, 4, seed=3))
+
+
+def test_as_many_folds_as_people_leave_one_out_each() -> None:
+    folds = split_folds(_people([30.0, 40.0, 50.0]), 3, seed=3)
+    assert sorted(folds.tolist()) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "ages",
+    [[25.0] * 30 + [float(age) for age in range(40, 60)], [33.0] * 50],
+    ids=["most of one age", "all of one age"],
+)
+def test_people_of_one_age_can_be_split(ages: list[float]) -> None:
+    """Ages in whole years of a student cohort: more than a tenth of them are equal."""
+    folds = split_folds(_people(ages), 5, seed=3).to_numpy()
+    assert np.bincount(folds, minlength=5).tolist() == [10] * 5
+    shares = np.bincount(folds[np.array(ages) == ages[0]], minlength=5)
+    assert shares.max() - shares.min() <= 1

@@ -1,0 +1,431 @@
+"""A scan is read only if it can be one head, and says why not; files are whole or absent."""
+
+import gzip
+import json
+import struct
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from ermoe_ba.errors import ScanError
+from ermoe_ba.io import (
+    is_nifti,
+    nifti_stem,
+    read_t1w,
+    read_volume,
+    write_json,
+    write_text,
+    write_volume,
+    write_whole,
+)
+from ermoe_ba.space import SpatialGrid, Volume
+
+WriteHead = Callable[..., Path]
+
+# Where the NIfTI-1 standard puts what the tests spoil: offset in bytes and struct format.
+FIELDS = {
+    "dim": (40, "8h"),
+    "pixdim_xyz": (80, "3f"),
+    "scaling": (112, "2f"),
+    "qform_code": (252, "h"),
+    "sform_code": (254, "h"),
+    "quaternion": (256, "3f"),
+    "sform": (280, "12f"),
+}
+
+
+def _spoil(path: Path, **fields: tuple[float, ...]) -> Path:
+    """Overwrite fields in the header of a little-endian NIfTI-1 file."""
+    packed = path.name.endswith(".gz")
+    content = bytearray(gzip.decompress(path.read_bytes()) if packed else path.read_bytes())
+    for name, values in fields.items():
+        offset, layout = FIELDS[name]
+        struct.pack_into(f"<{layout}", content, offset, *values)
+    path.write_bytes(gzip.compress(bytes(content)) if packed else bytes(content))
+    return path
+
+
+def _refusal(path: Path) -> ScanError:
+    with pytest.raises(ScanError) as caught:
+        read_t1w(path)
+    error = caught.value
+    assert str(path) in str(error)
+    assert error.found in str(error)
+    assert error.remedy in str(error)
+    return error
+
+
+# What a good scan is
+
+
+@pytest.mark.parametrize("name", ["head.nii", "head.nii.gz"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.float32, np.float64])
+def test_a_head_of_any_real_type_is_read_as_single_precision(
+    write_head: WriteHead, name: str, dtype: npt.DTypeLike
+) -> None:
+    path = write_head(name, dtype=dtype)
+    volume = read_t1w(path)
+    assert volume.data.dtype == np.float32
+    assert volume.grid.space == "scan"
+    assert volume.grid.shape == (20, 22, 24)
+    np.testing.assert_array_equal(volume.data, nib.load(path).get_fdata())
+
+
+def test_a_trailing_axis_of_length_one_is_dropped(write_head: WriteHead) -> None:
+    flat = read_t1w(write_head("flat.nii.gz"))
+    deep = read_t1w(write_head("deep.nii.gz", shape=(20, 22, 24, 1)))
+    assert deep.data.shape == (20, 22, 24)
+    np.testing.assert_array_equal(deep.data, flat.data)
+
+
+def test_stored_integers_are_scaled_by_slope_and_intercept(write_head: WriteHead) -> None:
+    """Slope 2 and intercept -3 turn a stored 7 into 11."""
+    data = np.zeros((20, 22, 24), dtype=np.int16)
+    data[3, 5, 7] = 7
+    path = _spoil(write_head("scaled.nii", data=data), scaling=(2.0, -3.0))
+    volume = read_t1w(path)
+    assert volume.data[3, 5, 7] == 11.0
+    assert volume.data[0, 0, 0] == -3.0
+
+
+def test_the_sform_counts_before_the_qform(write_head: WriteHead) -> None:
+    path = write_head("both.nii")
+    sform = np.array([[0, -5, 0, 11], [5, 0, 0, 22], [0, 0, 5, 33]], dtype=float)
+    _spoil(path, sform_code=(1,), qform_code=(1,), sform=tuple(sform.ravel()))
+    image = nib.load(path)
+    assert not np.allclose(image.get_qform()[:3], sform), "the two must differ for this test"
+    np.testing.assert_allclose(read_t1w(path).grid.affine[:3], sform)
+
+
+def test_the_qform_counts_where_there_is_no_sform(write_head: WriteHead) -> None:
+    path = write_head("qform.nii")
+    sform = tuple(np.diag([3.0, 3.0, 3.0, 1.0])[:3].ravel())
+    _spoil(path, sform_code=(0,), qform_code=(1,), sform=sform)
+    np.testing.assert_allclose(read_t1w(path).grid.voxel_sizes, 5.0)
+
+
+# What is refused
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    assert "no file" in _refusal(tmp_path / "absent.nii.gz").found
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "folder.nii"
+    folder.mkdir()
+    assert "no file" in _refusal(folder).found
+
+
+@pytest.mark.parametrize("name", ["scan.mgz", "scan.dcm", "scan.gz", "nii"])
+def test_a_file_of_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"content")
+    assert repr(name) in _refusal(path).found
+
+
+@pytest.mark.parametrize("name", ["text.nii", "text.nii.gz"])
+def test_a_text_that_was_renamed_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text("participant_id\tage\n01\t55\n" * 50, encoding="utf-8")
+    assert "readable NIfTI" in _refusal(path).must_hold
+
+
+@pytest.mark.parametrize("name", ["empty.nii", "empty.nii.gz"])
+def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.touch()
+    assert "readable NIfTI" in _refusal(path).must_hold
+
+
+def test_a_cifti_file_is_refused(tmp_path: Path) -> None:
+    """CIFTI-2 is written as .nii too, but holds a matrix of grey ordinates."""
+    brain = nib.cifti2.BrainModelAxis.from_mask(np.ones(30, dtype=bool), name="CORTEX_LEFT")
+    scalars = nib.cifti2.ScalarAxis(["thickness"])
+    path = tmp_path / "surface.dscalar.nii"
+    nib.Cifti2Image(np.ones((1, 30)), header=(scalars, brain)).to_filename(path)
+    _refusal(path)
+
+
+@pytest.mark.parametrize("kept", [0.05, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["head.nii", "head.nii.gz"])
+def test_a_truncated_file_is_refused(write_head: WriteHead, name: str, kept: float) -> None:
+    noise = np.random.default_rng(1).integers(0, 1000, (20, 22, 24))
+    path = write_head(name, data=noise)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * kept)])
+    _refusal(path)
+
+
+def test_a_damaged_archive_is_refused(write_head: WriteHead) -> None:
+    noise = np.random.default_rng(1).integers(0, 1000, (20, 22, 24))
+    path = write_head("head.nii.gz", data=noise)
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    for place in range(middle, middle + 40):
+        content[place] ^= 0xFF
+    path.write_bytes(content)
+    _refusal(path)
+
+
+@pytest.mark.parametrize("shape", [(20, 22, 24, 2), (20, 22, 24, 1, 3)])
+def test_a_series_is_refused(write_head: WriteHead, shape: tuple[int, ...]) -> None:
+    assert str(shape) in _refusal(write_head(shape=shape)).found
+
+
+def test_a_single_slice_is_refused(write_head: WriteHead) -> None:
+    path = write_head(data=np.arange(440.0).reshape(20, 22))
+    assert "(20, 22)" in _refusal(path).found
+
+
+def test_a_stack_of_few_slices_is_refused(write_head: WriteHead) -> None:
+    assert "(20, 22, 15)" in _refusal(write_head(shape=(20, 22, 15))).found
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_an_image_that_shows_nothing_is_refused(write_head: WriteHead, value: int) -> None:
+    path = write_head(data=np.full((20, 22, 24), value))
+    assert f"the same value, {value}," in _refusal(path).found
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_voxels_that_are_no_numbers_are_counted_and_refused(
+    write_head: WriteHead, value: float
+) -> None:
+    data = np.random.default_rng(1).random((20, 22, 24))
+    data[:2, 0, 0] = value
+    data[5, 5, 5] = value
+    assert _refusal(write_head(data=data, dtype=np.float32)).found.startswith("3 voxels")
+
+
+def test_a_voxel_size_of_zero_in_the_sform_is_refused(write_head: WriteHead) -> None:
+    sform = np.diag([5.0, 0.0, 5.0, 1.0])[:3]
+    path = _spoil(write_head("flat.nii"), sform=tuple(sform.ravel()))
+    assert "0.0" in _refusal(path).found
+
+
+def test_a_voxel_size_of_zero_is_not_taken_for_one_millimetre(write_head: WriteHead) -> None:
+    """Without an sform the affine hangs on it; 100 voxels of 1 mm would just pass for a head."""
+    path = write_head("lost.nii", shape=(100, 22, 24))
+    _spoil(path, pixdim_xyz=(0.0, 5.0, 5.0), sform_code=(0,), qform_code=(1,))
+    assert "0.0" in _refusal(path).found
+
+
+@pytest.mark.parametrize("mm", [0.005, 0.05, 20.0, 5000.0, np.nan, np.inf])
+def test_an_absurd_voxel_size_in_the_header_is_refused(write_head: WriteHead, mm: float) -> None:
+    path = _spoil(write_head("absurd.nii"), pixdim_xyz=(5.0, mm, 5.0))
+    assert "header" in _refusal(path).found
+
+
+@pytest.mark.parametrize("mm", [0.005, 0.05, 20.0, 5000.0, np.nan, np.inf])
+def test_an_absurd_voxel_size_in_the_affine_is_refused(write_head: WriteHead, mm: float) -> None:
+    sform = np.diag([5.0, mm, 5.0, 1.0])[:3]
+    sform[~np.eye(3, 4, dtype=bool)] = 0.0
+    path = _spoil(write_head("absurd.nii"), sform=tuple(sform.ravel()))
+    assert "affine" in _refusal(path).found
+
+
+def test_an_affine_with_two_equal_columns_is_refused(write_head: WriteHead) -> None:
+    sform = np.array([[5, 5, 0, 0], [0, 0, 0, 0], [0, 0, 5, 0]], dtype=float)
+    path = _spoil(write_head("singular.nii"), sform=tuple(sform.ravel()))
+    error = _refusal(path)
+    assert "invertible" in error.must_hold
+    assert "volume of 0" in error.found
+
+
+def test_an_affine_without_a_finite_origin_is_refused(write_head: WriteHead) -> None:
+    sform = np.diag([5.0, 5.0, 5.0, 1.0])[:3]
+    sform[0, 3] = np.nan
+    _refusal(_spoil(write_head("nowhere.nii"), sform=tuple(sform.ravel())))
+
+
+def test_a_field_of_view_too_small_for_a_brain_is_refused(write_head: WriteHead) -> None:
+    """17 voxels of 5 mm measure 85 mm; 18 measure the 90 mm that are asked for."""
+    assert "85.0" in _refusal(write_head("small.nii", shape=(20, 17, 24))).found
+    assert read_t1w(write_head("enough.nii", shape=(20, 18, 24))).grid.shape == (20, 18, 24)
+
+
+@pytest.mark.parametrize("name", ["huge.nii", "huge.nii.gz"])
+@pytest.mark.parametrize("shape", [(2000, 2000, 2000), (1000, 1000, 1000)])
+def test_a_header_that_announces_gigabytes_is_refused_before_memory_is_taken(
+    tmp_path: Path, name: str, shape: tuple[int, int, int]
+) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    header.set_data_shape(shape)
+    header.set_sform(np.diag([0.3, 0.3, 0.3, 1.0]), 1)
+    header.set_zooms((0.3, 0.3, 0.3))
+    header["magic"] = b"n+1"
+    header["vox_offset"] = 352
+    content = header.binaryblock + bytes(1000)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    tracemalloc.start()
+    try:
+        error = _refusal(path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "at most" in error.must_hold
+    assert str(shape) in error.found
+    assert peak < 10e6
+
+
+def test_colours_are_refused(write_head: WriteHead) -> None:
+    rgb = np.zeros((20, 22, 24), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    rgb["G"][5:10] = 200
+    assert "data type" in _refusal(write_head("rgb.nii", data=rgb, dtype=rgb.dtype)).found
+
+
+def test_complex_voxels_are_refused(write_head: WriteHead) -> None:
+    assert "complex64" in _refusal(write_head("complex.nii", dtype=np.complex64)).found
+
+
+# Maps and atlases
+
+
+def test_a_truncated_map_is_refused_by_name(write_head: WriteHead) -> None:
+    noise = np.random.default_rng(1).integers(0, 1000, (20, 22, 24))
+    path = write_head("labels.nii.gz", data=noise)
+    path.write_bytes(path.read_bytes()[:4000])
+    with pytest.raises(ScanError, match=r"labels\.nii\.gz"):
+        read_volume(path, "scan")
+
+
+def test_a_flat_map_is_refused_by_name(write_head: WriteHead) -> None:
+    path = write_head("labels.nii.gz", data=np.arange(440.0).reshape(20, 22))
+    with pytest.raises(ScanError, match=r"labels\.nii\.gz"):
+        read_volume(path, "scan")
+
+
+@pytest.mark.parametrize(
+    ("space", "code"), [("scan", 1), ("MNI152NLin2009aSym", 4)], ids=["scanner", "template"]
+)
+def test_a_written_volume_comes_back_with_grid_and_codes(
+    tmp_path: Path, oblique_affine: npt.NDArray[np.float64], space: str, code: int
+) -> None:
+    data = np.arange(5 * 7 * 9, dtype=np.float32).reshape(5, 7, 9) / 7
+    volume = Volume(data, SpatialGrid((5, 7, 9), oblique_affine, space))
+    path = tmp_path / "map.nii.gz"
+    write_volume(path, volume)
+    again = read_volume(path, space)
+    assert again.grid == volume.grid
+    assert again.data.dtype == np.float32
+    np.testing.assert_array_equal(again.data, data)
+    header = nib.load(path).header
+    assert int(header["sform_code"]) == code
+    assert int(header["qform_code"]) == code
+    assert header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(header.get_qform(), oblique_affine, atol=1e-4)
+
+
+def test_channels_come_back_as_a_fourth_axis(tmp_path: Path, oblique_grid: SpatialGrid) -> None:
+    data = np.arange(5 * 7 * 9 * 2, dtype=np.int16).reshape(5, 7, 9, 2)
+    write_volume(tmp_path / "map.nii", Volume(data, oblique_grid))
+    np.testing.assert_array_equal(read_volume(tmp_path / "map.nii", "scan").data, data)
+
+
+@pytest.mark.parametrize(
+    ("name", "stem"),
+    [
+        ("sub-1_T1w.nii.gz", "sub-1_T1w"),
+        ("sub-1.2.nii", "sub-1.2"),
+        ("a.nii.nii.gz", "a.nii"),
+        ("SUB.NII.GZ", "SUB"),
+    ],
+)
+def test_a_stem_is_the_name_without_the_suffix_of_nifti(name: str, stem: str) -> None:
+    assert is_nifti(Path(name))
+    assert nifti_stem(Path("folder") / name) == stem
+
+
+# Writing
+
+
+def test_writing_leaves_nothing_beside_the_file(tmp_path: Path) -> None:
+    write_text(tmp_path / "new" / "folder" / "note.txt", "brain – age\n")
+    assert [p.name for p in (tmp_path / "new" / "folder").iterdir()] == ["note.txt"]
+    assert (tmp_path / "new" / "folder" / "note.txt").read_bytes().decode() == "brain – age\n"
+
+
+def test_a_failing_writer_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_text("old", encoding="utf-8")
+
+    def fail(partial: Path) -> None:
+        partial.write_text("half of the n", encoding="utf-8")
+        raise RuntimeError("disk on fire")
+
+    with pytest.raises(RuntimeError, match="disk on fire"):
+        write_whole(path, fail)
+    assert path.read_text(encoding="utf-8") == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_old_file_stands_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "note.txt"
+    path.write_text("old", encoding="utf-8")
+    seen: list[str] = []
+
+    def write(partial: Path) -> None:
+        assert partial.parent == path.parent, "a rename is atomic within one file system only"
+        partial.write_text("new", encoding="utf-8")
+        seen.append(path.read_text(encoding="utf-8"))
+
+    write_whole(path, write)
+    assert seen == ["old"]
+    assert path.read_text(encoding="utf-8") == "new"
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.b.nii.gz", "a.nii", "a.json", "a"])
+def test_the_partial_file_ends_as_the_whole_one_does(tmp_path: Path, name: str) -> None:
+    endings: list[str] = []
+
+    def write(partial: Path) -> None:
+        endings.append(partial.name)
+
+    write_whole(tmp_path / name, write)
+    expected = {"a.nii.gz": ".nii.gz", "a.b.nii.gz": ".nii.gz", "a.nii": ".nii", "a.json": ".json"}
+    assert endings[0].endswith(expected.get(name, ""))
+    assert endings[0].startswith(".partial-")
+
+
+def test_a_result_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_text(tmp_path / "note.txt", "text")
+    assert (tmp_path / "note.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_cannot_be_made_gives_an_os_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    for path in (tmp_path / "file" / "note.txt", tmp_path / "file" / "deeper" / "note.txt"):
+        with pytest.raises(OSError, match="file"):
+            write_text(path, "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_folder_in_the_file_s_place_gives_an_os_error_and_no_litter(tmp_path: Path) -> None:
+    (tmp_path / "note.txt").mkdir()
+    with pytest.raises(OSError, match=r"note\.txt"):
+        write_text(tmp_path / "note.txt", "text")
+    assert [p.name for p in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    content = {"figures": {"brain_volume_ml": 1432.5}, "flags": ["brain_already_extracted"]}
+    write_json(tmp_path / "state.json", content)
+    text = (tmp_path / "state.json").read_text(encoding="utf-8")
+    assert json.loads(text) == content
+    assert text.endswith("}\n")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_json_has_no_not_a_number(tmp_path: Path, value: float) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "state.json", {"r": value})
+    assert not list(tmp_path.iterdir())

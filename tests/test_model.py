@@ -1,0 +1,330 @@
+"""The network on a small padded grid: exact shares, local contributions, honest windows."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ermoe_ba.model.attention import sincos_positions
+from ermoe_ba.model.config import TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.stem import PatchTokens, VoxelStem, grid_coordinates, local_mean
+from ermoe_ba.space import Volume
+from ermoe_ba.tokens import TokenGrid
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+MakeMember = Callable[..., ErmoeBrainAge]
+# How far the stem sees: two steps of two voxels, and one voxel of averaging.
+REACH = 5
+
+
+@torch.no_grad()
+def test_the_age_is_the_baseline_plus_all_contributions(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    output = make_member()(small_scans)
+    sums = output.baseline + output.contributions_bte.sum(dim=(1, 2))
+    torch.testing.assert_close(output.age_b, sums, atol=1e-4, rtol=0)
+    # Shares of years, not of nothing.
+    assert output.contributions_bte.abs().sum(dim=(1, 2)).min() > 1.0
+
+
+@torch.no_grad()
+def test_a_contribution_is_weight_times_what_the_expert_says_over_the_tokens(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    """Rebuilt from cells with dense matrices: scale / T * w_te * a_e(x_t)."""
+    member = make_member()
+    cells = member.tissue_cells(small_scans)
+    output = member.read_age(cells)
+    x = member.embed(((cells - member.location_tkc) / member.spread_tkc).flatten(2))
+    u, v = member.experts.bases()
+    for e in range(member.config.num_experts):
+        dense = u[e] @ torch.diag(member.experts.s_er[e]) @ v[e].T
+        read = member.experts.expert_readout_ed[e] + member.experts.position_readout_td
+        says = torch.einsum("td,btd->bt", read, x @ dense.T)
+        expected = member.scale * output.routing.weights_bte[..., e] * says / x.shape[1]
+        torch.testing.assert_close(output.contributions_bte[..., e], expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_silenced_experts_leave_the_baseline(make_member: MakeMember, small_scans: Tensor) -> None:
+    """No path leads around the experts."""
+    member = make_member()
+    for parameter in (member.experts.expert_readout_ed, member.experts.position_readout_td):
+        parameter.zero_()
+    assert member(small_scans).age_b.tolist() == [48.5, 48.5]
+
+
+@torch.no_grad()
+def test_the_same_scan_gives_the_same_bits(make_member: MakeMember, small_scans: Tensor) -> None:
+    member = make_member()
+    first, second = member(small_scans), member(small_scans)
+    assert torch.equal(first.age_b, second.age_b)
+    assert torch.equal(first.contributions_bte, second.contributions_bte)
+
+
+@torch.no_grad()
+def test_a_scan_does_not_see_its_neighbour_in_the_batch(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    member = make_member()
+    batch = member(small_scans)
+    assert abs(batch.age_b[0] - batch.age_b[1]) > 1e-3
+    for number in range(2):
+        alone = member(small_scans[number : number + 1])
+        torch.testing.assert_close(
+            alone.contributions_bte[0], batch.contributions_bte[number], atol=1e-5, rtol=1e-4
+        )
+        torch.testing.assert_close(alone.age_b[0], batch.age_b[number], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_single_voxels_get_the_logits_of_the_whole_scan(small_scans: Tensor) -> None:
+    """Windows gathered one sample at a time; beyond the grid the intensity is 0, air."""
+    torch.manual_seed(0)
+    stem = VoxelStem(4)
+    image = small_scans[0].numpy()
+    shape = image.shape
+    coordinates = grid_coordinates(shape)
+    logits = stem(small_scans[:1], coordinates)[0]
+    averaged = local_mean(small_scans[:1, None], 3)[0, 0].numpy()
+    corners_edges_and_middle = [
+        (0, 0, 0),
+        (12, 16, 10),
+        (0, 16, 5),
+        (6, 0, 10),
+        (1, 8, 9),
+        (6, 8, 5),
+        (3, 12, 2),
+    ]
+
+    def window(picture: np.ndarray, voxel: tuple[int, ...], step: int) -> list[float]:
+        samples = []
+        for offset in np.ndindex(5, 5, 5):
+            place = tuple(v + step * (o - 2) for v, o in zip(voxel, offset, strict=True))
+            inside = all(0 <= p < n for p, n in zip(place, shape, strict=True))
+            samples.append(float(picture[place]) if inside else 0.0)
+        return samples
+
+    for voxel in corners_edges_and_middle:
+        i, j, k = voxel
+        alone = stem.of_samples(
+            torch.tensor([window(image, voxel, 1)]),
+            torch.tensor([window(averaged, voxel, 2)]),
+            coordinates[:, i, j, k][None],
+        )
+        torch.testing.assert_close(alone[0], logits[:, i, j, k], atol=1e-5, rtol=1e-4)
+
+
+def test_a_local_mean_repeats_the_edge() -> None:
+    """3 of 0, 3, 9 along the last axis: (0 + 0 + 3) / 3, (0 + 3 + 9) / 3, (3 + 9 + 9) / 3."""
+    image = torch.tensor([0.0, 3.0, 9.0]).expand(1, 1, 3, 3, 3)
+    torch.testing.assert_close(
+        local_mean(image, 3), torch.tensor([1.0, 4.0, 7.0]).expand(1, 1, 3, 3, 3)
+    )
+
+
+def test_coordinates_run_from_minus_one_to_one_along_their_own_axis() -> None:
+    coordinates = grid_coordinates((3, 5, 2))
+    assert coordinates.shape == (3, 3, 5, 2)
+    assert coordinates[0, :, 4, 1].tolist() == [-1.0, 0.0, 1.0]
+    assert coordinates[1, 2, :, 0].tolist() == [-1.0, -0.5, 0.0, 0.5, 1.0]
+    assert coordinates[2, 0, 3, :].tolist() == [-1.0, 1.0]
+
+
+def test_cells_average_to_what_the_token_grid_says(
+    small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    """Two routes over a padded grid: torch's pooling of boxes, and numpy's of the lattice."""
+    patches = PatchTokens(small_tokens)
+    tokens_bt = patches.pool(patches.box(small_scans)[:, None]).mean(dim=2)[..., 0]
+    for scan, values in zip(small_scans, tokens_bt, strict=True):
+        lattice = small_tokens.pool(scan.numpy())
+        expected = lattice[tuple(small_tokens.positions.T)]
+        np.testing.assert_allclose(values.numpy(), expected, atol=1e-6)
+        inside = patches.pool(patches.box(torch.ones_like(scan))[None, None]).mean(dim=(0, 2, 3))
+        volume = Volume(scan.numpy(), small_tokens.grid)
+        np.testing.assert_allclose(
+            (values / inside).numpy(), small_tokens.from_volume(volume), atol=1e-6
+        )
+
+
+def test_a_cell_is_an_octant_of_its_token(small_tokens: TokenGrid) -> None:
+    """Cells stand in C order: one bright voxel of eight in the octant (0, 1, 1) is cell 3."""
+    token = 4
+    first = small_tokens.positions[token] * 4 - [low for low, _ in small_tokens.padding]
+    volume = torch.zeros(small_tokens.grid.shape)
+    i, j, k = first + [1, 2, 3]
+    volume[i, j, k] = 8.0
+    patches = PatchTokens(small_tokens)
+    cells = patches.pool(patches.box(volume)[None, None])[0, :, :, 0]
+    expected = torch.zeros_like(cells)
+    expected[token, 3] = 1.0
+    assert torch.equal(cells, expected)
+
+
+@torch.no_grad()
+def test_tissue_fractions_sum_to_one(make_member: MakeMember, small_scans: Tensor) -> None:
+    cells = make_member().tissue_cells(small_scans)
+    assert cells.shape[2:] == (8, len(TISSUES))
+    torch.testing.assert_close(cells.sum(dim=-1), torch.ones(cells.shape[:3]))
+
+
+@torch.no_grad()
+def test_with_routing_held_contributions_change_only_within_the_stems_reach(
+    make_member: MakeMember, small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    member, scan = make_member(), small_scans[:1]
+    before = member(scan)
+    changed_token = 0
+    low = np.array([low for low, _ in small_tokens.padding])
+    starts = small_tokens.positions * 4 - low
+    mark = torch.zeros(small_tokens.grid.shape, dtype=torch.bool)
+    region = tuple(slice(max(s, 0), s + 4) for s in starts[changed_token])
+    mark[region] = True
+    after = member(torch.where(mark, scan + 0.7, scan), before.routing)
+    gap = np.abs(starts - starts[changed_token]) - 3
+    near = (gap <= REACH).all(axis=1)
+    differs = (after.contributions_bte != before.contributions_bte).any(dim=2)[0].numpy()
+    assert not near.all()
+    assert differs[changed_token]
+    # The neighbours' windows reach into the changed token.
+    assert differs.sum() > 1
+    assert not differs[~near].any()
+
+
+@torch.no_grad()
+def test_own_routing_may_look_at_the_whole_brain(
+    make_member: MakeMember, small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    """The counterpart: without held routing the context carries a change to far tokens."""
+    member, scan = make_member(), small_scans[:1]
+    changed = scan.clone()
+    changed[:, :, :3] += 0.7
+    far = small_tokens.positions[:, 1] >= 3
+    before, after = member(scan), member(changed)
+    scores = (before.routing.scores_bte - after.routing.scores_bte)[0, far]
+    assert scores.abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_given_routing_is_taken(make_member: MakeMember, small_scans: Tensor) -> None:
+    member = make_member()
+    output = member(small_scans)
+    weights = torch.zeros_like(output.routing.weights_bte)
+    weights[..., 3] = 1.0
+    rerouted = member(small_scans, replace(output.routing, weights_bte=weights))
+    assert rerouted.contributions_bte[..., [0, 1, 2, 4]].abs().max() == 0
+    assert rerouted.contributions_bte[..., 3].abs().min() > 0
+
+
+@torch.no_grad()
+def test_renamed_experts_keep_ages_and_take_their_contributions_along(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    member = make_member()
+    before = member(small_scans)
+    order = torch.tensor([0, 1, 4, 2, 3])
+    member.permute_experts(order)
+    after = member(small_scans)
+    torch.testing.assert_close(after.age_b, before.age_b, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        after.contributions_bte, before.contributions_bte[..., order], atol=1e-5, rtol=1e-4
+    )
+    assert torch.equal(after.routing.selected_bte, before.routing.selected_bte[..., order])
+    assert not torch.equal(after.routing.selected_bte, before.routing.selected_bte)
+
+
+def test_regional_experts_cannot_be_renamed(make_member: MakeMember) -> None:
+    member = make_member()
+    before = {name: value.clone() for name, value in member.state_dict().items()}
+    with pytest.raises(ValueError, match="tied to their regions"):
+        member.permute_experts(torch.tensor([1, 0, 2, 3, 4]))
+    with pytest.raises(ValueError, match="tied to their regions"):
+        member.permute_experts(torch.tensor([0, 2, 1, 3, 4]))
+    assert all(torch.equal(before[name], value) for name, value in member.state_dict().items())
+
+
+@torch.no_grad()
+def test_the_order_of_tokens_does_not_change_the_age(
+    make_member: MakeMember, small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    """Turned round, each with its own place and read-out, the tokens tell the same."""
+    member = make_member()
+    turned_tokens = TokenGrid(small_tokens.grid, 4, small_tokens.positions[::-1].copy())
+    turned = make_member(seed=1, tokens=turned_tokens)
+    state = member.state_dict()
+    for name in ("location_tkc", "spread_tkc", "experts.position_readout_td"):
+        state[name] = state[name].flip(0)
+    turned.load_state_dict(state)
+    expected, found = member(small_scans), turned(small_scans)
+    torch.testing.assert_close(found.age_b, expected.age_b, atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        found.contributions_bte.flip(1), expected.contributions_bte, atol=1e-5, rtol=1e-4
+    )
+
+
+@torch.no_grad()
+def test_tokens_are_silenced_in_training_only(
+    make_member: MakeMember, small_config: ModelConfig, small_scans: Tensor
+) -> None:
+    member = make_member(config=replace(small_config, token_dropout=0.5))
+    cells = member.tissue_cells(small_scans)
+    whole = member.read_age(cells).contributions_bte
+    assert (whole.abs().sum(dim=2) > 0).all()
+    member.train()
+    torch.manual_seed(3)
+    dropped = member.read_age(cells).contributions_bte
+    silent = (dropped == 0).all(dim=2)
+    assert 0.2 < silent.float().mean() < 0.8
+    # Half are silent, so the others speak twice as loud: the expected age stays.
+    torch.testing.assert_close(dropped[~silent], 2 * whole[~silent])
+    member.eval()
+    assert torch.equal(member.read_age(cells).contributions_bte, whole)
+
+
+@torch.no_grad()
+def test_regional_experts_serve_where_their_region_is(
+    make_member: MakeMember, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Every second token all cortex, the others all ventricle."""
+    # The k of all experts, whatever their scores: the region alone decides.
+    config = replace(small_config, top_k=5, score_threshold=-100.0)
+    member = make_member(config=config)
+    classes = torch.full((len(small_tokens),), TISSUES.index("ventricles"))
+    classes[::2] = TISSUES.index("cortex")
+    cells = functional.one_hot(classes, len(TISSUES)).float()[None, :, None].expand(-1, -1, 8, -1)
+    selected = member.read_age(cells).routing.selected_bte[0]
+    assert selected[::2].unique(dim=0).tolist() == [[True, False, True, True, True]]
+    assert selected[1::2].unique(dim=0).tolist() == [[False, True, True, True, True]]
+
+
+@torch.no_grad()
+def test_after_a_step_the_bias_follows_the_load(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    member = make_member()
+    member.router.bias_e.zero_()
+    output = member(small_scans)
+    load = output.routing.selected_bte.float().mean(dim=(0, 1))
+    member.after_step(output)
+    torch.testing.assert_close(member.router.bias_e, 0.01 * torch.sign(load.mean() - load))
+
+
+def test_position_codes_tell_all_tokens_apart(small_tokens: TokenGrid) -> None:
+    """Width 15 holds two wavelengths of three axes, 12 channels; the other three are empty."""
+    codes = sincos_positions(small_tokens.centres_mm, 15)
+    assert codes.shape == (len(small_tokens), 15)
+    assert (codes[:, 12:] == 0).all()
+    assert codes.abs().max() <= 1
+    # One wavelength of 40 mm: 10 mm along the first axis is a quarter turn.
+    quarter = sincos_positions(np.array([[10.0, 0.0, 0.0]]), 6)
+    torch.testing.assert_close(quarter, torch.tensor([[1.0, 0, 0, 0, 1, 1]]), atol=1e-6, rtol=0)
+    distances = torch.cdist(codes, codes) + torch.eye(len(codes))
+    assert distances.min() > 0.1

@@ -1,0 +1,457 @@
+"""Each step of the preprocessing does to voxels, millimetres and values what it says."""
+
+import dataclasses
+from collections.abc import Callable
+from itertools import permutations, product
+from pathlib import Path
+
+import ants
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+import pytest
+from monai.transforms import Compose, Transform
+from scipy.spatial.transform import Rotation
+
+from ermoe_ba.errors import ScanError
+from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
+from ermoe_ba.preprocess import config as settings
+from ermoe_ba.preprocess.ants_bridge import affine_of, from_ants, to_ants
+from ermoe_ba.preprocess.geometry import ToGrid, ToIsotropic, ToRas
+from ermoe_ba.preprocess.intensity import NormaliseIntensity
+from ermoe_ba.resampling import resample
+from ermoe_ba.space import SpatialGrid, Volume
+
+FloatArray = npt.NDArray[np.float64]
+WriteHead = Callable[..., Path]
+
+PATH = Path("sub-x_T1w.nii.gz")
+
+
+def _state(t1w: Volume, brain_mask: Volume | None = None) -> ScanState:
+    return ScanState(path=PATH, t1w=t1w, brain_mask=brain_mask)
+
+
+def _centre_of_mass_mm(volume: Volume) -> FloatArray:
+    weights = np.asarray(volume.data, dtype=np.float64)
+    ijk = (np.indices(weights.shape) * weights).reshape(3, -1).sum(axis=1) / weights.sum()
+    return volume.grid.affine[:3, :3] @ ijk + volume.grid.affine[:3, 3]
+
+
+# Into RAS+ order
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+@pytest.mark.parametrize("flips", list(product([1, -1], repeat=3)), ids=str)
+def test_ras_order_is_the_same_whatever_order_the_file_has(
+    order: tuple[int, int, int], flips: tuple[int, int, int]
+) -> None:
+    """One head stored in each of the 48 ways: voxel values and grid must come out identical."""
+    shape = (5, 7, 9)
+    data = np.random.default_rng(1).random(shape).astype(np.float32)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [12, -9, 15], degrees=True).as_matrix()
+    grid = SpatialGrid(shape, turn @ np.diag([2.0, 3.0, 4.0, 1.0]), "scan")
+    # Stored voxel s stands for canonical voxel c: c[order[n]] = s[n], counted from the far end
+    # where flipped.
+    to_canonical = np.zeros((4, 4))
+    to_canonical[3, 3] = 1
+    stored = data.transpose(order)
+    for axis, (canonical_axis, flip) in enumerate(zip(order, flips, strict=True)):
+        to_canonical[canonical_axis, axis] = flip
+        if flip < 0:
+            stored = np.flip(stored, axis)
+            to_canonical[canonical_axis, 3] = shape[canonical_axis] - 1
+    scan = Volume(stored, SpatialGrid(stored.shape, grid.affine @ to_canonical, "scan"))
+    result = ToRas()(_state(scan)).image
+    np.testing.assert_array_equal(result.data, data)
+    assert result.grid == grid
+
+
+# Onto another grid
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_a_marker_lands_where_the_affine_sends_it(oblique_grid: SpatialGrid, order: int) -> None:
+    """Voxel (3, 1, 4) of the oblique grid: x = 1.2 * 3 - 2.4 + 10, y = 1.6 * 3 + 1.8 - 20, z = 46.
+
+    That is (11.2, -13.4, 46) mm; the affine turns it by a right angle about z, (x, y) to (-y, x),
+    and adds (1, 2, 3): (14.4, 13.2, 49).
+    """
+    data = np.zeros((5, 7, 9), dtype=np.float32)
+    data[3, 1, 4] = 1.0
+    turn = np.array([[0, -1, 0, 1], [1, 0, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]], dtype=float)
+    # A grid turned alike, one voxel further out, so that its voxels meet the scan's.
+    outward = np.eye(4)
+    outward[:3, 3] = -1
+    grid = SpatialGrid((7, 9, 11), turn @ oblique_grid.affine @ outward, "elsewhere")
+    np.testing.assert_allclose(grid.affine @ [4, 2, 5, 1], [14.4, 13.2, 49.0, 1.0])
+    moved = resample(Volume(data, oblique_grid), grid, order=order, to_grid_space=turn)
+    expected = np.zeros((7, 9, 11))
+    expected[4, 2, 5] = 1.0
+    assert moved.grid is grid
+    np.testing.assert_allclose(moved.data, expected, atol=1e-5)
+
+
+def test_half_a_voxel_between_two_gives_their_mean() -> None:
+    data = np.zeros((5, 7, 9), dtype=np.float32)
+    data[2, 3, 4], data[3, 3, 4] = 10.0, 20.0
+    shifted = np.eye(4)
+    shifted[0, 3] = 0.5
+    grid = SpatialGrid((5, 7, 9), shifted, "scan")
+    moved = resample(Volume(data, SpatialGrid((5, 7, 9), np.eye(4), "scan")), grid, order=1)
+    np.testing.assert_allclose(moved.data[1:4, 3, 4], [5.0, 15.0, 10.0], rtol=1e-6)
+
+
+def test_outside_the_scan_there_is_nothing() -> None:
+    inner = SpatialGrid((5, 7, 9), np.eye(4), "scan")
+    far = np.eye(4)
+    far[0, 3] = 100.0
+    moved = resample(
+        Volume(np.ones((5, 7, 9)), inner), SpatialGrid((4, 4, 4), far, "scan"), order=1
+    )
+    assert not moved.data.any()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32, np.int64])
+def test_labels_stay_labels_through_a_turn(dtype: npt.DTypeLike) -> None:
+    """Label maps that numpy wrote are often of 64 bits."""
+    labels = np.array([0, 4, 47, 207])
+    data = np.random.default_rng(1).choice(labels, (9, 11, 13)).astype(dtype)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    grid = SpatialGrid((15, 17, 19), np.diag([0.7, 0.7, 0.7, 1.0]), "template")
+    moved = resample(
+        Volume(data, SpatialGrid((9, 11, 13), np.eye(4), "scan")), grid, order=0, to_grid_space=turn
+    )
+    assert set(np.unique(moved.data)) == set(labels)
+
+
+def test_the_model_grid_gets_scan_and_mask_through_one_affine() -> None:
+    """A cube that is its own mask stays its own mask, moved by 6 mm or three voxels."""
+    data = np.zeros((15, 17, 19), dtype=np.float32)
+    data[5:9, 6:10, 7:11] = 1.0
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    scan = Volume(data, SpatialGrid(data.shape, affine, "scan"))
+    grid = SpatialGrid((20, 21, 22), affine, "template")
+    shift = np.eye(4)
+    shift[0, 3] = 6.0
+    state = dataclasses.replace(
+        _state(scan, scan.same_grid(data.astype(np.uint8))), scan_to_template=shift
+    )
+    result = ToGrid(grid)(state)
+    expected = np.zeros(grid.shape)
+    expected[8:12, 6:10, 7:11] = 1
+    assert result.image.grid is grid
+    assert result.mask.data.dtype == np.uint8
+    np.testing.assert_array_equal(result.mask.data, expected)
+    np.testing.assert_allclose(result.image.data, expected, atol=1e-4)
+
+
+def test_steps_say_which_step_must_come_first() -> None:
+    scan = Volume(np.ones((5, 7, 9)), SpatialGrid((5, 7, 9), np.eye(4), "scan"))
+    with pytest.raises(ValueError, match="RegisterAffine must come first"):
+        ToGrid(scan.grid)(_state(scan, scan))
+    with pytest.raises(ValueError, match="ExtractBrain must come first"):
+        ToIsotropic(2.0)(_state(scan))
+    with pytest.raises(ValueError, match="LoadT1w must come first"):
+        ToRas()(ScanState(path=PATH))
+
+
+# To isotropic voxels
+
+
+def test_a_scan_of_two_millimetres_is_not_touched() -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-7.3, 1.9, 4.4]
+    scan = Volume(np.ones((5, 7, 9), dtype=np.float32), SpatialGrid((5, 7, 9), affine, "scan"))
+    state = _state(scan, scan.same_grid(np.ones((5, 7, 9), dtype=np.uint8)))
+    assert ToIsotropic(2.0)(state) is state
+
+
+@pytest.mark.parametrize("voxel_mm", [(1.0, 1.0, 1.0), (0.8, 1.0, 1.5), (1.0, 1.0, 4.0)], ids=str)
+@pytest.mark.parametrize("degrees", [0, 10])
+def test_a_marker_keeps_its_place_in_millimetres(
+    voxel_mm: tuple[float, float, float], degrees: float
+) -> None:
+    """A ball of 6 mm around a planted point; half a voxel off would be 1 mm."""
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler(
+        "xyz", [degrees, -degrees, degrees], degrees=True
+    ).as_matrix()
+    affine = turn @ np.diag([*voxel_mm, 1.0])
+    affine[:3, 3] = [-20.0, 13.0, 5.0]
+    shape = tuple(int(n / mm) for n, mm in zip((40, 44, 48), voxel_mm, strict=True))
+    grid = SpatialGrid((shape[0], shape[1], shape[2]), affine, "scan")
+    point = affine[:3, :3] @ (np.array(shape) * [0.5, 0.45, 0.55]) + affine[:3, 3]
+    ijk = np.indices(shape).reshape(3, -1)
+    distance = np.linalg.norm(affine[:3, :3] @ ijk + affine[:3, 3:] - point[:, None], axis=0)
+    ball = (distance.reshape(shape) < 6.0).astype(np.float32)
+    scan = Volume(ball, grid)
+    before = _centre_of_mass_mm(scan)
+    result = ToIsotropic(2.0)(_state(scan, scan.same_grid(ball.astype(np.uint8))))
+    np.testing.assert_allclose(result.image.grid.affine[:3, :3], 2.0 * np.eye(3), atol=1e-5)
+    assert result.mask.grid == result.image.grid
+    assert result.image.grid.space == "scan"
+    np.testing.assert_allclose(_centre_of_mass_mm(result.image), before, atol=0.1)
+    np.testing.assert_allclose(_centre_of_mass_mm(result.mask), before, atol=0.6)
+    # Smoothing and sampling keep the sum: voxels of 8 microlitres instead of the scan's.
+    kept = result.image.data.sum() * result.image.grid.voxel_volume_ml
+    assert kept == pytest.approx(ball.sum() * grid.voxel_volume_ml, rel=0.03)
+
+
+def test_an_even_scan_stays_even_up_to_its_border() -> None:
+    # Odd numbers: every second voxel, and the last one falls on the last.
+    shape = (21, 23, 25)
+    scan = Volume(np.full(shape, 7.0, dtype=np.float32), SpatialGrid(shape, np.eye(4), "scan"))
+    result = ToIsotropic(2.0)(_state(scan, scan.same_grid(np.ones(shape, dtype=np.uint8))))
+    assert result.image.grid.shape == (11, 12, 13)
+    np.testing.assert_allclose(result.image.data, 7.0, rtol=1e-5)
+    assert set(np.unique(result.mask.data)) == {1}
+
+
+# Between RAS+ and ITK
+
+
+def test_an_ants_image_has_its_voxels_where_the_volume_has_them(
+    oblique_grid: SpatialGrid,
+) -> None:
+    data = np.random.default_rng(1).random((5, 7, 9)).astype(np.float32)
+    image = to_ants(Volume(data, oblique_grid))
+    for voxel in [(0, 0, 0), (4, 0, 0), (0, 6, 0), (0, 0, 8), (3, 1, 5)]:
+        x, y, z, _ = oblique_grid.affine @ [*voxel, 1]
+        lps = ants.transform_index_to_physical_point(image, voxel)
+        np.testing.assert_allclose(lps, [-x, -y, z], atol=1e-4)
+        assert image[voxel] == data[voxel]
+
+
+def test_a_volume_comes_back_from_ants(oblique_grid: SpatialGrid) -> None:
+    data = np.random.default_rng(1).random((5, 7, 9)).astype(np.float32)
+    volume = from_ants(to_ants(Volume(data, oblique_grid)), oblique_grid)
+    np.testing.assert_array_equal(volume.data, data)
+
+
+def test_the_matrix_of_an_itk_affine_moves_points_as_itk_does() -> None:
+    """A(p - c) + c + t in LPS+, with axes that all differ, so that no sign can hide."""
+    matrix = Rotation.from_euler("xyz", [10, 20, 30], degrees=True).as_matrix()
+    matrix = matrix @ np.array([[1.1, 0.05, 0.0], [0.0, 0.9, 0.1], [0.0, 0.0, 1.2]])
+    centre, translation = np.array([3.0, -20.0, 15.0]), np.array([4.0, 5.0, -6.0])
+    transform = ants.create_ants_transform(
+        transform_type="AffineTransform",
+        precision="double",
+        matrix=matrix,
+        center=tuple(centre),
+        translation=tuple(translation),
+    )
+    found = affine_of(transform)
+    flip = np.array([-1.0, -1.0, 1.0])
+    for ras in np.array([[0.0, 0.0, 0.0], [31.0, -7.0, 12.0], [-50.0, 60.0, 70.0]]):
+        by_ants = flip * ants.apply_ants_transform_to_point(transform, flip * ras)
+        by_hand = flip * (matrix @ (flip * ras - centre) + centre + translation)
+        np.testing.assert_allclose(by_ants, by_hand, atol=1e-4)
+        np.testing.assert_allclose((found @ [*ras, 1.0])[:3], by_ants, atol=1e-4)
+
+
+def test_ants_and_nibabel_put_a_marker_in_one_place() -> None:
+    """One affine, applied by ITK to its image and by `resample` to ours."""
+    data = np.zeros((15, 17, 19), dtype=np.float32)
+    data[6:9, 7:10, 8:12] = 1.0
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-12.0, -20.0, -9.0]
+    scan = Volume(data, SpatialGrid(data.shape, affine, "scan"))
+    fixed = Volume(np.zeros((20, 21, 22), dtype=np.float32), SpatialGrid((20, 21, 22), affine, "t"))
+    transform = ants.create_ants_transform(
+        transform_type="AffineTransform",
+        precision="double",
+        matrix=Rotation.from_euler("xyz", [8, -5, 10], degrees=True).as_matrix(),
+        center=(1.0, 2.0, 3.0),
+        translation=(-3.0, 2.0, 1.5),
+    )
+    by_ants = ants.apply_ants_transform_to_image(
+        transform, to_ants(scan), to_ants(fixed), interpolation="linear"
+    ).numpy()
+    ours = resample(scan, fixed.grid, order=1, to_grid_space=np.linalg.inv(affine_of(transform)))
+    assert by_ants.sum() > 30, "the marker must be in the picture"
+    np.testing.assert_allclose(ours.data, by_ants, atol=1e-3)
+
+
+# One intensity scale
+
+SHAPE = (16, 18, 20)
+GRID = SpatialGrid(SHAPE, np.diag([2.0, 2.0, 2.0, 1.0]), "template")
+
+
+def _brain() -> npt.NDArray[np.uint8]:
+    brain = np.zeros(SHAPE, dtype=np.uint8)
+    brain[3:13, 3:15, 3:17] = 1
+    return brain
+
+
+def _white() -> Volume:
+    white = np.zeros(SHAPE, dtype=np.uint8)
+    white[5:11, 5:13, 5:15] = 255
+    return Volume(white, GRID)
+
+
+def _head(grey: float, white: float, noise: float = 0.0) -> ScanState:
+    data = np.full(SHAPE, 0.2 * grey)
+    data[_brain() > 0] = grey
+    data[_white().data > 0] = white
+    data += np.random.default_rng(1).normal(0.0, noise, SHAPE) if noise else 0.0
+    return _state(Volume(data.astype(np.float32), GRID), Volume(_brain(), GRID))
+
+
+def _normalise() -> NormaliseIntensity:
+    return NormaliseIntensity(_white(), certain=230, ceiling=1.5)
+
+
+def test_white_matter_becomes_one_and_the_rest_follows() -> None:
+    result = _normalise()(_head(grey=60.0, white=80.0)).image
+    assert result.data.dtype == np.float32
+    np.testing.assert_allclose(result.data[_white().data > 0], 1.0)
+    assert result.data[3, 3, 3] == pytest.approx(0.75)
+
+
+def test_the_median_counts_so_that_a_bright_vessel_does_not() -> None:
+    state = _head(grey=60.0, white=80.0)
+    state.image.data[5:7, 5:7, 5:7] = 4000.0
+    result = _normalise()(state).image
+    assert result.data[8, 8, 8] == pytest.approx(1.0)
+    assert result.data[5, 5, 5] == 1.5, "what is brighter than the ceiling is cut to it"
+
+
+def test_ventricles_in_the_template_s_white_matter_do_not_count() -> None:
+    """Fluid in four planes of ten, white of 75, 77 ... 85 in the others, whose median is 80.
+
+    The median of all ten planes would be 76.
+    """
+    state = _head(grey=60.0, white=80.0)
+    state.image.data[5:11, 5:13, 5:15] = [10.0] * 4 + [75.0, 77.0, 79.0, 81.0, 83.0, 85.0]
+    result = _normalise()(state).image
+    assert result.data[8, 8, 11] == pytest.approx(79 / 80)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1000.0])
+def test_the_scanner_s_units_do_not_matter(scale: float) -> None:
+    state = _head(grey=60.0, white=80.0, noise=5.0)
+    scaled = dataclasses.replace(
+        state, t1w=state.image.same_grid((state.image.data * scale).astype(np.float32))
+    )
+    one, other = _normalise()(state).image, _normalise()(scaled).image
+    np.testing.assert_allclose(other.data, one.data, rtol=1e-5)
+
+
+def test_beyond_one_voxel_of_rim_there_is_nothing() -> None:
+    result = _normalise()(_head(grey=60.0, white=80.0)).image.data
+    assert result[2, 8, 8] == pytest.approx(0.2 * 60 / 80)
+    assert not result[:2].any()
+    assert result[2, 2, 8] == 0.0, "the rim goes over faces, not over edges"
+
+
+def test_values_below_zero_are_cut() -> None:
+    state = _head(grey=60.0, white=80.0)
+    state.image.data[4, 4, 4] = -50.0
+    assert _normalise()(state).image.data[4, 4, 4] == 0.0
+
+
+def test_intensities_on_another_grid_are_refused() -> None:
+    state = _head(grey=60.0, white=80.0)
+    elsewhere = SpatialGrid(SHAPE, GRID.affine, "scan")
+    moved = _state(Volume(state.image.data, elsewhere), Volume(state.mask.data, elsewhere))
+    with pytest.raises(ValueError, match="ToGrid comes first"):
+        _normalise()(moved)
+
+
+def test_white_matter_darker_than_grey_is_refused() -> None:
+    with pytest.raises(ScanError, match=r"sub-x_T1w\.nii\.gz.*brighter"):
+        _normalise()(_head(grey=80.0, white=60.0))
+
+
+def test_white_matter_darker_than_grey_is_refused_in_a_noisy_scan_too() -> None:
+    """T2 weighting: a few voxels out of hundreds are bright by chance, and are no white matter."""
+    with pytest.raises(ScanError, match="brighter"):
+        _normalise()(_head(grey=80.0, white=60.0, noise=10.0))
+
+
+def test_a_brain_beside_the_template_s_white_matter_is_refused() -> None:
+    state = _head(grey=60.0, white=80.0)
+    aside = np.zeros(SHAPE, dtype=np.uint8)
+    aside[:3] = 1
+    with pytest.raises(ScanError, match="found 0 "):
+        _normalise()(dataclasses.replace(state, brain_mask=Volume(aside, GRID)))
+
+
+def test_no_brain_at_all_is_refused() -> None:
+    state = _head(grey=60.0, white=80.0)
+    nothing = Volume(np.zeros(SHAPE, dtype=np.uint8), GRID)
+    with pytest.raises(ScanError, match="found 0 "):
+        _normalise()(dataclasses.replace(state, brain_mask=nothing))
+
+
+# The whole of it
+
+
+class _Fail(Transform):  # type: ignore[misc]
+    def __call__(self, state: ScanState) -> ScanState:
+        raise ValueError("a defect of ours")
+
+
+@pytest.fixture
+def preprocessor(monkeypatch: pytest.MonkeyPatch) -> Preprocessor:
+    """Neither atlas nor network weights: the steps after loading are cut off."""
+    monkeypatch.setattr(pipeline, "template", lambda _suffix: _white())
+    whole = Preprocessor(PreprocessConfig())
+    whole.steps = Compose(list(whole.steps.transforms[:2]))
+    return whole
+
+
+def test_a_scan_is_loaded_and_put_in_ras_order(
+    preprocessor: Preprocessor, write_head: WriteHead
+) -> None:
+    affine = np.diag([-5.0, 5.0, 5.0, 1.0])
+    path = write_head("las.nii.gz", affine=affine)
+    state = preprocessor(path)
+    np.testing.assert_array_equal(state.image.data, nib.load(path).get_fdata()[::-1])
+    assert state.path == path
+
+
+def test_the_reason_to_refuse_a_scan_reaches_the_caller_unwrapped(
+    preprocessor: Preprocessor, tmp_path: Path
+) -> None:
+    absent = tmp_path / "absent.nii.gz"
+    with pytest.raises(ScanError, match=r"absent\.nii\.gz") as caught:
+        preprocessor(absent)
+    assert caught.value.found == "no file of that name"
+
+
+def test_a_defect_is_not_taken_for_a_bad_scan(
+    preprocessor: Preprocessor, write_head: WriteHead
+) -> None:
+    preprocessor.steps = Compose([*preprocessor.steps.transforms, _Fail()])
+    with pytest.raises(RuntimeError, match="_Fail") as caught:
+        preprocessor(write_head())
+    assert isinstance(caught.value.__cause__, ValueError)
+
+
+def test_the_same_settings_have_the_same_identity() -> None:
+    identity = PreprocessConfig().identity()
+    assert identity == PreprocessConfig().identity()
+    assert identity == PreprocessConfig(working_voxel_mm=2.0).identity()
+    assert len(identity) == 12
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(PreprocessConfig)])
+def test_any_other_setting_gives_another_identity(name: str) -> None:
+    config = PreprocessConfig()
+    value = getattr(config, name)
+    other = (value[0] + 1, *value[1:]) if isinstance(value, tuple) else value + 1
+    changed = dataclasses.replace(config, **{name: other})
+    assert changed.identity() != config.identity()
+
+
+def test_another_revision_of_the_code_gives_another_identity(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = PreprocessConfig().identity()
+    monkeypatch.setattr(settings, "REVISION", settings.REVISION + 1)
+    assert PreprocessConfig().identity() != before

@@ -1,0 +1,433 @@
+"""The report: complete in itself, safe to open, and with the right side on the right."""
+
+import base64
+import dataclasses
+import hashlib
+import io
+import re
+import subprocess
+import sys
+from html import unescape
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from ermoe_ba.report import ReportContent, write_report
+from ermoe_ba.report.charts import draw_age_chart, draw_years_chart
+from ermoe_ba.report.content import in_words, signed
+from ermoe_ba.report.figures import draw_contributions, draw_quality_control, draw_routing_weights
+from ermoe_ba.report.html import render
+from ermoe_ba.report.slices import (
+    AXIAL,
+    CORONAL,
+    SAGITTAL,
+    Montage,
+    Plane,
+    bounding_box,
+    cut,
+    require_ras,
+    through,
+)
+from ermoe_ba.space import SpatialGrid, Volume
+
+# Unequal axes: a swapped pair cannot go unseen.
+SHAPE = (22, 30, 26)
+AFFINE = np.array([[4.0, 0, 0, -42], [0, 4.0, 0, -60], [0, 0, 4.0, -40], [0, 0, 0, 1.0]])
+GRID = SpatialGrid(SHAPE, AFFINE, "MNI152NLin2009aSym")
+NAMES = ("grey_matter", "csf", "free_1")
+MALICIOUS = '<script>alert("x")</script>'
+
+
+def ellipsoid():
+    i, j, k = np.indices(SHAPE)
+    return ((i - 10.5) / 8) ** 2 + ((j - 14.5) / 12) ** 2 + ((k - 12.5) / 9) ** 2 < 1
+
+
+def content(**changes):
+    brain = ellipsoid()
+    weights = np.zeros((*SHAPE, 3), dtype=np.float32)
+    weights[brain] = (0.6, 0.3, 0.1)
+    years = np.zeros(SHAPE, dtype=np.float32)
+    years[brain] = 0.001
+    regions = pd.DataFrame(
+        [
+            (expert, index, region, side, 12.5, 0.4, 0.01 * (index + rank), -0.25)
+            for rank, expert in enumerate(NAMES)
+            for index, region, side in ((3, "Putamen", "L"), (7, "Vermis & tonsil", "n/a"))
+        ],
+        columns=[
+            "expert",
+            "index",
+            "region",
+            "hemisphere",
+            "volume_ml",
+            "mean_weight",
+            "load_share",
+            "contribution_years",
+        ],
+    )
+    ages = np.linspace(20, 80, 31)
+    values = {
+        "name": "sub-test",
+        "row": {
+            "participant_id": "test",
+            "session_id": None,
+            "input": "/data/sub-test_T1w.nii.gz",
+            "status": "ok",
+            "predicted_age": 52.34,
+            "predicted_age_lower": 41.26,
+            "predicted_age_upper": 63.44,
+            "chronological_age": 48.0,
+            "brain_age_gap": 4.34,
+            "qc_flags": "",
+            "model_id": "model-7",
+            "preprocessing_id": "abc123",
+            "seconds": 12.0,
+        },
+        "t1w": Volume(brain.astype(np.float32) * 0.9, GRID),
+        "brain_mask": Volume(brain.astype(np.uint8), GRID),
+        "template": Volume(np.roll(brain, 1, axis=0).astype(np.uint8) * 200, GRID),
+        "experts": Volume(weights, GRID),
+        "expert_names": NAMES,
+        "contributions": Volume(years, GRID),
+        "baseline_years": 46.0,
+        "expert_years": {"grey_matter": 7.0, "csf": -1.0, "free_1": 0.34},
+        "regions": regions,
+        "training_ages": ages,
+        "training_predictions": ages + 5 * np.cos(ages),
+        "figures": {"brain_volume_ml": 1432.4, "template_correlation": 0.9123},
+        "provenance": {"ermoe_ba": "0.1.0"},
+        "limits": ("Trained on one scanner.",),
+        "coverage": 0.9,
+    }
+    return ReportContent(**(values | changes))
+
+
+def with_row(**changes):
+    base = content()
+    return dataclasses.replace(base, row=base.row | changes)
+
+
+def text_of(html):
+    """Return what a reader sees, white space folded."""
+    body = html.split("<body>")[1]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body.split("<script>")[0])).split())
+
+
+class Elements(HTMLParser):
+    """All start tags with their attributes."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the pictures out where only words are looked at: they take most of the time."""
+    for name in ("quality_control", "routing_weights", "contributions"):
+        monkeypatch.setattr(f"ermoe_ba.report.html.draw_{name}", lambda content: b"")
+    for name in ("age_chart", "years_chart"):
+        monkeypatch.setattr(f"ermoe_ba.report.html.draw_{name}", lambda content: "")
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "sub-test.html"
+    write_report(path, content())
+    assert [p.name for p in path.parent.iterdir()] == ["sub-test.html"]
+    return path.read_text(encoding="utf-8")
+
+
+def test_it_asks_nothing_of_any_other_place(html):
+    assert not re.search(r"https?:|url\(|@import|//[a-z]", re.sub(r"base64,[\w+/=]+", "", html))
+    elements = Elements(html)
+    for _, attributes in elements.found:
+        assert attributes.get("src", "data:").startswith("data:")
+        assert "href" not in attributes
+    assert not elements.all("link")
+    policy = elements.all("meta")[3]["content"]
+    assert policy.startswith("default-src 'none'; img-src data:;")
+
+
+def test_only_the_own_script_may_run(html):
+    (script,) = re.findall(r"<script>(.*?)</script>", html, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in html
+    assert "unsafe-inline" not in html.split("script-src")[1][:80]
+
+
+def test_every_image_is_whole_and_described(html):
+    images = Elements(html).all("img")
+    assert len(images) == 5
+    for image in images:
+        assert len(image["alt"]) > 60
+        kind, data = image["src"].split(";base64,")
+        data = base64.b64decode(data)
+        if kind == "data:image/png":
+            Image.open(io.BytesIO(data)).load()
+        else:
+            assert kind == "data:image/svg+xml"
+            assert data.rstrip().endswith(b"</svg>")
+            links = re.findall(rb'href="([^"]*)"', data)
+            assert links
+            assert all(link.startswith((b"#", b"data:")) for link in links)
+
+
+def test_ages_interval_and_gap_are_told(html):
+    text = text_of(html)
+    assert "52.3 years" in text
+    assert "90 % prediction interval: 41.3 to 63.4 years" in text
+    assert "48.0 years" in text
+    assert "+4.3 years" in text
+    assert text.count("brain-PAD") == 1
+    assert "lies inside the interval" in text
+    assert "Not a diagnosis" in text
+    assert "1432 mL" in text
+    assert "Trained on one scanner." in text
+    assert '<html lang="en-GB">' in html
+
+
+def test_the_training_error_is_the_mean_absolute_one(html):
+    ages = np.linspace(20, 80, 31)
+    assert f"mean absolute error is {np.abs(5 * np.cos(ages)).mean():.1f} years" in text_of(html)
+
+
+@pytest.mark.parametrize("unknown", [None, float("nan"), "n/a", ""])
+def test_an_unknown_age_is_left_out(unknown, undrawn):
+    text = text_of(render(with_row(chronological_age=unknown, brain_age_gap=unknown)))
+    assert "Chronological age" not in text
+    assert "Brain age gap" not in text
+    assert "diamond" not in text
+    assert "52.3 years" in text
+    assert "nan" not in text.split()
+
+
+def test_unknown_ages_can_be_drawn():
+    nothing = dict.fromkeys(("chronological_age", "predicted_age_lower", "predicted_age_upper"))
+    assert draw_age_chart(with_row(**nothing)) != draw_age_chart(content())
+
+
+def test_a_missing_interval_is_admitted(undrawn):
+    text = text_of(render(with_row(predicted_age_lower=None, predicted_age_upper=None)))
+    assert "gives no prediction interval" in text
+    assert "%" not in text
+
+
+def test_names_are_text_and_never_markup():
+    base = content()
+    regions = base.regions.assign(region=MALICIOUS, hemisphere='"><img src=x>')
+    names = (*NAMES[:2], MALICIOUS)
+    html = render(
+        dataclasses.replace(
+            base,
+            name=MALICIOUS,
+            row=base.row | {"input": MALICIOUS, "qc_flags": MALICIOUS},
+            expert_names=names,
+            expert_years=dict.fromkeys(names, 1.0),
+            regions=regions,
+            provenance={MALICIOUS: "{{ 7 * 7 }}"},
+            limits=(MALICIOUS,),
+            figures={MALICIOUS: 1.0},
+        )
+    )
+    elements = Elements(html)
+    assert len(elements.all("script")) == 1
+    assert len(elements.all("img")) == 5
+    assert "&lt;script&gt;" in html
+    assert "{{ 7 * 7 }}" in html
+
+
+def test_every_region_is_there_with_the_largest_load_first(html):
+    rows = re.findall(r"<tr>(<td>.*?)</tr>", html)
+    cells = [[unescape(c) for c in re.findall(r"<td[^>]*>(.*?)</td>", row)] for row in rows]
+    assert len(cells) == 6
+    assert {(c[0], c[1]) for c in cells} == {
+        (expert, label) for expert in ("Grey matter", "CSF", "Free 1") for label in ("3", "7")
+    }
+    assert cells[0] == [
+        "Free 1", "7", "Vermis & tonsil", "n/a", "12.5", "0.400", "0.0900", "−0.250",
+    ]  # fmt: skip
+    loads = [float(c[6]) for c in cells]
+    assert loads == sorted(loads, reverse=True)
+
+
+def test_the_table_can_be_sorted_from_the_keyboard(html):
+    elements = Elements(html)
+    assert len(elements.all("button")) == 8
+    assert [a["aria-sort"] for a in elements.all("th") if "aria-sort" in a] == ["descending"]
+    (table_region,) = [a for a in elements.all("div") if a.get("role") == "region"]
+    assert table_region["tabindex"] == "0"
+    (label,) = elements.all("label")
+    assert label["for"] == elements.all("select")[0]["id"] == "expert"
+
+
+def test_remarks_put_flags_and_strange_ages_in_words(undrawn):
+    text = text_of(
+        render(
+            with_row(
+                qc_flags="brain_already_extracted;low_contrast",
+                chronological_age=91.0,
+                status="warning",
+            )
+        )
+    )
+    assert "Before you use this result" in text
+    assert "The scan came without skull" in text
+    assert "Low contrast." in text
+    assert "Status: Warning." in text
+    assert "chronological age of 91.0 years lies outside the ages of the training" in text
+    assert "The predicted age of" not in text
+    assert "lies outside the interval" in text
+
+
+def test_a_sum_that_does_not_add_up_is_shown_as_such(html, undrawn):
+    assert "The sum is exact." in text_of(html)
+    corrected = content(baseline_years=40.0)
+    assert "The sum is exact." not in text_of(render(corrected))
+    # One more line in the chart: its remainder.
+    assert (
+        draw_years_chart(corrected).count("ytick_")
+        == draw_years_chart(content()).count("ytick_") + 1
+    )
+
+
+def test_the_same_content_gives_the_same_bytes(html):
+    assert render(content()) == html
+
+
+# The point's distance from the far end of the axis drawn upwards, and its place on the other axis.
+@pytest.mark.parametrize(
+    ("axis", "row", "column"), [(SAGITTAL, 5, 5), (CORONAL, 5, 17), (AXIAL, 24, 17)]
+)
+def test_a_point_is_cut_where_a_person_sees_it(axis, row, column):
+    data = np.zeros(SHAPE)
+    point = (17, 5, 20)  # right, posterior, superior
+    data[point] = 1
+    picture = cut(data, Plane(axis, point[axis]))
+    assert picture.shape == {SAGITTAL: (26, 30), CORONAL: (26, 22), AXIAL: (30, 22)}[axis]
+    assert np.argwhere(picture).tolist() == [[row, column]]
+
+
+def test_a_montage_keeps_the_right_on_the_right():
+    brain = ellipsoid()
+    hot = np.zeros(SHAPE)
+    hot[15:18, 8:22, 8:18] = 1
+    rows = [through(brain, axis, (0.4, 0.5, 0.6)) for axis in (CORONAL, AXIAL)]
+    montage = Montage(bounding_box(brain, 1), rows)
+    picture = montage.fill([hot, hot])
+    seen = 0.0
+    for cells in montage.cells:
+        for _, top, left, height, width in cells:
+            panel = picture[top : top + height, left : left + width]
+            assert not panel[:, : width // 2].any()
+            assert panel[:, width // 2 :].any()
+            seen += panel.sum()
+    # Nothing lies between the panels.
+    assert seen == picture.sum()
+
+
+def orange_columns(png):
+    rgb = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+    # The colour bar is at the bottom.
+    picture = rgb[: int(0.8 * len(rgb))]
+    orange = (picture[..., 0] - picture[..., 2] > 90) & (picture[..., 0] > picture[..., 1] + 30)
+    return np.flatnonzero(orange.any(axis=0)), np.argwhere(orange)[:, 1].mean(), picture.shape[1]
+
+
+def test_a_right_sided_contribution_is_drawn_on_the_right():
+    brain = ellipsoid()
+    spot = np.zeros(SHAPE, dtype=np.float32)
+    spot[15:18, 13:17, 11:14] = 0.01
+    right, right_mean, width = orange_columns(
+        draw_contributions(content(contributions=Volume(spot * brain, GRID)))
+    )
+    left, left_mean, _ = orange_columns(
+        draw_contributions(content(contributions=Volume(spot[::-1] * brain, GRID)))
+    )
+    assert right_mean > width / 2 > left_mean
+    assert right.size
+    assert left.size
+
+
+def test_outlines_and_weights_reach_the_picture():
+    aligned = dataclasses.replace(content(), template=Volume(content().brain_mask.data, GRID))
+    assert draw_quality_control(content()) != draw_quality_control(aligned)
+    other = content().experts.data[..., ::-1]
+    swapped = dataclasses.replace(content(), experts=Volume(other, GRID))
+    assert draw_routing_weights(content()) != draw_routing_weights(swapped)
+
+
+def test_places_are_named_with_side_and_sign():
+    assert Plane(SAGITTAL, 3).label(GRID) == "x = −30 mm (L)"
+    assert Plane(SAGITTAL, 18).label(GRID) == "x = 30 mm (R)"
+    assert Plane(CORONAL, 0).label(GRID) == "y = −60 mm"
+    assert Plane(AXIAL, 10).label(GRID) == "z = 0 mm"
+
+
+def test_a_grid_that_is_not_ras_is_refused():
+    mirrored = AFFINE.copy()
+    mirrored[0] *= -1
+    with pytest.raises(ValueError, match="Only RAS"):
+        require_ras(SpatialGrid(SHAPE, mirrored, "scan"))
+    require_ras(GRID)
+
+
+def test_an_empty_cohort_and_no_contribution_can_be_drawn():
+    nobody = np.zeros(0)
+    empty = content(
+        training_ages=nobody,
+        training_predictions=nobody,
+        contributions=Volume(np.zeros(SHAPE, dtype=np.float32), GRID),
+        experts=Volume(np.zeros((*SHAPE, 3), dtype=np.float32), GRID),
+        figures={},
+    )
+    text = text_of(render(empty))
+    assert "mean absolute error" not in text
+    assert draw_age_chart(empty).rstrip().endswith("</svg>")
+
+
+def test_parts_that_do_not_match_are_refused():
+    with pytest.raises(ValueError, match="no predicted age"):
+        with_row(predicted_age=None)
+    with pytest.raises(ValueError, match="experts by name"):
+        content(expert_names=NAMES[:2])
+    with pytest.raises(ValueError, match="on the grid"):
+        content(template=Volume(np.ones(SHAPE), SpatialGrid(SHAPE, AFFINE, "scan")))
+    with pytest.raises(ValueError, match="pair up"):
+        content(training_ages=np.array([3.0]))
+    with pytest.raises(ValueError, match="lacks the columns"):
+        content(regions=content().regions.drop(columns="region"))
+    with pytest.raises(ValueError, match="Years are due"):
+        content(expert_years={"csf": 1.0})
+    with pytest.raises(ValueError, match="mask is empty"):
+        content(brain_mask=Volume(np.zeros(SHAPE, dtype=np.uint8), GRID))
+
+
+def test_signs_and_words():
+    assert [signed(x) for x in (1.26, -0.04, 0.0, -3.0)] == ["+1.3", "±0.0", "±0.0", "−3.0"]
+    assert [in_words(x) for x in ("grey_matter", "csf", "free_1", "")] == [
+        "Grey matter",
+        "CSF",
+        "Free 1",
+        "",
+    ]
+
+
+def test_pyplot_and_torch_stay_out():
+    code = (
+        "import sys, ermoe_ba.report as r; "
+        "bad = {'matplotlib.pyplot', 'torch', 'ants'} & set(sys.modules); "
+        "sys.exit(str(bad) if bad else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,122 @@
+"""Intervals, figures of merit and tables, worked by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.metrics import age_metrics, load_gini
+from ermoe_ba.tables import PREDICTION_COLUMNS, predictions_table, write_table
+
+
+def test_the_half_width_is_the_right_order_statistic() -> None:
+    """Nine residuals of size 1 to 9: ceil(10 * .8) = 8, ceil(10 * .75) = 8, ceil(10 * .9) = 9."""
+    residuals = np.array([5.0, -1, 2, -9, 4, -3, 8, -6, 7])
+    assert conformal_half_width(residuals, 0.8) == 8.0
+    assert conformal_half_width(residuals, 0.75) == 8.0
+    assert conformal_half_width(residuals, 0.9) == 9.0
+    assert conformal_half_width(residuals, 0.05) == 1.0
+
+
+def test_too_few_residuals_for_the_coverage_are_refused() -> None:
+    """ceil(10 * .91) = 10 of 9."""
+    with pytest.raises(ValueError, match=r"9 residuals are too few for a coverage of 0\.91"):
+        conformal_half_width(np.arange(9.0), 0.91)
+    with pytest.raises(ValueError, match="too few"):
+        conformal_half_width(np.array([]), 0.5)
+
+
+@pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 90.0, float("nan")])
+def test_a_coverage_is_a_share(coverage: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        conformal_half_width(np.arange(9.0), coverage)
+
+
+def test_new_residuals_of_the_same_kind_are_covered() -> None:
+    random = np.random.default_rng(0)
+    covered = [
+        np.abs(random.standard_t(3, 200)) <= conformal_half_width(random.standard_t(3, 39), 0.9)
+        for _ in range(200)
+    ]
+    assert 0.88 < np.mean(covered) < 0.93
+
+
+def test_metrics_by_hand() -> None:
+    """Ages 20, 40, 60, predicted 26, 42, 52: gaps 6, 2, -8.
+
+    MAE 16 / 3; RMSE root of 104 / 3; bias 0; slope (-20 * 6 + 20 * -8) / 800 = -.35.
+    R2 = 1 - 104 / 800. r: covariance sum 20 * 14 + 20 * 12 - 0 = -20 * -14 + 20 * 12 = 520, with
+    predicted deviations -14, 2, 12 of square sum 344: 520 / sqrt(800 * 344). Median 40: 40 / 3.
+    """
+    metrics = age_metrics(np.array([20.0, 40, 60]), np.array([26.0, 42, 52]))
+    assert metrics == pytest.approx(
+        {
+            "n": 3.0,
+            "mae": 16 / 3,
+            "rmse": (104 / 3) ** 0.5,
+            "r": 520 / (800 * 344) ** 0.5,
+            "r2": 0.87,
+            "bias": 0.0,
+            "gap_slope": -0.35,
+            "median_mae": 40 / 3,
+        }
+    )
+
+
+def test_answering_five_years_too_much_is_bias_alone() -> None:
+    ages = np.array([20.0, 35, 70])
+    metrics = age_metrics(ages, ages + 5)
+    assert metrics["bias"] == pytest.approx(5.0)
+    assert metrics["gap_slope"] == pytest.approx(0.0, abs=1e-12)
+    assert metrics["r"] == pytest.approx(1.0)
+
+
+def test_gini_of_equal_loads_is_zero() -> None:
+    assert load_gini(np.full(5, 0.4)) == 0.0
+
+
+@pytest.mark.parametrize("experts", [2, 5, 8])
+def test_gini_of_one_loaded_expert_is_one_less_its_share(experts: int) -> None:
+    load = np.zeros(experts)
+    load[1] = 0.7
+    assert load_gini(load) == pytest.approx((experts - 1) / experts)
+
+
+def test_gini_by_hand() -> None:
+    """1, 2, 3: differences 1, 2, 1 counted twice are 8; 8 / (2 * 3 * 6)."""
+    assert load_gini(np.array([1.0, 2, 3])) == pytest.approx(8 / 36)
+
+
+def test_prediction_columns_stand_in_their_order() -> None:
+    table = predictions_table([{"status": "ok", "participant_id": "01"}])
+    assert table.columns.tolist() == list(PREDICTION_COLUMNS)
+    assert predictions_table([]).columns.tolist() == list(PREDICTION_COLUMNS)
+
+
+def test_an_unknown_column_is_refused() -> None:
+    with pytest.raises(ValueError, match="corrected_age"):
+        predictions_table([{"status": "ok"}, {"status": "ok", "corrected_age": 3.0}])
+
+
+def test_what_is_not_known_is_written_as_n_a(tmp_path: Path) -> None:
+    rows = [
+        {"participant_id": "01", "session_id": None, "predicted_age": 31.25, "input": "a\nb c.nii"},
+        {"participant_id": "NA", "status": "failed", "message": 'says "no"\tand goes'},
+    ]
+    path = tmp_path / "deeper" / "predictions.tsv"
+    write_table(path, predictions_table(rows))
+    first = path.read_text(encoding="utf-8").split("\n")[0]
+    assert first == "\t".join(PREDICTION_COLUMNS)
+    read = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    assert read.loc[0, ["session_id", "predicted_age", "chronological_age"]].tolist() == [
+        "n/a",
+        "31.25",
+        "n/a",
+    ]
+    # Text with tabs, quotes and line ends comes back as it was.
+    assert read["input"].tolist() == ["a\nb c.nii", "n/a"]
+    assert read["participant_id"].tolist() == ["01", "NA"]
+    assert read.loc[1, "message"] == 'says "no"\tand goes'
+    assert not list(path.parent.glob(".partial-*"))
