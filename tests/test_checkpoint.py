@@ -1,0 +1,232 @@
+"""What is saved comes back to the bit, and what does not fit is refused in words."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ermoe_ba.checkpoint import (
+    ModelCard,
+    load_ensemble,
+    load_member,
+    matched_order,
+    model_folder,
+    read_card,
+    save_card,
+    save_member,
+)
+from ermoe_ba.errors import UsageError
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.preprocess.config import PreprocessConfig
+from ermoe_ba.tokens import TokenGrid
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+MakeMember = Callable[..., ErmoeBrainAge]
+
+
+@pytest.fixture
+def card(small_config: ModelConfig) -> ModelCard:
+    preprocess = PreprocessConfig(brain_volume_ml=(650.0, 2400.0))
+    return ModelCard(
+        name="small",
+        model=small_config,
+        preprocess=preprocess,
+        preprocessing_id=preprocess.identity(),
+        ages=(20.5, 61.0),
+        predictions=(24.125, 58.0),
+        coverage=0.9,
+        half_width=11.5,
+        metrics={"mae": 3.3125},
+        provenance={"data": "made up", "age": {"num_epochs": 3}},
+    )
+
+
+@pytest.fixture
+def small_token_grid(monkeypatch: pytest.MonkeyPatch, small_tokens: TokenGrid) -> None:
+    """Ensembles lie on the small brain instead of the template's."""
+    monkeypatch.setattr("ermoe_ba.checkpoint.token_grid", lambda _: small_tokens)
+
+
+@torch.no_grad()
+def test_a_member_comes_back_to_the_bit(
+    tmp_path: Path, make_member: MakeMember, small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    member = make_member(seed=3)
+    save_member(tmp_path / "deeper" / "fold-0.safetensors", member)
+    # What is drawn at construction must not matter.
+    torch.manual_seed(99)
+    loaded = load_member(tmp_path / "deeper" / "fold-0.safetensors", member.config, small_tokens)
+    saved = member.state_dict()
+    assert saved.keys() == loaded.state_dict().keys()
+    for name, value in loaded.state_dict().items():
+        assert torch.equal(value, saved[name]), name
+    assert not loaded.training
+    assert torch.equal(loaded(small_scans).age_b, member(small_scans).age_b)
+
+
+def test_saving_twice_gives_the_same_bytes(tmp_path: Path, make_member: MakeMember) -> None:
+    for name in "ab":
+        save_member(tmp_path / name, make_member(seed=3))
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert not list(tmp_path.glob(".partial-*"))
+
+
+@pytest.mark.parametrize("changes", [{"rank": 4}, {"num_free_experts": 2}, {"hidden_size": 14}])
+def test_the_weights_of_another_shape_are_refused(
+    tmp_path: Path,
+    make_member: MakeMember,
+    small_tokens: TokenGrid,
+    small_config: ModelConfig,
+    changes: dict[str, int],
+) -> None:
+    path = tmp_path / "fold-0.safetensors"
+    save_member(path, make_member())
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        load_member(path, replace(small_config, **changes), small_tokens)  # type: ignore[arg-type]
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
+def test_damaged_weights_are_refused(
+    tmp_path: Path, make_member: MakeMember, small_tokens: TokenGrid, damage: str
+) -> None:
+    path, member = tmp_path / "fold-0.safetensors", make_member()
+    save_member(path, member)
+    whole = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"empty": b"", "cut": whole[:-50], "text": b"weights" * 99}[damage])
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_member(path, member.config, small_tokens)
+
+
+def test_a_card_comes_back_equal(tmp_path: Path, card: ModelCard) -> None:
+    save_card(tmp_path, card)
+    assert read_card(tmp_path) == card
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"name"', '"nmae"'),
+        ('"rank": 5', '"rank": 12'),
+        ('"rank": 5', '"rang": 5'),
+        ('"coverage": 0.9,', ""),
+        ('"n4_tolerance"', '"n5_tolerance"'),
+        ("{", "", ),
+    ],
+)
+def test_a_card_of_another_version_is_refused(
+    tmp_path: Path, card: ModelCard, old: str, new: str
+) -> None:
+    save_card(tmp_path, card)
+    path = tmp_path / "model.json"
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(UsageError, match="not a model of this version") as caught:
+        read_card(tmp_path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_model_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match=r"no model 'no-such-model'.*model\.json"):
+        model_folder("no-such-model")
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_an_ensemble_is_all_members_of_a_folder(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember
+) -> None:
+    for fold in range(2):
+        save_member(tmp_path / f"fold-{fold}.safetensors", make_member(seed=fold))
+    save_card(tmp_path, card)
+    ensemble = load_ensemble(str(tmp_path))
+    assert len(ensemble.members) == 2
+    assert ensemble.card == card
+    for fold, member in enumerate(ensemble.members):
+        expected = make_member(seed=fold).experts.raw_u_edr
+        assert torch.equal(member.experts.raw_u_edr, expected)
+        assert not member.training
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_the_model_id_changes_with_any_weight(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember
+) -> None:
+    save_card(tmp_path, card)
+    ids = set()
+    member = make_member()
+    for _ in range(2):
+        save_member(tmp_path / "fold-0.safetensors", member)
+        ids.add(load_ensemble(str(tmp_path)).model_id)
+        ids.add(load_ensemble(str(tmp_path)).model_id)
+        with torch.no_grad():
+            member.experts.s_er[0, 0] += 1e-3
+    assert len(ids) == 2
+    assert all(model_id.startswith("small-") for model_id in ids)
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_a_model_trained_on_other_preprocessing_is_refused_with_both_ids(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember
+) -> None:
+    save_member(tmp_path / "fold-0.safetensors", make_member())
+    save_card(tmp_path, replace(card, preprocessing_id="0123456789ab"))
+    with pytest.raises(UsageError) as caught:
+        load_ensemble(str(tmp_path))
+    assert "0123456789ab" in str(caught.value)
+    assert card.preprocess.identity() in str(caught.value)
+
+
+def test_any_preprocessing_setting_changes_its_identity() -> None:
+    plain = PreprocessConfig()
+    changed = [
+        replace(plain, n4_tolerance=2e-4),
+        replace(plain, affine_iterations=(100, 99)),
+        replace(plain, white_matter_certain=229),
+    ]
+    assert len({config.identity() for config in (plain, *changed)}) == 4
+    assert PreprocessConfig().identity() == plain.identity()
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_a_model_without_members_is_refused(tmp_path: Path, card: ModelCard) -> None:
+    save_card(tmp_path, card)
+    with pytest.raises(UsageError, match="at least one fold"):
+        load_ensemble(str(tmp_path))
+
+
+@pytest.mark.parametrize("permutation", [[2, 0, 1, 3], [3, 2, 1, 0], [0, 1, 2, 3]])
+def test_a_planted_renaming_is_found_again(permutation: list[int]) -> None:
+    """Free experts 2 to 5 of the member are those of the reference in another order, with noise."""
+    random = np.random.default_rng(0)
+    reference = random.uniform(0, 1, (40, 6))
+    renamed = [0, 1, *(2 + p for p in permutation)]
+    member = reference[:, np.argsort(renamed)] + random.normal(0, 0.1, (40, 6))
+    order = matched_order(reference, member, 2)
+    assert order == renamed
+    # What becomes expert e resembles the reference's expert e.
+    for e in range(2, 6):
+        assert np.corrcoef(reference[:, e], member[:, order[e]])[0, 1] > 0.8
+
+
+def test_regional_experts_are_not_matched() -> None:
+    """Even where the other regional expert would resemble more."""
+    reference = np.random.default_rng(1).uniform(0, 1, (40, 4))
+    assert matched_order(reference, reference[:, [1, 0, 3, 2]], 2) == [0, 1, 3, 2]
+
+
+def test_an_expert_that_never_varies_takes_what_is_left() -> None:
+    reference = np.random.default_rng(2).uniform(0, 1, (40, 3))
+    member = reference[:, [2, 1, 0]].copy()
+    member[:, 1] = 0.0
+    with np.errstate(invalid="ignore"):
+        assert matched_order(reference, member, 0) == [2, 1, 0]

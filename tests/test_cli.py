@@ -1,0 +1,536 @@
+"""The command line: exit codes, messages, and a batch in which one bad scan costs no other."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ermoe_ba.assets import atlas_root, template
+from ermoe_ba.checkpoint import Ensemble, ModelCard, token_grid
+from ermoe_ba.cli.main import main
+from ermoe_ba.io import read_t1w, write_volume
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.preprocess import PreprocessConfig, ScanState
+from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
+from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+WriteHead = Callable[..., Path]
+
+OUTPUTS = (
+    "desc-preproc_T1w.nii.gz",
+    "desc-brain_mask.nii.gz",
+    "desc-experts_probseg.nii.gz",
+    "desc-contribution_map.nii.gz",
+    "regions.tsv",
+    "report.html",
+    "prediction.json",
+)
+MAPS = OUTPUTS[2:6]
+
+
+@pytest.fixture(scope="module")
+def atlases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template, and one atlas: left and right half of the brain."""
+    root = tmp_path_factory.mktemp("atlases")
+    shutil.copytree(atlas_root() / f"tpl-{TEMPLATE_SPACE}", root / f"tpl-{TEMPLATE_SPACE}")
+    brain = template("desc-brain_mask")
+    halves = np.where(brain.data > 0, 1, 0).astype(np.int16)
+    halves[46:] *= 2
+    write_volume(root / "halves.nii.gz", brain.same_grid(halves))
+    (root / "halves.tsv").write_text(
+        "index\tname\themisphere\n1\tleft half\tL\n2\tright half\tR\n", encoding="utf-8"
+    )
+    (root / "registry.toml").write_text(
+        '[atlas.MUSEIXI]\nfile = "halves.nii.gz"\nlabels = "halves.tsv"\n'
+        'licence = "CC0"\ndescription = "Two halves"\n',
+        encoding="utf-8",
+    )
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _atlases_in_place(atlases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(atlases))
+
+
+@pytest.fixture(scope="module")
+def ensemble() -> Ensemble:
+    """Two members with random weights on the real model grid, coarse and narrow to be quick."""
+    config = ModelConfig(
+        patch_size=16,
+        token_min_brain=0.3,
+        stem_hidden=2,
+        hidden_size=12,
+        num_heads=2,
+        regions=("grey_matter",),
+        num_free_experts=2,
+        rank=4,
+        top_k=2,
+        score_threshold=0.0,
+        region_min_fraction=0.2,
+        temperature=0.1,
+        bias_step=0.0,
+        token_dropout=0.2,
+    )
+    tokens = token_grid(config)
+    members = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        member = ErmoeBrainAge(config, tokens)
+        with torch.no_grad():
+            for parameter in member.experts.parameters():
+                parameter.add_(0.5 * torch.randn_like(parameter))
+            member.location_tkc.fill_(0.1)
+            member.spread_tkc.fill_(0.1)
+            member.baseline.fill_(47.0 + seed)
+            member.scale.fill_(16.0)
+        members.append(member.eval())
+    preprocess = PreprocessConfig()
+    card = ModelCard(
+        name="random",
+        model=config,
+        preprocess=preprocess,
+        preprocessing_id=preprocess.identity(),
+        ages=(25.0, 50.0, 75.0),
+        predictions=(30.0, 49.0, 70.0),
+        coverage=0.9,
+        half_width=12.0,
+        metrics={"mae": 3.7},
+        provenance={"data": "none", "data_hash": "0"},
+    )
+    return Ensemble(card, members, tokens, "random-000000000000")
+
+
+class FakePreprocessor:
+    """Reads and checks the scan as the real one does; its result is the template, a bit changed.
+
+    The change depends on the scan's voxels, so that different scans have different ages.
+    """
+
+    def __init__(self, config: PreprocessConfig, device: str) -> None:
+        self.config = config
+
+    def __call__(self, path: Path) -> ScanState:
+        if path.name.startswith("bug"):
+            raise ZeroDivisionError("a library's bug\nover two lines")
+        scan = read_t1w(path)
+        factor = 1.0 + 0.2 * float(scan.data.max()) / 200.0
+        brain = template("desc-brain_mask")
+        head = template("desc-brain_T1w").data.astype(np.float32)
+        image = np.where(brain.data > 0, head / head.max() * factor, 0).astype(np.float32)
+        return ScanState(
+            path=path,
+            t1w=Volume(image, MODEL_GRID),
+            brain_mask=Volume((brain.data > 0).astype(np.uint8), MODEL_GRID),
+            scan_to_template=np.eye(4),
+            figures={"brain_volume_ml": 1500.0},
+        )
+
+
+@pytest.fixture
+def _stand_ins(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ermoe_ba.cli.predict.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.cli.predict.Preprocessor", FakePreprocessor)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a call left behind."""
+
+    code: int
+    out: Path
+    stdout: str
+    stderr: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        return pd.read_csv(
+            self.out / "predictions.tsv", sep="\t", keep_default_na=False, na_values=["n/a"]
+        )
+
+    def files(self) -> set[str]:
+        return {path.name for path in self.out.iterdir()}
+
+
+@pytest.fixture
+def predict(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Run]:
+    """Call ``ermoe-ba predict``; every run must leave nothing half-written and no traceback."""
+
+    def call(*arguments: str | Path, out: Path = tmp_path / "out") -> Run:
+        capfd.readouterr()
+        code = main(["predict", *map(str, arguments), "--out", str(out)])
+        stdout, stderr = capfd.readouterr()
+        if "--debug" not in arguments:
+            assert "Traceback" not in stderr
+        assert not list(out.glob(".partial-*"))
+        return Run(code, out, stdout, stderr)
+
+    return call
+
+
+def test_help_is_given_without_loading_torch() -> None:
+    call = "; ".join(
+        [
+            "import sys",
+            "from ermoe_ba.cli.main import main",
+            "assert main(['--help']) == 0",
+            "assert main(['predict', '--help']) == 0",
+            "heavy = {'torch', 'monai', 'ants', 'matplotlib', 'pandas'} & set(sys.modules)",
+            "assert not heavy, heavy",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for word in ("predict", "info", "cross-validate", "--overwrite", "--participants"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["no-such-command"],
+        ["predict"],
+        ["predict", "scan.nii"],
+        ["predict", "--out", "x"],
+        ["predict", "scan.nii", "--out", "x", "--no-such-option"],
+        ["predict", "scan.nii", "--out", "x", "--device", "abacus"],
+        ["cross-validate", "recipe.toml", "--out", "x"],
+        ["cross-validate", "r.toml", "--participants", "p", "--out", "x", "--fold", "one"],
+    ],
+)
+def test_a_call_that_cannot_be_read_gives_two_and_the_usage(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    stderr = capsys.readouterr().err
+    assert "usage: ermoe-ba" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    from ermoe_ba import __version__
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"ermoe-ba {__version__}\n"
+
+
+def test_info_is_json_with_versions_atlases_and_grid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["atlases"] == {"MUSEIXI": {"description": "Two halves", "licence": "CC0"}}
+    assert content["libraries"]["torch"] == version("torch")
+    assert content["grid"]["shape"] == [91, 109, 91]
+
+
+def test_info_in_words_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    stdout = capsys.readouterr().out
+    for line in ("atlases:", "  MUSEIXI:", "    licence: CC0", "  shape: 91, 109, 91"):
+        assert line in stdout.splitlines()
+
+
+def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
+    """Arguments that are wrong in one way each, and a word that the message must hold."""
+    (folder / "empty").mkdir()
+    (folder / "empty" / "notes.txt").touch()
+    (folder / "twice.tsv").write_text(
+        "participant_id\tage\nsub-01\t30\n01\t31\n", encoding="utf-8"
+    )
+    (folder / "nameless.tsv").write_text("id\tage\n01\t30\n", encoding="utf-8")
+    scan = str(folder / "scan.nii")
+    return {
+        "unknown model": ([scan, "--model", "no-such-model"], "no-such-model"),
+        "unknown atlas": ([scan, "--atlas", "no-such-atlas"], "no-such-atlas"),
+        "atlas of another space": (
+            [scan, "--atlas", str(folder / "tpl-fsaverage_dseg.nii")],
+            "fsaverage",
+        ),
+        "participant twice": (
+            [scan, "--participants", str(folder / "twice.tsv")],
+            "'01' stands more than once",
+        ),
+        "no participant_id": (
+            [scan, "--participants", str(folder / "nameless.tsv")],
+            "participant_id",
+        ),
+        "no participants table": ([scan, "--participants", str(folder / "gone.tsv")], "gone.tsv"),
+        "folder without scans": ([str(folder / "empty")], "found none"),
+    }
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "unknown model",
+        "unknown atlas",
+        "atlas of another space",
+        "participant twice",
+        "no participant_id",
+        "no participants table",
+        "folder without scans",
+    ],
+)
+def test_a_wrong_call_gives_two_and_one_line_and_touches_nothing(
+    case: str, tmp_path: Path, predict: Callable[..., Run]
+) -> None:
+    (tmp_path / "tpl-fsaverage_dseg.nii").touch()
+    arguments, says = _usage_cases(tmp_path)[case]
+    run = predict(*arguments)
+    assert run.code == 2
+    assert run.stderr.startswith("ermoe-ba: ")
+    assert says in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.stdout == ""
+    assert not run.out.exists()
+
+
+def test_debug_shows_where_a_wrong_call_went_wrong(tmp_path: Path) -> None:
+    from ermoe_ba.errors import UsageError
+
+    with pytest.raises(UsageError):
+        main(["predict", "x.nii", "--out", str(tmp_path), "--atlas", "no-such", "--debug"])
+
+
+def test_results_are_not_overwritten_unasked(tmp_path: Path, predict: Callable[..., Run]) -> None:
+    (tmp_path / "out").mkdir()
+    table = tmp_path / "out" / "predictions.tsv"
+    table.write_text("precious", encoding="utf-8")
+    run = predict(tmp_path / "scan.nii")
+    assert run.code == 2
+    assert "--overwrite" in run.stderr
+    assert table.read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_good_scan_is_fully_written_among_bad_ones(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], ensemble: Ensemble
+) -> None:
+    good = write_head("sub-01_ses-2_T1w.nii.gz")
+    text = tmp_path / "sub-02_T1w.nii.gz"
+    text.write_text("no image", encoding="utf-8")
+    cut = write_head("sub-03_T1w.nii")
+    cut.write_bytes(cut.read_bytes()[:2000])
+    bug = write_head("bug.nii.gz")
+    participants = tmp_path / "participants.tsv"
+    participants.write_text(
+        "participant_id\tage\nsub-01\t40\n02\t41\n03\t42\nbug\t43\nsub-05\tn/a\n",
+        encoding="utf-8",
+    )
+    missing = tmp_path / "sub-05_T1w.nii"
+    run = predict(text, cut, missing, bug, good, "--participants", participants)
+    assert run.code == 1
+    table = run.table
+    assert table.columns.tolist() == list(PREDICTION_COLUMNS)
+    assert table["status"].tolist() == ["failed"] * 4 + ["ok"]
+    assert table["input"].tolist() == [str(p) for p in (text, cut, missing, bug, good)]
+    for path, found, remedy, message in [
+        (text, "found ImageFileError", "Export or copy the scan again.", table["message"][0]),
+        (cut, "found", "The file is truncated or damaged; copy it again.", table["message"][1]),
+        (missing, "found no file of that name", "Check the path.", table["message"][2]),
+        (bug, "unexpected ZeroDivisionError", "Run with --debug.", table["message"][3]),
+    ]:
+        assert message.startswith(f"{path}: ")
+        assert found in message
+        assert message.endswith(remedy)
+        assert f"failed  {message}\n" in run.stderr
+    failed = table.iloc[:4]
+    assert failed[["predicted_age", "predicted_age_lower", "brain_age_gap"]].isna().all(axis=None)
+    assert table["message"].isna().tolist() == [False] * 4 + [True]
+    assert "4 of 5 scans failed" in run.stdout
+    name = "sub-01_ses-2"
+    assert run.files() == {"predictions.tsv", *(f"{name}_{suffix}" for suffix in OUTPUTS)}
+    _check_outputs(run, name, ensemble, table.iloc[4])
+
+
+def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> None:
+    def image(suffix: str) -> np.ndarray:
+        loaded = nib.load(run.out / f"{name}_{suffix}")
+        np.testing.assert_allclose(loaded.affine, MODEL_GRID.affine)
+        return np.asanyarray(loaded.dataobj)
+
+    content = json.loads((run.out / f"{name}_prediction.json").read_text(encoding="utf-8"))
+    for column, value in row.items():
+        if pd.isna(value):
+            assert content.get(column) is None, column
+        else:
+            assert content[column] == pytest.approx(value) if column in AGES else value, column
+    assert row["predicted_age_upper"] - row["predicted_age_lower"] == pytest.approx(24.0)
+    assert row["brain_age_gap"] == pytest.approx(row["predicted_age"] - 40.0)
+    assert np.mean(content["member_ages"]) == pytest.approx(row["predicted_age"], abs=1e-3)
+
+    brain = image("desc-brain_mask.nii.gz") > 0
+    np.testing.assert_allclose(
+        image("desc-experts_probseg.nii.gz").sum(axis=-1), brain, atol=1e-5
+    )
+    assert image("desc-preproc_T1w.nii.gz")[brain].mean() > 0.1
+    total = image("desc-contribution_map.nii.gz").sum(dtype=np.float64)
+    assert content["baseline_years"] == 47.5
+    assert content["baseline_years"] + total == pytest.approx(row["predicted_age"], abs=1e-3)
+    assert abs(total) > 0.01
+
+    names = ensemble.card.model.expert_names
+    assert tuple(content["expert_years"]) == names
+    assert sum(content["expert_years"].values()) == pytest.approx(total, abs=1e-3)
+    assert sum(content["expert_load"].values()) == pytest.approx(1.0)
+    regions = pd.read_csv(run.out / f"{name}_regions.tsv", sep="\t", keep_default_na=False)
+    assert regions.columns.tolist() == list(REGION_COLUMNS)
+    by_expert = regions.groupby("expert", sort=False)["contribution_years"].sum()
+    assert tuple(by_expert.index) == names
+    for expert, years in by_expert.items():
+        assert years == pytest.approx(content["expert_years"][expert], abs=1e-3)
+    html = (run.out / f"{name}_report.html").read_text(encoding="utf-8")
+    assert f"{row['predicted_age']:.1f}" in html
+
+
+AGES = {
+    "predicted_age",
+    "predicted_age_lower",
+    "predicted_age_upper",
+    "chronological_age",
+    "brain_age_gap",
+    "seconds",
+}
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_equal_file_names_do_not_overwrite_one_another(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    """Two heads of different brightness, so of different ages."""
+    for folder, factor in (("a", 1), ("b", 3)):
+        (tmp_path / folder).mkdir()
+        head = nib.load(write_head()).get_fdata()
+        write_head(f"{folder}/head.nii.gz", data=head * factor)
+    run = predict(tmp_path / "a", tmp_path / "b", "--no-maps")
+    assert run.code == 0
+    ages = run.table["predicted_age"].tolist()
+    assert ages[0] != ages[1]
+    for name, age in zip(("a_head", "b_head"), ages, strict=True):
+        content = json.loads((run.out / f"{name}_prediction.json").read_text(encoding="utf-8"))
+        assert content["predicted_age"] == pytest.approx(age)
+        assert content["input"] == str(tmp_path / name[0] / "head.nii.gz")
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_without_maps_none_are_written(write_head: WriteHead, predict: Callable[..., Run]) -> None:
+    run = predict(write_head(), "--no-maps")
+    assert run.code == 0
+    expected = {f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS}
+    assert run.files() == {"predictions.tsv", *expected}
+    content = json.loads((run.out / "head_prediction.json").read_text(encoding="utf-8"))
+    assert content["provenance"]["atlas"] == "none"
+    # One scan alone: its files are listed.
+    for name in expected:
+        assert str(run.out / name) in run.stdout
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_without_report_the_maps_are_written(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    run = predict(write_head(), "--no-report")
+    assert run.files() == {
+        "predictions.tsv",
+        *(f"head_{suffix}" for suffix in OUTPUTS if suffix != "report.html"),
+    }
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_the_chronological_age_changes_no_predicted_age(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head("sub-01_T1w.nii.gz")
+    ages: list[Any] = []
+    for number, age in enumerate(("25", "80.5", "n/a")):
+        participants = tmp_path / "participants.tsv"
+        participants.write_text(f"participant_id\tage\nsub-01\t{age}\n", encoding="utf-8")
+        run = predict(
+            scan, "--no-maps", "--participants", participants, out=tmp_path / f"out-{number}"
+        )
+        ages.append(run.table.iloc[0])
+    ages.append(predict(scan, "--no-maps").table.iloc[0])
+    assert len({row["predicted_age"] for row in ages}) == 1
+    predicted = ages[0]["predicted_age"]
+    assert ages[0]["brain_age_gap"] == pytest.approx(predicted - 25)
+    assert ages[1]["brain_age_gap"] == pytest.approx(predicted - 80.5)
+    for row in ages[2:]:
+        assert pd.isna(row["chronological_age"])
+        assert pd.isna(row["brain_age_gap"])
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_an_unknown_participant_fails_alone(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    participants = tmp_path / "participants.tsv"
+    participants.write_text("participant_id\tage\nsub-02\t50\n", encoding="utf-8")
+    unknown, known = write_head("sub-01_T1w.nii.gz"), write_head("sub-02_T1w.nii.gz")
+    run = predict(unknown, known, "--no-maps", "--participants", participants)
+    assert run.code == 1
+    assert run.table["status"].tolist() == ["failed", "ok"]
+    message = run.table["message"][0]
+    assert message.startswith(f"{unknown}: ")
+    assert "found no row for '01'" in message
+    assert "Add the row" in message
+    assert not list(run.out.glob("sub-01_*"))
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_overwrite_replaces_the_old_results(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head()
+    first = predict(scan, "--no-maps")
+    (first.out / "head_prediction.json").write_text("old", encoding="utf-8")
+    again = predict(scan, "--no-maps", "--overwrite")
+    assert again.code == 0
+    json.loads((again.out / "head_prediction.json").read_text(encoding="utf-8"))
+    assert len(again.table) == 1
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_debug_shows_the_traceback_of_a_bug(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    run = predict(write_head("bug.nii.gz"), "--debug")
+    assert run.code == 1
+    assert "Traceback" in run.stderr
+    assert "ZeroDivisionError" in run.stderr
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_folder_that_cannot_be_written_is_a_usage_error(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.touch()
+    run = predict(write_head(), out=blocked)
+    assert run.code == 2
+    assert str(blocked) in run.stderr
+
+
+def test_a_wrong_recipe_gives_two(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text("[run]\n", encoding="utf-8")
+    code = main(
+        ["cross-validate", str(recipe), "--participants", "p.tsv", "--out", str(tmp_path / "o")]
+    )
+    assert code == 2
+    assert str(recipe) in capsys.readouterr().err
