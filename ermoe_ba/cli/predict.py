@@ -53,7 +53,14 @@ def run_predict(options: argparse.Namespace) -> int:
     atlas = load_atlas(options.atlas or DEFAULT_ATLAS)
     device = _device(options.device)
     ensemble = load_ensemble(options.model or DEFAULT_MODEL, device)
-    options.out.mkdir(parents=True, exist_ok=True)
+    # An empty table first: a folder that cannot be written is found before the work, not after.
+    try:
+        write_table(table_path, predictions_table([]))
+    except OSError as error:
+        raise UsageError(
+            f"--out {options.out}: must be a folder that can be written; found: {error.strerror}. "
+            "Choose another folder."
+        ) from error
     session = _Session(
         ensemble=ensemble,
         preprocessor=Preprocessor(ensemble.card.preprocess, device),
@@ -63,19 +70,22 @@ def run_predict(options: argparse.Namespace) -> int:
         maps=not options.no_maps,
         report=not (options.no_maps or options.no_report),
     )
-    # An empty table first: a folder that cannot be written is found before the work, not after.
-    write_table(table_path, predictions_table([]))
     rows: list[dict[str, Any]] = []
-    for scan in tqdm(scans, desc="scans", unit="scan", disable=len(scans) == 1):
-        row = _attempt(scan, session, debug=options.debug)
-        rows.append(row)
-        write_table(table_path, predictions_table(rows))
-    _summarise(rows, session, table_path)
+    written: list[Path] = []
+    with tqdm(scans, desc="scans", unit="scan") as bar:
+        for scan in bar:
+            row, files = _attempt(scan, session, bar, debug=options.debug)
+            rows.append(row)
+            written += files
+            write_table(table_path, predictions_table(rows))
+    _summarise(rows, session.ensemble.card.coverage, [table_path, *written])
     return 0 if all(row["status"] == "ok" for row in rows) else 1
 
 
-def _attempt(scan: ScanName, session: _Session, *, debug: bool) -> dict[str, Any]:
-    """Predict one scan; whatever is wrong with it stays its own trouble."""
+def _attempt(
+    scan: ScanName, session: _Session, bar: "tqdm[ScanName]", *, debug: bool
+) -> tuple[dict[str, Any], list[Path]]:
+    """Predict one scan; return its row and its files. Whatever is wrong with it stays its own."""
     start = time.perf_counter()
     row: dict[str, Any] = {
         "participant_id": scan.participant_id,
@@ -85,7 +95,7 @@ def _attempt(scan: ScanName, session: _Session, *, debug: bool) -> dict[str, Any
         "preprocessing_id": session.ensemble.card.preprocessing_id,
     }
     try:
-        return _predict(scan, row, session, start)
+        return _predict(scan, row, session, bar, start)
     except ScanError as error:
         message = str(error)
     except OSError:
@@ -99,14 +109,19 @@ def _attempt(scan: ScanName, session: _Session, *, debug: bool) -> dict[str, Any
     message = " ".join(message.split())
     tqdm.write(f"failed  {message}", file=sys.stderr)
     seconds = round(time.perf_counter() - start, 2)
-    return {**row, "status": "failed", "message": message, "seconds": seconds}
+    return {**row, "status": "failed", "message": message, "seconds": seconds}, []
 
 
 def _predict(
-    scan: ScanName, row: dict[str, Any], session: _Session, start: float
-) -> dict[str, Any]:
+    scan: ScanName,
+    row: dict[str, Any],
+    session: _Session,
+    bar: "tqdm[ScanName]",
+    start: float,
+) -> tuple[dict[str, Any], list[Path]]:
     age = _chronological_age(scan, session.participants)
-    state = session.preprocessor(scan.path)
+    state = session.preprocessor(scan.path, bar.set_postfix_str)
+    bar.set_postfix_str("PredictAge")
     prediction = predict_age(session.ensemble, state)
     maps = map_prediction(session.ensemble, prediction, state.mask) if session.maps else None
     row = {
@@ -121,8 +136,9 @@ def _predict(
         "seconds": round(time.perf_counter() - start, 2),
     }
     result = ScanResult(scan=scan, row=row, state=state, prediction=prediction, maps=maps)
-    write_scan(session.out, result, session.ensemble, session.atlas, report=session.report)
-    return row
+    bar.set_postfix_str("WriteResults")
+    files = write_scan(session.out, result, session.ensemble, session.atlas, report=session.report)
+    return row, files
 
 
 def _chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
@@ -152,8 +168,7 @@ def _device(asked: str) -> str:
     return asked
 
 
-def _summarise(rows: list[dict[str, Any]], session: _Session, table_path: Path) -> None:
-    coverage = session.ensemble.card.coverage
+def _summarise(rows: list[dict[str, Any]], coverage: float, written: list[Path]) -> None:
     for row in rows:
         if row["status"] == "ok":
             print(
@@ -164,8 +179,6 @@ def _summarise(rows: list[dict[str, Any]], session: _Session, table_path: Path) 
     failed = sum(row["status"] != "ok" for row in rows)
     if failed:
         print(f"{failed} of {len(rows)} scans failed; see status and message in the table.")
-    print(f"Table: {table_path}")
-    if len(rows) == 1 and not failed:
-        for path in sorted(session.out.iterdir()):
-            if path.name != table_path.name and not path.name.startswith("."):
-                print(f"  {path}")
+    # Of a batch, the table is the place to look; of one scan, each of its files.
+    shown = written if len(rows) == 1 else written[:1]
+    print("\n".join(["Written:", *(f"  {path}" for path in shown)]))

@@ -1,5 +1,6 @@
 """The one preprocessing, as a MONAI Compose; prediction and training call the same object."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,13 +61,15 @@ class Preprocessor:
             ]
         )
 
-    def __call__(self, path: Path) -> ScanState:
+    def __call__(self, path: Path, announce: Callable[[str], None] | None = None) -> ScanState:
         """Preprocess one scan.
 
         Parameters
         ----------
         path : Path
             A NIfTI file.
+        announce : callable, optional
+            Told the name of each step before it starts.
 
         Returns
         -------
@@ -79,8 +82,12 @@ class Preprocessor:
         ScanError
             If the scan cannot be used, with what must hold, what was found and what to do.
         """
+        result: object = ScanState(path=path)
         try:
-            result = self.steps(ScanState(path=path))
+            for number, step in enumerate(self.steps.transforms):
+                if announce:
+                    announce(type(step).__name__)
+                result = self.steps(result, start=number, end=number + 1)
         except RuntimeError as error:
             # Compose wraps what a step raises; the user's error is its cause.
             cause: BaseException | None = error
