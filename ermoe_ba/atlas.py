@@ -16,6 +16,8 @@ from ermoe_ba.resampling import resample
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 
 DEFAULT_ATLAS = "MUSEIXI"
+# Counting by label takes memory up to the largest; FreeSurfer's go to about 15,000.
+MAX_LABEL = 1_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ class Atlas:
 def registry() -> dict[str, dict[str, Any]]:
     """Return the bundled atlases: name to ``description``, ``licence``, ``file`` and so on."""
     with (atlas_root() / "registry.toml").open("rb") as file:
-        content: dict[str, dict[str, Any]] = tomllib.load(file)["atlas"]
+        content: dict[str, dict[str, Any]] = tomllib.load(file).get("atlas", {})
     return content
 
 
@@ -99,6 +101,9 @@ def _read(name: str, path: Path, table: Path, licence: str) -> Atlas:
         raise UsageError(f"{path}: a label image must have three axes; found {volume.data.ndim}.")
     if volume.grid != MODEL_GRID:
         volume = resample(volume, MODEL_GRID, order=0)
+    # Also refuses what is no number.
+    if not (volume.data >= 0).all() or not (volume.data <= MAX_LABEL).all():
+        raise UsageError(f"{path}: labels must lie between 0 and {MAX_LABEL}.")
     dseg = volume.same_grid(np.rint(volume.data).astype(np.int32))
     present = np.unique(dseg.data[dseg.data > 0])
     if not len(present):
@@ -111,5 +116,14 @@ def _read(name: str, path: Path, table: Path, licence: str) -> Atlas:
         labels = pd.DataFrame({"index": present, "name": [f"label {n}" for n in present]})
     if "hemisphere" not in labels:
         labels["hemisphere"] = "n/a"
-    labels = labels[labels["index"].isin(present)].reset_index(drop=True)
+    if not pd.api.types.is_integer_dtype(labels["index"]) or labels["index"].duplicated().any():
+        raise UsageError(f"{table}: the column index must hold whole numbers, each once.")
+    labels = labels[labels["index"].isin(present)]
+    # Whatever the table leaves out is a region all the same: shares must add up.
+    unnamed = np.setdiff1d(present, labels["index"])
+    if len(unnamed):
+        names = [f"label {n}" for n in unnamed]
+        more = pd.DataFrame({"index": unnamed, "name": names, "hemisphere": "n/a"})
+        labels = pd.concat([labels, more])
+    labels = labels.reset_index(drop=True)
     return Atlas(name=name, dseg=dseg, labels=labels, licence=licence)

@@ -6,11 +6,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from scipy.optimize import linear_sum_assignment
 
 from ermoe_ba.assets import PACKAGE, template
 from ermoe_ba.errors import UsageError
@@ -18,7 +16,6 @@ from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess.config import PreprocessConfig
-from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
 
 DEFAULT_MODEL = "ixi-hh"
@@ -108,7 +105,9 @@ def load_member(path: Path, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrai
     try:
         member.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UsageError(f"{path}: the weights cannot be read ({error}).") from error
+        # torch lists every mismatch on a line of its own.
+        why = " ".join(str(error).split())
+        raise UsageError(f"{path}: the weights cannot be read ({why}).") from error
     return member.eval()
 
 
@@ -195,29 +194,3 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
     members = [load_member(path, card.model, tokens).to(torch.device(device)) for path in paths]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
     return Ensemble(card, members, tokens, f"{card.name}-{digest}")
-
-
-def matched_order(reference_te: Array, weights_te: Array, num_regional: int) -> list[int]:
-    """Return the order of a member's experts that resembles a reference most.
-
-    Regional experts stay; the free ones are matched by the correlation of their mean routing
-    weights over tokens (Hungarian method).
-
-    Parameters
-    ----------
-    reference_te, weights_te : ndarray, shape (T, E)
-        Mean routing weights over the same scans.
-    num_regional : int
-        The first so many experts are regional.
-
-    Returns
-    -------
-    list of int
-        ``order[e]`` is the member's expert that becomes expert e.
-    """
-    free = slice(num_regional, None)
-    likeness = np.corrcoef(reference_te[:, free].T, weights_te[:, free].T)
-    count = reference_te.shape[1] - num_regional
-    # An expert that never varies has no correlation: it matches whoever is left.
-    _, chosen = linear_sum_assignment(-np.nan_to_num(likeness[:count, count:]))
-    return [*range(num_regional), *(num_regional + int(c) for c in chosen)]

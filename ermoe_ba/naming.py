@@ -1,7 +1,9 @@
 """Names of scans: what a path says of participant and session, and distinct names for outputs."""
 
 import hashlib
+import os
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +11,11 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.io import is_nifti, nifti_stem
 
 _BIDS = re.compile(r"sub-(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?(?:_[a-zA-Z]+-[^_]+)*")
+# File names end at 255 bytes on most file systems; outputs add to the name.
+MAX_NAME = 150
 _T1W = re.compile(r"_T1w$", re.IGNORECASE)
+# In a folder, what BIDS calls a derivative is no scan: above all what an earlier run wrote there.
+_DERIVATIVE = re.compile(r"_desc-[A-Za-z0-9]+_|_(?:dseg|probseg|mask)$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +43,8 @@ class ScanName:
 def find_scans(inputs: list[Path]) -> list[Path]:
     """Return the NIfTI files among inputs and directly inside folders, each once, in order.
 
-    A file that does not exist stays in the list: it fails on its own, later.
+    A file that does not exist stays in the list: it fails on its own, later. Of a folder,
+    derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) are left out.
 
     Raises
     ------
@@ -47,9 +54,13 @@ def find_scans(inputs: list[Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for given in inputs:
         if given.is_dir():
-            files = sorted(p for p in given.iterdir() if p.is_file() and is_nifti(p))
+            files = sorted(
+                p
+                for p in given.iterdir()
+                if p.is_file() and is_nifti(p) and not _DERIVATIVE.search(nifti_stem(p))
+            )
             if not files:
-                raise UsageError(f"{given}: a folder must hold .nii or .nii.gz files; found none.")
+                raise UsageError(f"{given}: a folder must hold scans (.nii, .nii.gz); found none.")
             found.update(dict.fromkeys(files))
         else:
             found[given] = None
@@ -74,17 +85,27 @@ def name_scans(paths: list[Path]) -> list[ScanName]:
     """
     names = [_plain_name(path) for path in paths]
     # Letter case does not tell files apart on every file system.
-    for shared in {n.lower() for n in names if [m.lower() for m in names].count(n.lower()) > 1}:
-        members = [number for number, name in enumerate(names) if name.lower() == shared]
-        for number, prefix in zip(
-            members, _distinct_folders([paths[m] for m in members]), strict=True
-        ):
-            names[number] = f"{prefix}_{names[number]}" if prefix else names[number]
+    alike: dict[str, list[int]] = {}
     for number, name in enumerate(names):
-        if [m.lower() for m in names].count(name.lower()) > 1:
-            digest = hashlib.sha256(str(paths[number].absolute()).encode()).hexdigest()[:8]
-            names[number] = f"{name}_{digest}"
+        alike.setdefault(name.lower(), []).append(number)
+    for members in alike.values():
+        if len(members) > 1:
+            folders = _distinct_folders([paths[m] for m in members])
+            for number, prefix in zip(members, folders, strict=True):
+                names[number] = f"{prefix}_{names[number]}" if prefix else names[number]
+    # All that are still alike are told apart, not all but one: a name must not depend on the order.
+    count = Counter(name.lower() for name in names)
+    names = [
+        f"{name[:MAX_NAME]}_{_digest(path)}"
+        if count[name.lower()] > 1 or len(name) > MAX_NAME
+        else name
+        for path, name in zip(paths, names, strict=True)
+    ]
     return [_identify(path, name) for path, name in zip(paths, names, strict=True)]
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
 
 
 def _plain_name(path: Path) -> str:

@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,11 @@ from ermoe_ba.maps import region_table
 from ermoe_ba.naming import ScanName
 from ermoe_ba.predict import Prediction, PredictionMaps
 from ermoe_ba.preprocess import ScanState
-from ermoe_ba.report import ReportContent, write_report
 from ermoe_ba.space import MODEL_GRID
 from ermoe_ba.tables import write_table
+
+if TYPE_CHECKING:
+    from ermoe_ba.report import ReportContent
 
 # Libraries whose version can change an age.
 TRACED = ("torch", "monai", "antspyx", "deepbet", "nibabel", "numpy", "scipy")
@@ -31,6 +33,18 @@ LIMITS = (
     "scanners and patients were not part of the training.",
     "Predicted ages of the young tend to be too high and of the old too low; no correction is "
     "applied.",
+)
+
+
+# What follows a scan's name in the names of its files.
+SUFFIXES = (
+    "desc-preproc_T1w.nii.gz",
+    "desc-brain_mask.nii.gz",
+    "desc-experts_probseg.nii.gz",
+    "desc-contribution_map.nii.gz",
+    "regions.tsv",
+    "report.html",
+    "prediction.json",
 )
 
 
@@ -75,6 +89,12 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
     }
 
 
+def remove_scan(folder: Path, name: str) -> None:
+    """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
+    for suffix in SUFFIXES:
+        (folder / f"{name}_{suffix}").unlink(missing_ok=True)
+
+
 def write_scan(
     folder: Path, result: ScanResult, ensemble: Ensemble, atlas: Atlas, *, report: bool
 ) -> list[Path]:
@@ -113,6 +133,8 @@ def write_scan(
         write_volume(path("desc-contribution_map.nii.gz"), maps.total)
         write_table(path("regions.tsv"), regions)
         if report:
+            from ermoe_ba.report import write_report
+
             write_report(
                 path("report.html"), _report_content(result, maps, regions, ensemble, atlas)
             )
@@ -148,7 +170,9 @@ def _report_content(
     regions: pd.DataFrame,
     ensemble: Ensemble,
     atlas: Atlas,
-) -> ReportContent:
+) -> "ReportContent":
+    from ermoe_ba.report import ReportContent
+
     card, names = ensemble.card, ensemble.card.model.expert_names
     years = result.prediction.contributions_te.sum(axis=0)
     return ReportContent(

@@ -13,7 +13,6 @@ from ermoe_ba.checkpoint import (
     ModelCard,
     load_ensemble,
     load_member,
-    matched_order,
     model_folder,
     read_card,
     save_card,
@@ -24,6 +23,7 @@ from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.matching import matched_order
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -90,6 +90,7 @@ def test_the_weights_of_another_shape_are_refused(
     with pytest.raises(UsageError, match="cannot be read") as caught:
         load_member(path, replace(small_config, **changes), small_tokens)  # type: ignore[arg-type]
     assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "text"])
@@ -120,7 +121,7 @@ def test_a_card_comes_back_equal(tmp_path: Path, card: ModelCard) -> None:
         ('"rank": 5', '"rang": 5'),
         ('"coverage": 0.9,', ""),
         ('"n4_tolerance"', '"n5_tolerance"'),
-        ("{", "", ),
+        ("{", ""),
     ],
 )
 def test_a_card_of_another_version_is_refused(

@@ -124,7 +124,7 @@ class FakePreprocessor:
     def __init__(self, config: PreprocessConfig, device: str) -> None:
         self.config = config
 
-    def __call__(self, path: Path) -> ScanState:
+    def __call__(self, path: Path, announce: Callable[[str], None] | None = None) -> ScanState:
         if path.name.startswith("bug"):
             raise ZeroDivisionError("a library's bug\nover two lines")
         scan = read_t1w(path)
@@ -250,9 +250,7 @@ def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
     """Arguments that are wrong in one way each, and a word that the message must hold."""
     (folder / "empty").mkdir()
     (folder / "empty" / "notes.txt").touch()
-    (folder / "twice.tsv").write_text(
-        "participant_id\tage\nsub-01\t30\n01\t31\n", encoding="utf-8"
-    )
+    (folder / "twice.tsv").write_text("participant_id\tage\nsub-01\t30\n01\t31\n", encoding="utf-8")
     (folder / "nameless.tsv").write_text("id\tage\n01\t30\n", encoding="utf-8")
     scan = str(folder / "scan.nii")
     return {
@@ -349,6 +347,7 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
         assert message.startswith(f"{path}: ")
         assert found in message
         assert message.endswith(remedy)
+        assert "\n" not in message
         assert f"failed  {message}\n" in run.stderr
     failed = table.iloc[:4]
     assert failed[["predicted_age", "predicted_age_lower", "brain_age_gap"]].isna().all(axis=None)
@@ -376,9 +375,7 @@ def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> N
     assert np.mean(content["member_ages"]) == pytest.approx(row["predicted_age"], abs=1e-3)
 
     brain = image("desc-brain_mask.nii.gz") > 0
-    np.testing.assert_allclose(
-        image("desc-experts_probseg.nii.gz").sum(axis=-1), brain, atol=1e-5
-    )
+    np.testing.assert_allclose(image("desc-experts_probseg.nii.gz").sum(axis=-1), brain, atol=1e-5)
     assert image("desc-preproc_T1w.nii.gz")[brain].mean() > 0.1
     total = image("desc-contribution_map.nii.gz").sum(dtype=np.float64)
     assert content["baseline_years"] == 47.5
@@ -503,6 +500,63 @@ def test_overwrite_replaces_the_old_results(
     assert again.code == 0
     json.loads((again.out / "head_prediction.json").read_text(encoding="utf-8"))
     assert len(again.table) == 1
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_old_results_do_not_stand_beside_new_ones(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head()
+    assert MAPS[0] in {name.removeprefix("head_") for name in predict(scan).files()}
+    run = predict(scan, "--no-maps", "--overwrite")
+    assert run.files() == {
+        "predictions.tsv",
+        *(f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS),
+    }
+    scan.write_text("damaged", encoding="utf-8")
+    run = predict(scan, "--overwrite")
+    assert run.code == 1
+    assert run.files() == {"predictions.tsv"}
+
+
+def test_info_does_without_bundled_atlases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "registry.toml").touch()
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["atlases"] == {}
+
+
+def _labels(path: Path, changes: dict[tuple[int, int, int], float]) -> Path:
+    data = np.zeros(MODEL_GRID.shape, dtype=np.float32)
+    data[40:50, 50:60, 40:50] = 3
+    for voxel, value in changes.items():
+        data[voxel] = value
+    nib.Nifti1Image(data, MODEL_GRID.affine).to_filename(path)
+    return path
+
+
+@pytest.mark.parametrize("value", [-1.0, float("nan"), 3e9])
+def test_an_atlas_of_impossible_labels_is_a_usage_error(
+    tmp_path: Path, predict: Callable[..., Run], value: float
+) -> None:
+    atlas = _labels(tmp_path / "atlas.nii.gz", {(1, 2, 3): value})
+    run = predict(tmp_path / "scan.nii", "--atlas", atlas)
+    assert run.code == 2
+    assert "labels must lie between 0 and" in run.stderr
+
+
+def test_labels_that_the_table_leaves_out_are_regions_all_the_same(tmp_path: Path) -> None:
+    from ermoe_ba.atlas import load_atlas
+
+    path = _labels(tmp_path / "atlas.nii.gz", {(45, 55, 45): 7})
+    (tmp_path / "atlas.tsv").write_text("index\tname\n3\tcube\n99\tgone\n", encoding="utf-8")
+    labels = load_atlas(str(path)).labels
+    assert labels[["index", "name", "hemisphere"]].to_numpy().tolist() == [
+        [3, "cube", "n/a"],
+        [7, "label 7", "n/a"],
+    ]
 
 
 @pytest.mark.usefixtures("_stand_ins")

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ermoe_ba.cohort import Participants, read_participants, split_folds
+from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.splits import split_folds
 
 
 def _table(tmp_path: Path, text: str) -> Path:

@@ -153,7 +153,7 @@ def test_a_region_table_adds_up_on_a_padded_grid(
         labels=_atlas(np.zeros(TINY.shape, dtype=np.int32)).labels,
         licence="none",
     )
-    years = {name: _years(small_tokens) * factor for name, factor in zip("abc", (1, 2, -3))}
+    years = {n: _years(small_tokens) * by for n, by in zip("abc", (1, 2, -3), strict=True)}
     maps = {name: contribution_map(y, small_tokens, small_brain) for name, y in years.items()}
     experts = expert_map(_weights(small_tokens), small_tokens, small_brain)
     groups = region_table(experts, maps, atlas, small_brain).groupby("expert")

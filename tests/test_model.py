@@ -160,8 +160,7 @@ def test_a_cell_is_an_octant_of_its_token(small_tokens: TokenGrid) -> None:
     token = 4
     first = small_tokens.positions[token] * 4 - [low for low, _ in small_tokens.padding]
     volume = torch.zeros(small_tokens.grid.shape)
-    i, j, k = first + [1, 2, 3]
-    volume[i, j, k] = 8.0
+    volume[tuple(first + np.array([1, 2, 3]))] = 8.0
     patches = PatchTokens(small_tokens)
     cells = patches.pool(patches.box(volume)[None, None])[0, :, :, 0]
     expected = torch.zeros_like(cells)
@@ -239,6 +238,11 @@ def test_renamed_experts_keep_ages_and_take_their_contributions_along(
     )
     assert torch.equal(after.routing.selected_bte, before.routing.selected_bte[..., order])
     assert not torch.equal(after.routing.selected_bte, before.routing.selected_bte)
+
+
+def test_no_expert_can_be_lost_by_renaming(make_member: MakeMember) -> None:
+    with pytest.raises(ValueError, match="must appear once"):
+        make_member().permute_experts(torch.tensor([0, 1, 2, 2, 3]))
 
 
 def test_regional_experts_cannot_be_renamed(make_member: MakeMember) -> None:

@@ -79,9 +79,26 @@ def test_equal_bids_names_keep_their_participant() -> None:
         ("x.nii", "d/x.nii", "d/d/x.nii"),
     ],
 )
-def test_no_two_inputs_share_a_name(paths: tuple[str, ...]) -> None:
-    assert _distinct(_names(*paths))
-    assert _distinct(_names(*reversed(paths)))
+def test_no_two_inputs_share_a_name_and_the_order_does_not_count(paths: tuple[str, ...]) -> None:
+    names = _names(*paths)
+    assert _distinct(names)
+    assert _names(*reversed(paths)) == names[::-1]
+
+
+def test_a_prefix_does_not_count_as_a_name_of_its_own() -> None:
+    """Where it did, names followed Python's hash seed, and changed from run to run."""
+    assert _names("/p/a/x.nii", "/p/b/x.nii", "/p/c/a_x.nii", "/p/d/a_x.nii") == [
+        "a_x",
+        "b_x",
+        "c_a_x",
+        "d_a_x",
+    ]
+
+
+def test_long_names_are_cut_and_stay_distinct() -> None:
+    names = _names(f"/d/{'x' * 240}1.nii", f"/d/{'x' * 240}2.nii")
+    assert _distinct(names)
+    assert max(map(len, names)) < 170
 
 
 @pytest.mark.parametrize(
@@ -153,3 +170,9 @@ def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="found none") as caught:
         find_scans([tmp_path])
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_folder_gives_scans_and_no_derivatives(tmp_path: Path) -> None:
+    for name in ("b_T1w.nii.gz", "a.nii", "a_desc-preproc_T1w.nii.gz", "a_dseg.nii.gz", "c.txt"):
+        (tmp_path / name).touch()
+    assert [path.name for path in find_scans([tmp_path])] == ["a.nii", "b_T1w.nii.gz"]

@@ -255,7 +255,12 @@ def test_square_bases_score_all_alike_and_narrow_ones_do_not() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"patch_size": 5}, "patch_size must be even; found 5"),
+        ({"patch_size": 5}, "patch_size must be even and at least 2; found 5"),
+        ({"patch_size": 0}, "at least 2; found 0"),
+        ({"num_heads": 0}, "num_heads"),
+        ({"regions": ("csf", "csf")}, "one expert"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"token_dropout": 1.0}, "token_dropout"),
         ({"rank": 12}, "all experts would score the same"),
         ({"rank": 13}, "rank must lie between 1 and hidden_size - 1 = 11; found 13"),
         ({"rank": 0}, "found 0"),

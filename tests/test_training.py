@@ -100,7 +100,6 @@ def test_the_weights_kept_are_the_exponential_average() -> None:
     assert torch.equal(averaged.seen[-1], last.seen[-1])
 
 
-@pytest.mark.filterwarnings("ignore:Converting a tensor")
 def test_a_loss_that_is_no_number_stops_the_stage_by_name() -> None:
     model = _Parabola()
 
@@ -216,9 +215,8 @@ def test_training_windows_are_those_that_prediction_sees(
     size = torch.tensor(scan.t1w.grid.shape)
     voxels = tuple(((coordinates + 1) / 2 * (size - 1)).round().long().T)
     with torch.no_grad():
-        logits = stem(
-            torch.as_tensor(scan.t1w.data)[None], grid_coordinates(scan.t1w.grid.shape)
-        )[0]
+        whole = torch.as_tensor(scan.t1w.data)[None]
+        logits = stem(whole, grid_coordinates(scan.t1w.grid.shape))[0]
         torch.testing.assert_close(
             stem.of_samples(near, far, coordinates),
             logits[:, *voxels].T,
@@ -233,8 +231,12 @@ def test_training_windows_are_those_that_prediction_sees(
     assert outside.mean() == pytest.approx(TISSUE.outside_share)
 
 
-def test_the_stem_learns_the_labels(make_scan: Callable[[str, float], PreparedScan]) -> None:
-    """Ventricles are dark and cortex bright: 150 steps are enough to tell."""
+def test_the_stem_learns_the_labels(
+    make_scan: Callable[[str, float], PreparedScan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ventricles are dark and cortex bright: 150 steps are enough to tell, in a new scan too."""
+    # On so small a brain, eroding it takes most of it away.
+    monkeypatch.setattr("ermoe_ba.training.tissue.jitter_mask", lambda t1w, *_: t1w)
     torch.manual_seed(0)
     stem = VoxelStem(8)
     scans = [make_scan(str(n), n / 5) for n in range(5)]
@@ -245,15 +247,18 @@ def test_the_stem_learns_the_labels(make_scan: Callable[[str, float], PreparedSc
         optimiser=replace(OPTIMISER, learning_rate=0.02),
     )
     losses = train_stem(stem, scans, {4: "ventricles", 59: "cortex"}, config, seed=0)
-    assert losses[-1] < 0.3 * losses[0]
-    new = make_scan("new", 0.55)
-    coordinates = grid_coordinates(new.t1w.grid.shape)
+    assert losses[-1] < 0.2 * losses[0]
+    new = make_scan("new", 0.7)
     with torch.no_grad():
-        found = stem(torch.as_tensor(new.t1w.data)[None], coordinates)[0].argmax(dim=0).numpy()
+        whole = torch.as_tensor(new.t1w.data)[None]
+        logits = stem(whole, grid_coordinates(new.t1w.grid.shape))[0]
+    found = logits.argmax(dim=0).numpy()
     assert new.labels is not None
     expected = tissue_classes(new.labels.data, {4: "ventricles", 59: "cortex"})
-    print("ACC", (found==expected).mean(), [((found==c)&(expected==c)).sum()*2/((found==c).sum()+(expected==c).sum()) for c in np.unique(expected)], np.bincount(expected.ravel())/expected.size, losses[0], losses[-1])
-    assert (found == expected).mean() > 0.9
+    for tissue in np.unique(expected):
+        overlap = ((found == tissue) & (expected == tissue)).sum()
+        dice = 2 * overlap / ((found == tissue).sum() + (expected == tissue).sum())
+        assert dice > 0.8, TISSUES[tissue]
 
 
 @dataclass(frozen=True)
@@ -374,7 +379,8 @@ def test_routing_probes_by_hand(
 
 
 NUM_PARTICIPANTS = 12
-IDS = [f"p{number:02}" for number in range(NUM_PARTICIPANTS)]
+# Leading zeros must survive every table on the way.
+IDS = [f"{number:02}" for number in range(NUM_PARTICIPANTS)]
 TEST_IDS = IDS[::3]
 
 
@@ -563,15 +569,13 @@ def test_a_fold_that_is_not_there_is_refused(
 
 
 def test_a_participant_without_files_is_named(study: _Study, ages: dict[str, float]) -> None:
-    missing = study.folder / "raw" / "sub-p03_dseg.nii.gz"
+    missing = study.folder / "raw" / "sub-03_dseg.nii.gz"
     missing.unlink()
-    with pytest.raises(UsageError, match=r"sub-p03_dseg\.nii\.gz"):
+    with pytest.raises(UsageError, match=r"sub-03_dseg\.nii\.gz"):
         study.run("run", ages, 0)
 
 
-def test_participants_without_an_age_take_no_part(
-    study: _Study, ages: dict[str, float]
-) -> None:
+def test_participants_without_an_age_take_no_part(study: _Study, ages: dict[str, float]) -> None:
     path = study.write(ages)
     with path.open("a", encoding="utf-8") as file:
         file.write("sub-99\tn/a\n")

@@ -5,7 +5,9 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import torch
@@ -16,7 +18,7 @@ from ermoe_ba.checkpoint import DEFAULT_MODEL, Ensemble, load_ensemble
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.naming import ScanName, find_scans, name_scans
-from ermoe_ba.outputs import ScanResult, write_scan
+from ermoe_ba.outputs import ScanResult, remove_scan, write_scan
 from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.tables import predictions_table, write_table
@@ -48,6 +50,7 @@ def run_predict(options: argparse.Namespace) -> int:
         raise UsageError(
             f"{options.out} already holds predictions.tsv; give --overwrite or another --out."
         )
+    Thread(target=_load_ahead, daemon=True).start()
     scans = name_scans(find_scans(options.inputs))
     participants = read_participants(options.participants) if options.participants else None
     atlas = load_atlas(options.atlas or DEFAULT_ATLAS)
@@ -82,6 +85,12 @@ def run_predict(options: argparse.Namespace) -> int:
     return 0 if all(row["status"] == "ok" for row in rows) else 1
 
 
+def _load_ahead() -> None:
+    """Load what the later steps need while the first ones compute: it saves seconds on one scan."""
+    for name in ("ants", "ermoe_ba.report"):
+        import_module(name)
+
+
 def _attempt(
     scan: ScanName, session: _Session, bar: "tqdm[ScanName]", *, debug: bool
 ) -> tuple[dict[str, Any], list[Path]]:
@@ -94,6 +103,7 @@ def _attempt(
         "model_id": session.ensemble.model_id,
         "preprocessing_id": session.ensemble.card.preprocessing_id,
     }
+    remove_scan(session.out, scan.name)
     try:
         return _predict(scan, row, session, bar, start)
     except ScanError as error:

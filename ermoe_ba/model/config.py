@@ -76,8 +76,8 @@ class ModelConfig:
     token_dropout: float
 
     def __post_init__(self) -> None:
-        if self.patch_size % 2:
-            raise ValueError(f"patch_size must be even; found {self.patch_size}.")
+        if self.patch_size < 2 or self.patch_size % 2:
+            raise ValueError(f"patch_size must be even and at least 2; found {self.patch_size}.")
         if not 0 < self.rank < self.hidden_size:
             raise ValueError(
                 f"rank must lie between 1 and hidden_size - 1 = {self.hidden_size - 1}; found "
@@ -93,7 +93,15 @@ class ModelConfig:
         unknown = set(self.regions) - set(REGIONS)
         if unknown:
             raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(REGIONS)}.")
-        if self.hidden_size % self.num_heads:
+        if len(set(self.regions)) < len(self.regions):
+            raise ValueError(f"Each region has one expert; found {list(self.regions)}.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0; found {self.temperature}.")
+        if not 0 <= self.token_dropout < 1:
+            raise ValueError(
+                f"token_dropout must be 0 or more, and less than 1; found {self.token_dropout}."
+            )
+        if self.num_heads < 1 or self.hidden_size % self.num_heads:
             raise ValueError("hidden_size must be a multiple of num_heads.")
 
     @property

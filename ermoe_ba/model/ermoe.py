@@ -150,6 +150,8 @@ class ErmoeBrainAge(nn.Module):
         regional = len(self.config.regions)
         if order[:regional].tolist() != list(range(regional)):
             raise ValueError("Regional experts are tied to their regions; permute free ones only.")
+        if sorted(order.tolist()) != list(range(self.config.num_experts)):
+            raise ValueError(f"Each expert must appear once; found {order.tolist()}.")
         experts = self.experts
         for parameter in (
             experts.raw_u_edr,

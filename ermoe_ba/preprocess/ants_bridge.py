@@ -1,9 +1,14 @@
 """Between the project's volumes (RAS+) and ANTsPy's images and transforms (LPS+)."""
 
-import ants
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ermoe_ba.space import Array, SpatialGrid, Volume
+
+if TYPE_CHECKING:
+    # Imported where it is called: it takes a second to load, which brain extraction can hide.
+    import ants
 
 # ITK's first two axes point the other way.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -11,6 +16,8 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 def to_ants(volume: Volume) -> "ants.ANTsImage":
     """Return a three-dimensional volume as an ANTs image of float32."""
+    import ants
+
     affine = RAS_TO_LPS @ volume.grid.affine
     spacing = volume.grid.voxel_sizes
     return ants.from_numpy(

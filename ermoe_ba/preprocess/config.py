@@ -27,8 +27,8 @@ class PreprocessConfig:
     n4_shrink_factor: int = 4
     n4_iterations: tuple[int, ...] = (30, 20, 20)
     n4_tolerance: float = 1e-4
-    # 12 mm, then 6 mm: in three heads, levels down to 2 mm took ten times as long and moved points by
-    # 0.2 to 0.6 mm on average, no more than two settings of one level differ.
+    # 12 mm, then 6 mm: in three heads, levels down to 2 mm took ten times as long and moved points
+    # by 0.2 to 0.6 mm on average, no more than two settings of one level differ.
     affine_shrink_factors: tuple[int, ...] = (6, 3)
     affine_smoothing_sigmas: tuple[int, ...] = (2, 1)
     affine_iterations: tuple[int, ...] = (100, 100)

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import ants
 import numpy as np
 from monai.transforms import Transform
 from scipy.ndimage import binary_dilation
@@ -32,6 +31,8 @@ class CorrectBias(Transform):
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the corrected scan; intensities outside the brain are corrected as well."""
+        import ants
+
         image = state.image
         # N4 takes logarithms: negative values (some scanners' offsets) are lifted to zero first.
         lifted = image.data - min(float(image.data.min()), 0.0)

@@ -5,7 +5,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import ants
 import numpy as np
 from monai.transforms import Transform
 
@@ -46,6 +45,8 @@ class RegisterAffine(Transform):
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan with its affine to the template; voxels stay where they are."""
+        import ants
+
         # ANTs jitters its sample points; without a seed it takes the clock.
         os.environ["ANTS_RANDOM_SEED"] = "1"
         moving = state.image.same_grid(state.image.data * (state.mask.data > 0))

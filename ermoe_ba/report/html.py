@@ -26,6 +26,8 @@ from ermoe_ba.report.figures import (
 FLAGS_IN_WORDS = {
     "brain_already_extracted": "The scan came without skull; its own outline was kept as the brain "
     "mask.",
+    "registration_doubtful": "The scan resembles the template less than any scan of the training "
+    "cohort did: look at Figure 1 before you use the age.",
 }
 # Name, unit and decimals of the figures that the preprocessing measures.
 QUALITY_FIGURES = {

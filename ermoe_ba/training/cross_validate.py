@@ -14,12 +14,11 @@ from ermoe_ba import __version__
 from ermoe_ba.checkpoint import (
     ModelCard,
     load_member,
-    matched_order,
     save_card,
     save_member,
     token_grid,
 )
-from ermoe_ba.cohort import Participants, read_participants, split_folds
+from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.intervals import conformal_half_width
@@ -27,8 +26,10 @@ from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.splits import split_folds
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.age import train_age, variant_cells
+from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.tissue import train_stem
@@ -112,7 +113,7 @@ class CrossValidation:
         if not path.is_file():
             run = self.recipe.run
             write_table(path, split_folds(self.participants, run.num_folds, run.seed).reset_index())
-        table = pd.read_csv(path, sep="\t", dtype={"participant_id": str})
+        table = _read_table(path)
         if sorted(table["participant_id"]) != sorted(self.participants.table.index):
             raise UsageError(f"{path}: must give each participant with an age one fold.")
         return table.set_index("participant_id")["fold"]
@@ -170,7 +171,7 @@ class CrossValidation:
         """Match the members' experts, and write predictions, metrics and the model's card."""
         recipe, num_folds = self.recipe, self.recipe.run.num_folds
         self._match_experts(scans)
-        tables = [pd.read_csv(self._fold_table(f), sep="\t") for f in range(num_folds)]
+        tables = [_read_table(self._fold_table(f)) for f in range(num_folds)]
         table = pd.concat(tables, ignore_index=True)
         table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
         write_table(self.out / "predictions.tsv", table)
@@ -227,3 +228,8 @@ class CrossValidation:
             order = matched_order(reference, weights, len(self.recipe.model.regions))
             member.permute_experts(torch.tensor(order))
             save_member(path, member)
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    """Read a table of this run; participants keep their names, be they 007 or NA."""
+    return pd.read_csv(path, sep="\t", dtype={"participant_id": str}, keep_default_na=False)

@@ -22,7 +22,8 @@ class OptimiserConfig:
     learning_rate : float
         Highest rate, reached after the warm-up.
     warmup_share : float
-        Share of all steps over which the rate rises from 0; then it falls as a cosine to 0.
+        Share of all steps over which the rate rises from a twenty-fifth of it; then it falls as a
+        cosine to almost 0.
     max_gradient_norm : float
         Longer gradients are cut to this length.
     ema_decay : float
@@ -100,7 +101,7 @@ def fit(model: nn.Module, stage: Fit[Batch], config: OptimiserConfig) -> list[fl
     for step, batch in enumerate(bar):
         loss = stage.loss(batch)
         if not torch.isfinite(loss):
-            raise ErmoeError(f"{stage.describe}: the loss became {float(loss)} at step {step}.")
+            raise ErmoeError(f"{stage.describe}: the loss became {loss.item()} at step {step}.")
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(trained, config.max_gradient_norm)
