@@ -1,6 +1,7 @@
 """The files of one scan: names, contents and order of writing."""
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -125,19 +126,23 @@ def write_scan(
         written.append(folder / f"{result.scan.name}_{suffix}")
         return written[-1]
 
-    write_volume(path("desc-preproc_T1w.nii.gz"), state.image)
-    write_volume(path("desc-brain_mask.nii.gz"), state.mask)
+    volumes = {"desc-preproc_T1w.nii.gz": state.image, "desc-brain_mask.nii.gz": state.mask}
     if maps is not None:
-        regions = region_table(maps.experts, maps.contributions, atlas, state.mask)
-        write_volume(path("desc-experts_probseg.nii.gz"), maps.experts)
-        write_volume(path("desc-contribution_map.nii.gz"), maps.total)
-        write_table(path("regions.tsv"), regions)
-        if report:
-            from ermoe_ba.report import write_report
+        volumes["desc-experts_probseg.nii.gz"] = maps.experts
+        volumes["desc-contribution_map.nii.gz"] = maps.total
+    # Volumes are compressed in a second thread while the report is drawn in this one.
+    with ThreadPoolExecutor(max_workers=1) as compressor:
+        tasks = [compressor.submit(write_volume, path(name), v) for name, v in volumes.items()]
+        if maps is not None:
+            regions = region_table(maps.experts, maps.contributions, atlas, state.mask)
+            write_table(path("regions.tsv"), regions)
+            if report:
+                from ermoe_ba.report import write_report
 
-            write_report(
-                path("report.html"), _report_content(result, maps, regions, ensemble, atlas)
-            )
+                content = _report_content(result, maps, regions, ensemble, atlas)
+                write_report(path("report.html"), content)
+    for task in tasks:
+        task.result()
     names = ensemble.card.model.expert_names
     assert state.scan_to_template is not None
     write_json(

@@ -91,7 +91,7 @@ def main() -> None:
         print(f"median ratio {ratio:.2f} (at most 2.5); peak memory {memory:.2f} GB (at most 2.5)")
         ages = [predict(work / f"same{n}", SAMPLE_HEAD, "--no-maps") for n in range(2)]
         first, second = (table["predicted_age"].iloc[0] for table in ages)
-        print(f"two processes: {first!r} and {second!r}, difference {abs(first - second):g} years")
+        print(f"two processes: {first} and {second}, difference {abs(first - second):g} years")
         heads = work / "heads"
         heads.mkdir()
         save_variants(heads, 6 if quick else 48)

@@ -87,7 +87,7 @@ def run_predict(options: argparse.Namespace) -> int:
 
 def _load_ahead() -> None:
     """Load what the later steps need while the first ones compute: it saves seconds on one scan."""
-    for name in ("ants", "ermoe_ba.report"):
+    for name in ("deepbet", "ants", "ermoe_ba.report"):
         import_module(name)
 
 
