@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ermoe_ba.assets import PACKAGE, template
+from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.model.config import ModelConfig
@@ -56,7 +57,7 @@ class ModelCard:
     predictions: tuple[float, ...]
     coverage: float
     half_width: float
-    metrics: dict[str, float]
+    metrics: dict[str, Any]
     provenance: dict[str, Any]
 
 
@@ -126,14 +127,8 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / "model.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        content["model"]["regions"] = tuple(content["model"]["regions"])
-        content["model"] = ModelConfig(**content["model"])
-        content["preprocess"] = PreprocessConfig.from_plain(content["preprocess"])
-        for name in ("ages", "predictions"):
-            content[name] = tuple(content[name])
-        return ModelCard(**content)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return from_plain(ModelCard, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a model of this version ({error}).") from error
 
 

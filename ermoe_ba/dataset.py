@@ -1,5 +1,6 @@
 """Preprocessed scans on disk, made once and read many times."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,23 +66,26 @@ class PreparedCohort:
         ScanError
             If the scan cannot be used.
         """
-        # Written last: where it stands, all the others stand.
+        # Written last: where it stands, scan and mask stand.
         done = self._path(participant_id, "desc-preproc_T1w.json")
-        if done.is_file():
+        if not done.is_file():
+            state = self.preprocessor(t1w)
+            assert state.scan_to_template is not None
+            write_volume(self._path(participant_id, "desc-preproc_T1w.nii.gz"), state.image)
+            write_volume(self._path(participant_id, "desc-brain_mask.nii.gz"), state.mask)
+            content = {
+                "figures": state.figures,
+                "flags": list(state.flags),
+                "scan_to_template_affine": state.scan_to_template.tolist(),
+            }
+            write_json(done, content)
+        moved = self._path(participant_id, "dseg.nii.gz")
+        # Labels may come after the scan was prepared.
+        if labels is None or moved.is_file():
             return
-        state = self.preprocessor(t1w)
-        write_volume(self._path(participant_id, "desc-preproc_T1w.nii.gz"), state.image)
-        write_volume(self._path(participant_id, "desc-brain_mask.nii.gz"), state.mask)
-        if labels is not None:
-            moved = resample(
-                read_volume(labels, "scan"),
-                MODEL_GRID,
-                order=0,
-                to_grid_space=state.scan_to_template,
-            )
-            rounded = moved.same_grid(np.rint(moved.data).astype(np.int16))
-            write_volume(self._path(participant_id, "dseg.nii.gz"), rounded)
-        write_json(done, {"figures": state.figures, "flags": list(state.flags)})
+        affine = np.array(json.loads(done.read_text("utf-8"))["scan_to_template_affine"])
+        dseg = resample(read_volume(labels, "scan"), MODEL_GRID, order=0, to_grid_space=affine)
+        write_volume(moved, dseg.same_grid(np.rint(dseg.data).astype(np.int16)))
 
     def read(self, participant_id: str) -> PreparedScan:
         """Return one preprocessed scan."""

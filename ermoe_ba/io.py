@@ -128,6 +128,13 @@ def _check_header(path: Path, image: SpatialImage) -> None:
                 found=f"{np.round(mm, 4).tolist()} mm in the {name}",
                 remedy="Correct the header (units must be mm).",
             )
+    if stored["sform_code"] <= 0 and stored["qform_code"] <= 0:
+        raise ScanError(
+            path,
+            must_hold="the header must say how the voxels lie in space (sform or qform)",
+            found="both codes 0, which leaves right and left to guess",
+            remedy="Convert the scan from its source again, or set the form you know to be true.",
+        )
     affine = np.asarray(image.affine)
     unit = affine[:3, :3] / sizes
     # |det| of the unit axes is the volume they span: 1 where orthogonal, 0 where two coincide.

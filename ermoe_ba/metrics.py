@@ -1,6 +1,7 @@
 """Figures of merit of predicted ages; all uncorrected."""
 
 import numpy as np
+import pandas as pd
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from ermoe_ba.space import Array
@@ -32,6 +33,32 @@ def age_metrics(chronological: Array, predicted: Array) -> dict[str, float]:
         "bias": float(gap.mean()),
         "gap_slope": float(np.polyfit(chronological, gap, 1)[0]),
         "median_mae": float(mean_absolute_error(chronological, constant)),
+    }
+
+
+def mae_by_group(table: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Compare predicted with chronological ages by fold and by decade of age.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns ``fold``, ``chronological_age`` and ``brain_age_gap`` (years).
+
+    Returns
+    -------
+    dict
+        ``mae_by_fold``, ``mae_by_decade`` and ``bias_by_decade`` (mean gap), in years; a decade is
+        named by its first year.
+    """
+    gap = table["brain_age_gap"]
+    decade = (table["chronological_age"] // 10 * 10).astype(int)
+    return {
+        name: {str(key): float(value) for key, value in values.groupby(by).mean().items()}
+        for name, values, by in (
+            ("mae_by_fold", gap.abs(), table["fold"]),
+            ("mae_by_decade", gap.abs(), decade),
+            ("bias_by_decade", gap, decade),
+        )
     }
 
 

@@ -36,17 +36,15 @@ LIMITS = (
     "applied.",
 )
 
-
 # What follows a scan's name in the names of its files.
-SUFFIXES = (
-    "desc-preproc_T1w.nii.gz",
-    "desc-brain_mask.nii.gz",
-    "desc-experts_probseg.nii.gz",
-    "desc-contribution_map.nii.gz",
-    "regions.tsv",
-    "report.html",
-    "prediction.json",
-)
+T1W = "desc-preproc_T1w.nii.gz"
+MASK = "desc-brain_mask.nii.gz"
+EXPERTS = "desc-experts_probseg.nii.gz"
+CONTRIBUTIONS = "desc-contribution_map.nii.gz"
+REGIONS = "regions.tsv"
+REPORT = "report.html"
+PREDICTION = "prediction.json"
+ALL_FILES = (T1W, MASK, EXPERTS, CONTRIBUTIONS, REGIONS, REPORT, PREDICTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +90,7 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
 
 def remove_scan(folder: Path, name: str) -> None:
     """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
-    for suffix in SUFFIXES:
+    for suffix in ALL_FILES:
         (folder / f"{name}_{suffix}").unlink(missing_ok=True)
 
 
@@ -126,27 +124,26 @@ def write_scan(
         written.append(folder / f"{result.scan.name}_{suffix}")
         return written[-1]
 
-    volumes = {"desc-preproc_T1w.nii.gz": state.image, "desc-brain_mask.nii.gz": state.mask}
+    volumes = {T1W: state.image, MASK: state.mask}
     if maps is not None:
-        volumes["desc-experts_probseg.nii.gz"] = maps.experts
-        volumes["desc-contribution_map.nii.gz"] = maps.total
+        volumes |= {EXPERTS: maps.experts, CONTRIBUTIONS: maps.total}
     # Volumes are compressed in a second thread while the report is drawn in this one.
     with ThreadPoolExecutor(max_workers=1) as compressor:
         tasks = [compressor.submit(write_volume, path(name), v) for name, v in volumes.items()]
         if maps is not None:
             regions = region_table(maps.experts, maps.contributions, atlas, state.mask)
-            write_table(path("regions.tsv"), regions)
+            write_table(path(REGIONS), regions)
             if report:
                 from ermoe_ba.report import write_report
 
                 content = _report_content(result, maps, regions, ensemble, atlas)
-                write_report(path("report.html"), content)
+                write_report(path(REPORT), content)
     for task in tasks:
         task.result()
     names = ensemble.card.model.expert_names
     assert state.scan_to_template is not None
     write_json(
-        path("prediction.json"),
+        path(PREDICTION),
         {
             **result.row,
             "input_path": str(result.scan.path.absolute()),

@@ -74,7 +74,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         pairs = []
-        for number in range(1 if quick else 3):
+        for number in range(1 if quick else 5):
             ours = run(
                 COMMANDS / "ermoe-ba", "predict", SAMPLE_HEAD, "--out", work / f"cold{number}"
             )

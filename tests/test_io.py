@@ -112,6 +112,11 @@ def test_the_qform_counts_where_there_is_no_sform(write_head: WriteHead) -> None
 # What is refused
 
 
+def test_a_header_that_leaves_the_orientation_to_guess_is_refused(write_head: WriteHead) -> None:
+    path = _spoil(write_head("guess.nii"), sform_code=(0,), qform_code=(0,))
+    assert "codes 0" in _refusal(path).found
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "no file" in _refusal(tmp_path / "absent.nii.gz").found
 

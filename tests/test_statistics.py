@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ermoe_ba.intervals import conformal_half_width
-from ermoe_ba.metrics import age_metrics, load_gini
+from ermoe_ba.metrics import age_metrics, load_gini, mae_by_group
 from ermoe_ba.tables import PREDICTION_COLUMNS, predictions_table, write_table
 
 
@@ -71,6 +71,18 @@ def test_answering_five_years_too_much_is_bias_alone() -> None:
     assert metrics["bias"] == pytest.approx(5.0)
     assert metrics["gap_slope"] == pytest.approx(0.0, abs=1e-12)
     assert metrics["r"] == pytest.approx(1.0)
+
+
+def test_errors_by_fold_and_decade_by_hand() -> None:
+    """Gaps of -1, 3 and 5 years: of folds 0, 1, 1 and of the decades 20, 20, 30."""
+    table = pd.DataFrame(
+        {"fold": [0, 1, 1], "chronological_age": [20.0, 29.9, 30.0], "brain_age_gap": [-1.0, 3, 5]}
+    )
+    assert mae_by_group(table) == {
+        "mae_by_fold": {"0": 1.0, "1": 4.0},
+        "mae_by_decade": {"20": 2.0, "30": 5.0},
+        "bias_by_decade": {"20": 1.0, "30": 5.0},
+    }
 
 
 def test_gini_of_equal_loads_is_zero() -> None:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from ermoe_ba.checkpoint import read_card
 from ermoe_ba.cohort import Participants
-from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
+from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates
-from ermoe_ba.preprocess import PreprocessConfig
-from ermoe_ba.space import Array, Volume
+from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
+from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age, variant_cells
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
@@ -593,8 +594,8 @@ name = "tiny"
 num_folds = 2
 seed = 1
 coverage = 0.9
-t1w = "a"
-labels = "b"
+t1w = "a/{participant_id}"
+labels = "b/{participant_id}"
 label_table = "c"
 data = "d"
 licence = "e"
@@ -665,6 +666,11 @@ def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
     [
         ("seed = 1", "sede = 1", "sede"),
         ("rank = 24", "rang = 24", "rang"),
+        ("num_folds = 2", 'num_folds = "2"', "run.num_folds"),
+        ("num_folds = 2", "num_folds = 1", "at least 2; found 1"),
+        ("coverage = 0.9", "coverage = 90", "between 0 and 1; found 90"),
+        ('t1w = "a/{participant_id}"', 't1w = "a"', "participant_id"),
+        ('regions = ["grey_matter", "csf"]', "regions = [1, 2]", "model.regions"),
         ("gain_sd", "grain_sd", "grain_sd"),
         ("num_epochs", "epochs", "epochs"),
         ("ema_decay", "ema", "ema"),
@@ -691,6 +697,44 @@ def test_a_wrong_recipe_is_refused_with_its_path_and_the_fault(
 def test_a_missing_recipe_is_refused_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"missing\.toml"):
         read_recipe(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(None, "No such file"), ("index\n1\n", "tissue"), ("index\ttissue\n1\tbone\n", "bone")],
+)
+def test_a_wrong_label_table_is_refused(
+    recipe_path: Path, tmp_path: Path, content: str | None, says: str
+) -> None:
+    run = replace(read_recipe(recipe_path).run, label_table=str(tmp_path / "labels.tsv"))
+    if content is not None:
+        (tmp_path / "labels.tsv").write_text(content, encoding="utf-8")
+    with pytest.raises(UsageError, match=says):
+        run.tissues()
+
+
+def test_labels_that_come_after_the_scan_are_prepared_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Registration had moved the scan by 2 mm, one voxel: the label moves along."""
+    zeros = Volume(np.zeros(MODEL_GRID.shape, np.float32), MODEL_GRID)
+    shift = np.eye(4)
+    shift[0, 3] = 2.0
+    state = ScanState(path=tmp_path, t1w=zeros, brain_mask=zeros, scan_to_template=shift)
+    calls: list[Path] = []
+    cohort = PreparedCohort(tmp_path, Preprocessor(PreprocessConfig()))
+    monkeypatch.setattr(cohort, "preprocessor", lambda path: calls.append(path) or state)
+    cohort.prepare("01", tmp_path / "t1w.nii.gz")
+    assert cohort.read("01").labels is None
+    labels = np.zeros(MODEL_GRID.shape, np.int16)
+    labels[40, 50, 60] = 7
+    grid = SpatialGrid(MODEL_GRID.shape, MODEL_GRID.affine, "scan")
+    write_volume(tmp_path / "dseg.nii.gz", Volume(labels, grid))
+    cohort.prepare("01", tmp_path / "t1w.nii.gz", tmp_path / "dseg.nii.gz")
+    moved = cohort.read("01").labels
+    assert moved is not None
+    assert np.argwhere(moved.data == 7).tolist() == [[41, 50, 60]]
+    assert len(calls) == 1, "the scan itself is prepared once"
 
 
 def test_batches_hold_every_scan_once_an_epoch(

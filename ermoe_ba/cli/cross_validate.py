@@ -16,5 +16,6 @@ def run_cross_validate(options: argparse.Namespace) -> int:
         print(f"Fold done; the others are still to come in {options.out}.")
         return 0
     for name, value in metrics.items():
-        print(f"{name:32} {np.round(value, 3)}")
+        parts = value if isinstance(value, dict) else {"": value}
+        print(f"{name:32} {'  '.join(f'{k} {np.round(v, 3)}'.strip() for k, v in parts.items())}")
     return 0

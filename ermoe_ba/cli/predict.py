@@ -1,6 +1,7 @@
 """``ermoe-ba predict``: a batch of scans, each on its own."""
 
 import argparse
+import gc
 import sys
 import time
 import traceback
@@ -89,6 +90,9 @@ def _load_ahead() -> None:
     """Load what the later steps need while the first ones compute: it saves seconds on one scan."""
     for name in ("deepbet", "ants", "ermoe_ba.report"):
         import_module(name)
+    # What is loaded stays until the end: the collector need never look at it again.
+    gc.freeze()
+    gc.enable()
 
 
 def _attempt(

@@ -4,7 +4,6 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from typing import Any
 
 from ermoe_ba.space import MODEL_GRID
 
@@ -36,20 +35,6 @@ class PreprocessConfig:
     white_matter_certain: int = 230
     # White matter is 1; fat and vessels are brighter and carry no age.
     intensity_ceiling: float = 1.5
-
-    @classmethod
-    def from_plain(cls, content: dict[str, Any]) -> "PreprocessConfig":
-        """Make settings from what JSON or TOML gives (lists for tuples).
-
-        Raises
-        ------
-        TypeError
-            If a name is unknown.
-        """
-        values: dict[str, Any] = {
-            name: tuple(v) if isinstance(v, list) else v for name, v in content.items()
-        }
-        return cls(**values)
 
     def identity(self) -> str:
         """Return a short hash of settings, revision, grid and the generation of brain masks."""

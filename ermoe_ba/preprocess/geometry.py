@@ -1,6 +1,8 @@
 """Steps that move voxels: into RAS+ order, to isotropic voxels, onto the model grid."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import nibabel as nib
 import numpy as np
@@ -56,12 +58,15 @@ class ToIsotropic(Transform):
             return state
         fwhm = np.sqrt(np.clip(self.size_mm**2 - grid.voxel_sizes**2, 0.0, None))
         sizes = (self.size_mm,) * 3
-        moved = []
-        for volume in (state.image, state.mask):
+
+        def move(volume: Volume) -> Volume:
             real = volume.same_grid(volume.data.astype(np.float32))
             smooth = smooth_image(to_nibabel(real), fwhm)
-            moved.append(_volume(resample_to_output(smooth, sizes, order=1), grid.space))
-        t1w, mask = moved
+            return _volume(resample_to_output(smooth, sizes, order=1), grid.space)
+
+        # Filters work outside the interpreter's lock, so scan and mask move side by side.
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            t1w, mask = pool.map(move, (state.image, state.mask))
         half = mask.same_grid((mask.data >= 0.5).astype(np.uint8))
         return replace(state, t1w=t1w, brain_mask=half)
 
@@ -82,10 +87,12 @@ class ToGrid(Transform):
         """Return the scan and its mask on the grid."""
         if state.scan_to_template is None:
             raise ValueError("The scan is not registered yet: RegisterAffine must come first.")
-        affine = state.scan_to_template
-        t1w = resample(state.image, self.grid, order=3, to_grid_space=affine)
+        sample = partial(resample, grid=self.grid, to_grid_space=state.scan_to_template)
         mask = state.mask.same_grid(state.mask.data.astype(np.float32))
-        mask = resample(mask, self.grid, order=1, to_grid_space=affine)
+        with ThreadPoolExecutor(max_workers=2) as pool:
+            sampled = pool.submit(sample, state.image, order=3)
+            mask = sample(mask, order=1)
+        t1w = sampled.result()
         return replace(
             state,
             t1w=t1w.same_grid(t1w.data.astype(np.float32)),

@@ -44,9 +44,9 @@ def style() -> Iterator[None]:
 def to_png(figure: Figure) -> bytes:
     """Return a figure as PNG."""
     buffer = io.BytesIO()
-    # Level 4 takes half the time of the usual 6 and gives files hardly larger.
+    # Level 1 takes a fifth of the time of the usual 6; files are a tenth larger than with 4.
     figure.savefig(
-        buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 4}
+        buffer, format="png", metadata={"Software": None}, pil_kwargs={"compress_level": 1}
     )
     return buffer.getvalue()
 

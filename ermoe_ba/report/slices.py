@@ -75,7 +75,8 @@ def cut(data: Array, plane: Plane) -> Array:
         Row 0 on top. Columns run from left to right (coronal and axial: the left of the person is
         on the left, the neurological convention) or from back to front (sagittal).
     """
-    return np.asarray(np.take(data, plane.index, axis=plane.axis).T[::-1])
+    # A view of one slice: `take` would first copy a volume that is not contiguous.
+    return np.asarray(np.moveaxis(data, plane.axis, 0)[plane.index].T[::-1])
 
 
 def bounding_box(mask: Array, margin: int) -> Box:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.io import write_json
-from ermoe_ba.metrics import age_metrics
+from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import split_folds
@@ -58,7 +59,7 @@ class CrossValidation:
         self.tokens = token_grid(recipe.model)
         self.prepared = PreparedCohort(out / "prepared", Preprocessor(recipe.preprocess))
 
-    def run(self, only_fold: int | None = None) -> dict[str, float] | None:
+    def run(self, only_fold: int | None = None) -> dict[str, Any] | None:
         """Train the folds and, once all are there, assemble the ensemble.
 
         Parameters
@@ -74,12 +75,14 @@ class CrossValidation:
         num_folds = self.recipe.run.num_folds
         if only_fold is not None and not 0 <= only_fold < num_folds:
             raise UsageError(f"--fold must lie between 0 and {num_folds - 1}; found {only_fold}.")
+        # Read before the hours of work that need them.
+        tissues = self.recipe.run.tissues()
         self._keep_recipe()
         folds = self._splits()
         scans = self._scans()
         for fold in range(num_folds) if only_fold is None else [only_fold]:
             if not self._fold_table(fold).is_file():
-                self._train_fold(fold, folds, scans)
+                self._train_fold(fold, folds, scans, tissues)
         if all(self._fold_table(fold).is_file() for fold in range(num_folds)):
             return self._assemble(scans)
         return None
@@ -129,7 +132,9 @@ class CrossValidation:
             )
         return [self.prepared.read(participant_id) for participant_id in ids]
 
-    def _train_fold(self, fold: int, folds: pd.Series, scans: list[PreparedScan]) -> None:
+    def _train_fold(
+        self, fold: int, folds: pd.Series, scans: list[PreparedScan], tissues: dict[int, str]
+    ) -> None:
         recipe = self.recipe
         seed = recipe.run.seed + fold
         train = [scan for scan in scans if folds[scan.participant_id] != fold]
@@ -138,7 +143,7 @@ class CrossValidation:
             raise ErmoeError(f"Fold {fold}: a participant stands on both sides of the split.")
         torch.manual_seed(seed)
         member = ErmoeBrainAge(recipe.model, self.tokens)
-        train_stem(member.stem, train, recipe.run.tissues(), recipe.tissue, seed)
+        train_stem(member.stem, train, tissues, recipe.tissue, seed)
         cells = variant_cells(member, train, recipe.age.num_variants, seed)
         train_age(member, cells, self._ages(train), recipe.age, seed)
         with torch.no_grad():
@@ -167,7 +172,7 @@ class CrossValidation:
         ages = self.participants.table["age"]
         return np.array([float(ages.loc[scan.participant_id]) for scan in scans])
 
-    def _assemble(self, scans: list[PreparedScan]) -> dict[str, float]:
+    def _assemble(self, scans: list[PreparedScan]) -> dict[str, Any]:
         """Match the members' experts, and write predictions, metrics and the model's card."""
         recipe, num_folds = self.recipe, self.recipe.run.num_folds
         self._match_experts(scans)
@@ -177,7 +182,7 @@ class CrossValidation:
         write_table(self.out / "predictions.tsv", table)
         ages = table["chronological_age"].to_numpy()
         predictions = table["predicted_age"].to_numpy()
-        metrics = age_metrics(ages, predictions)
+        metrics: dict[str, Any] = {**age_metrics(ages, predictions), **mae_by_group(table)}
         probes = [
             json.loads((self.out / f"fold-{f}_probe.json").read_text(encoding="utf-8"))
             for f in range(num_folds)

@@ -3,16 +3,15 @@
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from ermoe_ba.assets import atlas_root
+from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
-from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.training.age import AgeConfig
-from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.tissue import TissueConfig
 
 
@@ -47,13 +46,33 @@ class RunConfig:
     data: str
     licence: str
 
+    def __post_init__(self) -> None:
+        if self.num_folds < 2:
+            raise ValueError(f"num_folds must be at least 2; found {self.num_folds}")
+        if not 0 < self.coverage < 1:
+            raise ValueError(f"coverage must lie between 0 and 1; found {self.coverage}")
+        for pattern in (self.t1w, self.labels):
+            if "{participant_id}" not in pattern:
+                raise ValueError(f"a path must hold {{participant_id}}; found {pattern!r}")
+
     def tissues(self) -> dict[int, str]:
-        """Return the tissue of each label."""
-        table = pd.read_csv(atlas_root() / self.label_table, sep="\t")
-        return {
-            int(index): str(tissue)
-            for index, tissue in zip(table["index"], table["tissue"], strict=True)
-        }
+        """Return the tissue of each label.
+
+        Raises
+        ------
+        UsageError
+            If the label table cannot be read, or names a tissue that the stem does not know.
+        """
+        path = atlas_root() / self.label_table
+        try:
+            table = pd.read_csv(path, sep="\t")
+            tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{path}: must be a table with index and tissue ({error}).") from error
+        unknown = set(tissues.values()) - set(TISSUES)
+        if unknown:
+            raise UsageError(f"{path}: unknown tissues {sorted(unknown)}; known are {TISSUES}.")
+        return tissues
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,22 +108,6 @@ def read_recipe(path: Path) -> Recipe:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        content = tomllib.loads(text)
-        unknown = set(content) - {"run", "preprocess", "model", "tissue", "age"}
-        if unknown:
-            raise ValueError(f"unknown tables {sorted(unknown)}")
-        model: dict[str, Any] = {**content["model"], "regions": tuple(content["model"]["regions"])}
-        return Recipe(
-            run=RunConfig(**content["run"]),
-            preprocess=PreprocessConfig.from_plain(content.get("preprocess", {})),
-            model=ModelConfig(**model),
-            tissue=TissueConfig(**_with_optimiser(content["tissue"])),
-            age=AgeConfig(**_with_optimiser(content["age"])),
-            text=text,
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return from_plain(Recipe, {"preprocess": {}, **tomllib.loads(text), "text": text})
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the recipe cannot be used: {error}.") from error
-
-
-def _with_optimiser(table: dict[str, Any]) -> dict[str, Any]:
-    return {**table, "optimiser": OptimiserConfig(**table["optimiser"])}
