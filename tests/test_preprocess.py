@@ -17,7 +17,7 @@ from ermoe_ba.errors import ScanError
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import affine_of, from_ants, to_ants
-from ermoe_ba.preprocess.geometry import ToGrid, ToIsotropic, ToRas
+from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
 from ermoe_ba.preprocess.intensity import NormaliseIntensity
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import SpatialGrid, Volume
@@ -153,7 +153,7 @@ def test_steps_say_which_step_must_come_first() -> None:
     with pytest.raises(ValueError, match="RegisterAffine must come first"):
         ToGrid(scan.grid)(_state(scan, scan))
     with pytest.raises(ValueError, match="ExtractBrain must come first"):
-        ToIsotropic(2.0)(_state(scan))
+        ToWorkingBox(2.0, (8, 8, 8))(_state(scan))
     with pytest.raises(ValueError, match="LoadT1w must come first"):
         ToRas()(ScanState(path=PATH))
 
@@ -161,12 +161,40 @@ def test_steps_say_which_step_must_come_first() -> None:
 # To isotropic voxels
 
 
-def test_a_scan_of_two_millimetres_is_not_touched() -> None:
+def _in_a_box(mask_box: tuple[slice, slice, slice], shape: tuple[int, int, int]) -> ScanState:
+    """A scan of 2 mm voxels with values of its own, its brain in a part of it."""
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = [-7.3, 1.9, 4.4]
-    scan = Volume(np.ones((5, 7, 9), dtype=np.float32), SpatialGrid((5, 7, 9), affine, "scan"))
-    state = _state(scan, scan.same_grid(np.ones((5, 7, 9), dtype=np.uint8)))
-    assert ToIsotropic(2.0)(state) is state
+    values = np.random.default_rng(5).random(shape, dtype=np.float32)
+    scan = Volume(values, SpatialGrid(shape, affine, "scan"))
+    mask = np.zeros(shape, dtype=np.uint8)
+    mask[mask_box] = 1
+    return _state(scan, scan.same_grid(mask))
+
+
+def test_voxels_of_the_working_size_are_moved_and_not_changed() -> None:
+    """The brain fills voxels 4-9, 5-10, 6-12: its middle 6, 7, 9 becomes the box's 6, 7, 8."""
+    state = _in_a_box((slice(4, 10), slice(5, 11), slice(6, 13)), (14, 16, 18))
+    result = ToWorkingBox(2.0, (12, 14, 16))(state)
+    assert result.image.grid.shape == (12, 14, 16)
+    np.testing.assert_allclose(result.image.data, state.image.data[:12, :14, 1:17], atol=1e-6)
+    np.testing.assert_array_equal(result.mask.data, state.mask.data[:12, :14, 1:17])
+    np.testing.assert_allclose(result.image.grid.affine[:3, 3], [-7.3, 1.9, 4.4 + 2.0])
+
+
+def test_air_around_the_head_changes_nothing() -> None:
+    state = _in_a_box((slice(4, 10), slice(5, 11), slice(6, 13)), (14, 16, 18))
+    air = ((3, 0), (2, 5), (0, 4))
+    grid = state.image.grid
+    affine = grid.affine.copy()
+    affine[:3, 3] -= [2.0 * before for before, _ in air]
+    wider = SpatialGrid((17, 23, 22), affine, "scan")
+    padded = _state(
+        Volume(np.pad(state.image.data, air), wider), Volume(np.pad(state.mask.data, air), wider)
+    )
+    step = ToWorkingBox(2.0, (8, 8, 8))
+    assert step(padded).image.grid == step(state).image.grid
+    np.testing.assert_allclose(step(padded).image.data, step(state).image.data, atol=1e-6)
 
 
 @pytest.mark.parametrize("voxel_mm", [(1.0, 1.0, 1.0), (0.8, 1.0, 1.5), (1.0, 1.0, 4.0)], ids=str)
@@ -189,7 +217,7 @@ def test_a_marker_keeps_its_place_in_millimetres(
     ball = (distance.reshape(shape) < 6.0).astype(np.float32)
     scan = Volume(ball, grid)
     before = _centre_of_mass_mm(scan)
-    result = ToIsotropic(2.0)(_state(scan, scan.same_grid(ball.astype(np.uint8))))
+    result = ToWorkingBox(2.0, (32, 34, 36))(_state(scan, scan.same_grid(ball.astype(np.uint8))))
     np.testing.assert_allclose(result.image.grid.affine[:3, :3], 2.0 * np.eye(3), atol=1e-5)
     assert result.mask.grid == result.image.grid
     assert result.image.grid.space == "scan"
@@ -201,13 +229,30 @@ def test_a_marker_keeps_its_place_in_millimetres(
 
 
 def test_an_even_scan_stays_even_up_to_its_border() -> None:
-    # Odd numbers: every second voxel, and the last one falls on the last.
+    """Of 21, 23 and 25 voxels of 1 mm, the middle 10, 11, 12 is the box's 5, 6, 6."""
     shape = (21, 23, 25)
     scan = Volume(np.full(shape, 7.0, dtype=np.float32), SpatialGrid(shape, np.eye(4), "scan"))
-    result = ToIsotropic(2.0)(_state(scan, scan.same_grid(np.ones(shape, dtype=np.uint8))))
-    assert result.image.grid.shape == (11, 12, 13)
-    np.testing.assert_allclose(result.image.data, 7.0, rtol=1e-5)
-    assert set(np.unique(result.mask.data)) == {1}
+    state = _state(scan, scan.same_grid(np.ones(shape, dtype=np.uint8)))
+    result = ToWorkingBox(2.0, (11, 12, 13))(state)
+    # One plane of the box lies before the scan's first: 11 - 2 * 6 = -1 mm.
+    np.testing.assert_allclose(result.image.data[:, 1:, :], 7.0, rtol=1e-5)
+    assert not result.image.data[:, 0, :].any()
+
+
+def test_headers_that_differ_in_the_seventh_digit_are_one() -> None:
+    affine = np.diag([1.0, 1.0, 1.2, 1.0])
+    affine[:3, 3] = [-90.0, -125.0, -71.0]
+    noisy = affine + 7.4e-6 * np.array([[0, 1, 0, -1], [1, 0, -1, 1], [0, -1, 1, 1], [0, 0, 0, 0]])
+    plain, other = (
+        ToRas()(
+            ScanState(
+                path=PATH,
+                t1w=Volume(np.ones((5, 7, 9)), SpatialGrid((5, 7, 9), a, "scan")),
+            )
+        )
+        for a in (affine, noisy)
+    )
+    np.testing.assert_array_equal(plain.image.grid.affine, other.image.grid.affine)
 
 
 # Between RAS+ and ITK

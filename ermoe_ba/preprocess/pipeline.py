@@ -11,7 +11,7 @@ from ermoe_ba.errors import ScanError
 from ermoe_ba.io import read_t1w
 from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.config import PreprocessConfig
-from ermoe_ba.preprocess.geometry import ToGrid, ToIsotropic, ToRas
+from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
 from ermoe_ba.preprocess.intensity import CorrectBias, NormaliseIntensity
 from ermoe_ba.preprocess.register import RegisterAffine
 from ermoe_ba.preprocess.state import ScanState
@@ -44,7 +44,7 @@ class Preprocessor:
                 LoadT1w(),
                 ToRas(),
                 ExtractBrain(config.stripped_ratio, config.brain_volume_ml, device),
-                ToIsotropic(config.working_voxel_mm),
+                ToWorkingBox(config.working_voxel_mm, config.working_shape),
                 CorrectBias(config.n4_shrink_factor, config.n4_iterations, config.n4_tolerance),
                 RegisterAffine(
                     template("desc-brain_T1w"),

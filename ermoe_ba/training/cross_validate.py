@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from ermoe_ba import __version__
@@ -23,7 +25,7 @@ from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.intervals import conformal_half_width
-from ermoe_ba.io import write_json
+from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import Preprocessor
@@ -143,11 +145,23 @@ class CrossValidation:
             raise ErmoeError(f"Fold {fold}: a participant stands on both sides of the split.")
         torch.manual_seed(seed)
         member = ErmoeBrainAge(recipe.model, self.tokens)
-        train_stem(member.stem, train, tissues, recipe.tissue, seed)
-        cells = variant_cells(member, train, recipe.age.num_variants, seed)
-        train_age(member, cells, self._ages(train), recipe.age, seed)
+
+        def stem() -> dict[str, torch.Tensor]:
+            train_stem(member.stem, train, tissues, recipe.tissue, seed)
+            return member.stem.state_dict()
+
+        def cells() -> dict[str, torch.Tensor]:
+            variants = recipe.age.num_variants
+            return {
+                "train": variant_cells(member, train, variants, seed),
+                "test": variant_cells(member, test, 0, seed),
+            }
+
+        member.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
+        seen = self._kept(f"fold-{fold}_cells", cells)
+        train_age(member, seen["train"], self._ages(train), recipe.age, seed)
+        test_cells = seen["test"][:, 0].float()
         with torch.no_grad():
-            test_cells = variant_cells(member, test, 0, seed)[:, 0].float()
             output = member.read_age(test_cells)
         ages = self._ages(test)
         probe = probe_routing(
@@ -167,6 +181,16 @@ class CrossValidation:
                 }
             ),
         )
+
+    def _kept(
+        self, name: str, make: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Return what an earlier start of this run made under a name, or make and keep it now."""
+        path = self.out / "kept" / f"{name}.safetensors"
+        if not path.is_file():
+            made = {key: value.contiguous() for key, value in make().items()}
+            write_whole(path, lambda partial: save_file(made, partial))
+        return load_file(path)
 
     def _ages(self, scans: list[PreparedScan]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
         ages = self.participants.table["age"]
