@@ -239,5 +239,7 @@ def _add_bar(figure: Figure, ramp: Array, ends: tuple[float, float], label: str)
     ax.imshow(opaque[None], aspect="auto", extent=(*ends, 0, 1))
     ax.set(yticks=[], xlabel=label)
     ax.xaxis.labelpad = 2
+    # More labels than these run into each other.
+    ax.locator_params(axis="x", nbins=5)
     for spine in ax.spines.values():
         spine.set_visible(False)
