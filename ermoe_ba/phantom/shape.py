@@ -1,0 +1,346 @@
+"""Shape: one subject's brain, with every region at its planted volume."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
+from scipy.sparse import coo_array, csr_array
+from scipy.special import expit, logit
+
+from ermoe_ba.phantom.anatomy import FULL, Anatomy, commonest
+from ermoe_ba.phantom.flow import (
+    COARSE,
+    Flow,
+    exponential,
+    interpolation_matrix,
+    jacobian_determinant,
+    sample_separably,
+)
+from ermoe_ba.phantom.regions import REGIONS, SULCAL_CSF_INDEX, Kind
+from ermoe_ba.space import Array, SpatialGrid
+
+# Individual shape: two scales of random flow, SD of the displacement and width of the blur, in mm.
+# Between healthy heads, lobes differ by some millimetres and gyri by more than any smooth flow says.
+SHAPES_MM = ((2.0, 22.0), (1.0, 9.0))
+# Proportions of heads: SD of the logarithm of length, breadth and height (cephalic index 79 +- 4).
+PROPORTIONS_SD = 0.025
+# How far growth is made up for by the fluid and cortex around, SD in mm.
+BALANCE_MM = 14.0
+# Rounds of correction of the flow: planted volumes are met to about a percent after these.
+CORRECTIONS = 4
+# A region that shrinks stays within its sources, exp(-source); one that grows leaves them, and grows
+# by what flows out, 1 + source. Of either, this share is reached on the template: edges are blurred.
+# Ventricles are narrow: blurred edges cost them more of a sink.
+RESPONSE, VENTRICLE_SHRINKING = 0.6, 0.45
+# Bounds of the logarithm of growth: a source of 7 in 8 steps still does not fold, nor a sink of 4.
+GROWTH_RANGE = -4.0, 2.1
+# Cortex thins where fluid is near: width (SD, voxels) of "near", and the share of fluid there at
+# which half of the full rate is reached.
+PIAL_WIDTH, PIAL_HALF = 1.0, 0.1
+# Voxels never count as all grey or all fluid: what is certain could not change.
+LEAST_FRACTION = 0.01
+# Newton's method ends when each region is this near, or after so many steps.
+ENOUGH_VOXELS, NEWTON_STEPS = 0.5, 12
+
+_CORTEX = np.array([region.kind is Kind.CORTEX for region in REGIONS])
+_VENTRICLE = np.array([region.kind is Kind.VENTRICLE for region in REGIONS])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brain:
+    """One subject's brain on the scan's grid; arrays hold the drawn voxels only.
+
+    Parameters
+    ----------
+    grid : SpatialGrid
+        Of the scan.
+    voxels : ndarray of int, shape (V,)
+        Flat indices of the drawn voxels.
+    grey, white, fluid : ndarray, shape (V,)
+        Fractions, 0 to 1.
+    solid, cortex, deep : ndarray of uint8, shape (V,)
+        As in `Anatomy`.
+    head : ndarray of uint8, shape (V,), or None
+        As in `Anatomy`.
+    realised_ml : ndarray, shape (regions,)
+        Volumes as they came out.
+    intracranial_ml : float
+        Volume of the cavity as it came out.
+    smallest_jacobian : float
+        Of the deformation; above 0 where nothing folds.
+    """
+
+    grid: SpatialGrid
+    voxels: Array
+    grey: Array
+    white: Array
+    fluid: Array
+    solid: Array
+    cortex: Array
+    deep: Array
+    head: Array | None
+    realised_ml: Array
+    intracranial_ml: float
+    smallest_jacobian: float
+
+    def spread_out(self, values: Array, dtype: type = np.float32) -> Array:
+        """Return values of the drawn voxels on the whole grid, 0 elsewhere."""
+        whole = np.zeros(self.grid.shape, dtype)
+        whole.ravel()[self.voxels] = values
+        return whole
+
+    def labels(self) -> Array:
+        """Return the commonest content of each drawn voxel as a region's index, shape (V,)."""
+        content = np.stack([self.fluid, self.grey, self.white])
+        owner = np.stack([np.full_like(self.cortex, SULCAL_CSF_INDEX), self.cortex, self.deep])
+        return commonest(content, owner, self.solid, content.sum(axis=0) > 0.5)
+
+
+class Shaper:
+    """Shapes subjects from one anatomy.
+
+    Parameters
+    ----------
+    anatomy : Anatomy
+        The brain to start from.
+    """
+
+    def __init__(self, anatomy: Anatomy) -> None:
+        self.anatomy = anatomy
+        self._flow = Flow(anatomy.grid.shape)
+        self._mm = float(anatomy.grid.voxel_sizes[0])
+        free = anatomy.solid == 0
+        white = np.where(free, anatomy.white, 0).astype(np.float32) / FULL
+        # Share of each voxel of the flow's lattice that a region's source fills.
+        count = len(REGIONS) + 1
+        blocks = np.arange(self._flow.coarsen(white).size).reshape(self._flow.shape)
+        for axis in range(3):
+            blocks = blocks.repeat(COARSE, axis=axis)
+        parts = [
+            coo_array(
+                (share.ravel() / COARSE**3, (blocks.ravel(), owner.ravel())),
+                shape=(blocks.max() + 1, count),
+            )
+            for share, owner in (
+                ((~free).astype(np.float32), anatomy.solid),
+                (white, anatomy.deep),
+            )
+        ]
+        self._shares = csr_array(parts[0] + parts[1])[:, 1:]
+        self._shares.eliminate_zeros()
+        self._active = self._flow.coarsen(anatomy.drawn) > 0
+        self._inner = self._flow.coarsen(anatomy.cavity) > 0
+        give = np.where(free, anatomy.grey + anatomy.fluid.astype(np.int16), 0) / FULL
+        self._give = self._flow.coarsen(give)
+        self._width = BALANCE_MM / self._mm / COARSE
+        self._reach = np.maximum(self._flow.blur(self._give, self._width), 1e-3)
+        # Volumes are measured while correcting by nearest voxels, which is quick. What linear sampling
+        # will find there on average is known beforehand: a blur by 1/8, 3/4, 1/8 along each axis.
+        soft = anatomy.white.astype(np.float32)
+        for axis in range(3):
+            soft = correlate1d(soft, [0.125, 0.75, 0.125], axis=axis)
+        self._cavity = anatomy.cavity
+        self._nearest = anatomy.solid, np.where(free, anatomy.deep, 0), np.where(free, soft, 0)
+
+    def shape(
+        self,
+        planted_ml: Array,
+        intracranial_ml: float,
+        voxel_mm: tuple[float, float, float],
+        rng: np.random.Generator,
+    ) -> Brain:
+        """Shape one brain.
+
+        Parameters
+        ----------
+        planted_ml : ndarray, shape (regions,)
+            Volumes to reach.
+        intracranial_ml : float
+            Volume of the cavity.
+        voxel_mm : tuple of float
+            Voxel sizes of the scan.
+        rng : Generator
+            Of the individual shape.
+
+        Returns
+        -------
+        Brain
+        """
+        grid, positions = self._scan_grid(intracranial_ml, voxel_mm, rng)
+        drawn = np.ix_(*(np.clip(np.rint(p).astype(int), 0, n - 1) for p, n in zip(positions, self.anatomy.grid.shape, strict=True)))
+        inside = self.anatomy.drawn[drawn]
+        for axis, (p, n) in enumerate(zip(positions, self.anatomy.grid.shape, strict=True)):
+            beyond = (p < -0.5) | (p > n - 0.5)
+            np.moveaxis(inside, axis, 0)[beyond] = False
+        voxels = np.flatnonzero(inside)
+        start = np.stack(
+            [p.astype(np.float32)[i] for p, i in zip(positions, np.nonzero(inside), strict=True)]
+        )
+        matrices = tuple(
+            interpolation_matrix(p, n) for p, n in zip(positions, self._flow.shape, strict=True)
+        )
+        individual = sum(
+            self._flow.random(rng, sd / self._mm / COARSE, width / self._mm / COARSE)
+            for sd, width in SHAPES_MM
+        )
+        log_targets = np.log(planted_ml / intracranial_ml)
+        growth = np.where(_CORTEX, 0.0, log_targets - np.log(self.anatomy.region_fractions))
+        response = np.where(_VENTRICLE & (growth < 0), VENTRICLE_SHRINKING, RESPONSE)
+        growth = np.clip(growth / response, *GROWTH_RANGE)
+        for step in range(CORRECTIONS + 1):
+            # Pulling back: a scan's voxel looks where its content came from.
+            displacement = exponential(
+                -individual - self._velocity(growth), self._active
+            )
+            where = start + np.stack(
+                [sample_separably(d * COARSE, matrices).ravel()[voxels] for d in displacement]
+            )
+            if step < CORRECTIONS:
+                now = np.log(np.maximum(self._fractions(where), 1e-6))
+                growth += np.where(_CORTEX, 0.0, log_targets - now) / response
+                growth = np.clip(growth, *GROWTH_RANGE)
+        return self._brain(grid, voxels, where, planted_ml, displacement)
+
+    def _scan_grid(
+        self, intracranial_ml: float, voxel_mm: tuple[float, float, float], rng: np.random.Generator
+    ) -> tuple[SpatialGrid, list[Array]]:
+        """Lay the scan's grid over the anatomy; return it with its positions there, axis by axis."""
+        proportions = rng.normal(0.0, PROPORTIONS_SD, 3)
+        scale = (intracranial_ml / self.anatomy.cavity_ml) ** (1 / 3)
+        scale = scale * np.exp(proportions - proportions.mean())
+        sizes = np.asarray(voxel_mm)
+        shape = tuple(
+            int(np.ceil(n * self._mm * s / v))
+            for n, s, v in zip(self.anatomy.grid.shape, scale, sizes, strict=True)
+        )
+        steps = sizes / (self._mm * scale)
+        shift = rng.uniform(-0.5, 0.5, 3)
+        positions = [
+            (np.arange(count) - (count - 1) / 2 + off) * step + (n - 1) / 2
+            for count, off, step, n in zip(shape, shift, steps, self.anatomy.grid.shape, strict=True)
+        ]
+        # Where the scanner's own coordinates lie about the head: turned and shifted a little.
+        angles = np.deg2rad(rng.normal(0.0, 4.0, 3))
+        turn = np.eye(3)
+        for axis, angle in enumerate(angles):
+            i, j = (axis + 1) % 3, (axis + 2) % 3
+            plane = np.eye(3)
+            plane[i, i] = plane[j, j] = np.cos(angle)
+            plane[i, j], plane[j, i] = -np.sin(angle), np.sin(angle)
+            turn = turn @ plane
+        affine = np.eye(4)
+        affine[:3, :3] = turn * sizes
+        centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+        affine[:3, 3] = rng.normal(0.0, 6.0, 3) - centre
+        return SpatialGrid((shape[0], shape[1], shape[2]), affine, "scan"), positions
+
+    def _velocity(self, growth: Array) -> Array:
+        """Return the velocity by which regions grow (log of volume) and surroundings give way."""
+        sources = np.where(growth > 0, np.expm1(growth), growth)
+        wanted = (self._shares @ sources.astype(np.float32)).reshape(self._flow.shape)
+        # Each source is made up for nearby, in proportion to what can give way; the two blurs are
+        # one another's adjoint, so that nothing is left over in total.
+        owed = self._give * self._flow.blur(wanted / self._reach, self._width)
+        owed *= wanted.sum() / owed.sum() if abs(owed.sum()) > 1e-3 else 0.0
+        return self._flow.from_sources(wanted - owed)
+
+    def _at(self, where: Array) -> Array:
+        """Return flat indices of the voxels nearest to positions, shape (V,)."""
+        shape = self.anatomy.grid.shape
+        i, j, k = (
+            np.clip(np.rint(w), 0, n - 1).astype(np.int32) for w, n in zip(where, shape, strict=True)
+        )
+        return np.asarray((i * shape[1] + j) * shape[2] + k)
+
+    def _fractions(self, where: Array) -> Array:
+        """Measure solids and white matter by their nearest voxels, as shares of the cavity."""
+        at, count = self._at(where), len(REGIONS) + 1
+        solid, deep, white = (values.ravel()[at] for values in self._nearest)
+        total = np.bincount(solid, minlength=count) + np.bincount(deep, white, count) / FULL
+        return np.asarray(total[1:] / self._cavity.ravel()[at].sum())
+
+    def _brain(
+        self, grid: SpatialGrid, voxels: Array, where: Array, planted_ml: Array, displacement: Array
+    ) -> Brain:
+        anatomy, at = self.anatomy, self._at(where)
+        grey, white, fluid = (
+            map_coordinates(values, where, order=1, output=np.float32) / np.float32(FULL)
+            for values in (anatomy.grey, anatomy.white, anatomy.fluid)
+        )
+        solid, cortex, deep = (
+            values.ravel()[at] for values in (anatomy.solid, anatomy.cortex, anatomy.deep)
+        )
+        voxel_ml = grid.voxel_volume_ml
+        grey, fluid = _thin(grey, fluid, np.where(solid > 0, 0, cortex), planted_ml / voxel_ml, grid, voxels)
+        free, count = solid == 0, len(REGIONS) + 1
+        cavity = grey + white + fluid
+        realised = np.bincount(solid, cavity, count)
+        realised[0] = 0
+        realised += np.bincount(cortex[free], grey[free], count)
+        realised += np.bincount(deep[free], white[free], count)
+        return Brain(
+            grid=grid,
+            voxels=voxels,
+            grey=grey,
+            white=white,
+            fluid=fluid,
+            solid=solid,
+            cortex=cortex,
+            deep=deep,
+            head=None if anatomy.head is None else anatomy.head.ravel()[at],
+            realised_ml=realised[1:] * voxel_ml,
+            intracranial_ml=float(cavity.sum() * voxel_ml),
+            smallest_jacobian=float(jacobian_determinant(displacement)[self._inner].min()),
+        )
+
+
+def _thin(
+    grey: Array, fluid: Array, owner: Array, planted: Array, grid: SpatialGrid, voxels: Array
+) -> tuple[Array, Array]:
+    """Turn cortex into fluid, or fluid into cortex, until each region has its planted volume.
+
+    In a voxel that both share, the logit of grey matter's part moves by the region's amount times
+    how near fluid is. The amount is found by Newton's method, all regions at once.
+
+    Parameters
+    ----------
+    grey, fluid : ndarray, shape (V,)
+        Fractions.
+    owner : ndarray of int, shape (V,)
+        Cortical region, 0 for none.
+    planted : ndarray, shape (regions,)
+        Volumes in voxels.
+    grid : SpatialGrid
+        Of the scan.
+    voxels : ndarray of int, shape (V,)
+        Flat indices on that grid.
+
+    Returns
+    -------
+    tuple of ndarray, shape (V,)
+        Grey matter and fluid.
+    """
+    whole = np.zeros(grid.shape, np.float32)
+    whole.ravel()[voxels] = fluid
+    near = gaussian_filter(whole, PIAL_WIDTH, truncate=3.0).ravel()[voxels]
+    near = near / (near + PIAL_HALF)
+    some = np.flatnonzero((owner > 0) & (grey + fluid > LEAST_FRACTION))
+    owner, near, both = owner[some], near[some], (grey + fluid)[some]
+    start = logit(np.clip(grey[some] / both, LEAST_FRACTION, 1 - LEAST_FRACTION))
+    count = len(REGIONS) + 1
+    target = np.concatenate([[0.0], planted])
+    moving = np.concatenate([[False], _CORTEX])
+    shift = np.zeros(count, np.float32)
+    for _ in range(NEWTON_STEPS):
+        part = expit(start - shift[owner] * near)
+        excess = np.bincount(owner, both * part, count) - target
+        if np.abs(excess[moving]).max() < ENOUGH_VOXELS:
+            break
+        slope = np.bincount(owner, both * part * (1 - part) * near, count)
+        # Steps are bounded: far from the answer the slope says little.
+        step = np.clip(excess / np.maximum(slope, 1e-6), -2.0, 2.0)
+        shift += np.where(moving, step, 0.0).astype(np.float32)
+    part = expit(start - shift[owner] * near)
+    grey, fluid = grey.copy(), fluid.copy()
+    grey[some], fluid[some] = both * part, both * (1 - part)
+    return grey, fluid
