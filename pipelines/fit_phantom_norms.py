@@ -31,8 +31,8 @@ def centiles(group: str) -> dict[str, pd.DataFrame]:
 
 plain, normalised = centiles(""), centiles("-ICVNorm")
 icv = normalised["ICV"]["centile_50"]
-# The volume that the normalised table scales every head to: it is not stated there, but follows from
-# each whole-brain median being scaled by the same ratio as the cavity.
+# The volume that the normalised table scales every head to: it is not stated there, but follows
+# from each whole-brain median being scaled by the same ratio as the cavity.
 reference = float(
     (icv * normalised["TotalBrain"]["centile_50"] / plain["TotalBrain"]["centile_50"]).median()
 )

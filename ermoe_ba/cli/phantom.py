@@ -42,5 +42,7 @@ def _ages(text: str) -> tuple[float, float]:
     try:
         youngest, oldest = (float(part) for part in text.split(":"))
     except ValueError:
-        raise UsageError(f"--ages must be two numbers of years such as 18:90; found {text!r}.") from None
+        raise UsageError(
+            f"--ages must be two numbers of years such as 18:90; found {text!r}."
+        ) from None
     return youngest, oldest

@@ -126,13 +126,11 @@ def acquire(brain: Brain, lesions: Array, site: Site, rng: np.random.Generator) 
 def _sensitivity(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Array:
     """Draw the logarithm of a sensitivity: a quadratic over the field of view, shape as given."""
     axes = [np.linspace(-1, 1, n, dtype=np.float32) for n in shape]
-    x, y, z = (
-        axis.reshape([-1 if a == b else 1 for b in range(3)]) for a, axis in enumerate(axes)
-    )
+    x, y, z = (axis.reshape([-1 if a == b else 1 for b in range(3)]) for a, axis in enumerate(axes))
     # Each of these has about unit variance over the cube: sqrt(3), sqrt(5)/2 (3 x^2 - 1), 3 x y.
     c = (rng.standard_normal(9) * sd / 3).astype(np.float32)
     root, half = np.float32(np.sqrt(3)), np.float32(np.sqrt(5) / 2)
-    line = [
-        root * c[a] * u + half * c[3 + a] * (3 * u**2 - 1) for a, u in enumerate((x, y, z))
-    ]
-    return np.asarray(line[0] + line[1] + line[2] + 3 * (c[6] * x * y + c[7] * y * z + c[8] * x * z))
+    line = [root * c[a] * u + half * c[3 + a] * (3 * u**2 - 1) for a, u in enumerate((x, y, z))]
+    return np.asarray(
+        line[0] + line[1] + line[2] + 3 * (c[6] * x * y + c[7] * y * z + c[8] * x * z)
+    )

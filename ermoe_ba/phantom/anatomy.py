@@ -165,6 +165,13 @@ def nearest_label(labels: Array, allowed: list[int]) -> Array:
     return np.asarray(labels[tuple(where)], dtype=np.uint8)
 
 
+def nearest_distance(mask: Array) -> Array:
+    """Return how far each voxel is from a mask, in voxels."""
+    distance: Array = np.empty(mask.shape)
+    distance_transform_edt(~mask, distances=distance)
+    return distance
+
+
 def muse_regions(labels: Array) -> Array:
     """Turn MUSE labels into the phantom's indices, 0 where neither region nor fluid."""
     table = np.zeros(256, np.uint8)
@@ -178,8 +185,8 @@ def muse_regions(labels: Array) -> Array:
 def template_anatomy(atlas: Volume) -> Anatomy:
     """Make the anatomy that the package can make by itself.
 
-    Tissue comes from the ICBM 2009a maps, regions from the atlas: each voxel takes the nearest label
-    that fits its tissue.
+    Tissue comes from the ICBM 2009a maps, regions from the atlas: each voxel takes the nearest
+    label that fits its tissue.
 
     Parameters
     ----------
@@ -197,7 +204,10 @@ def template_anatomy(atlas: Volume) -> Anatomy:
     white = np.where(inside, template("label-WM_probseg").data[box], 0).astype(np.int16)
     regions = muse_regions(atlas.data[box])
     fluid = np.where(inside, np.maximum(FULL - grey - white, 0), 0)
-    ventricles, tissue = indices(Kind.VENTRICLE), indices(*(kind for kind in Kind if kind != Kind.VENTRICLE))
+    ventricles, tissue = (
+        indices(Kind.VENTRICLE),
+        indices(*(kind for kind in Kind if kind != Kind.VENTRICLE)),
+    )
     wet = fluid > FULL // 2
     fitting = np.where(
         wet,
@@ -205,7 +215,7 @@ def template_anatomy(atlas: Volume) -> Anatomy:
         nearest_label(regions, tissue),
     )
     solid = np.where(inside & np.isin(fitting, indices(*SOLIDS)), fitting, 0).astype(np.uint8)
-    wall = distance_transform_edt(~np.isin(solid, ventricles)) <= EPENDYMA
+    wall = nearest_distance(np.isin(solid, ventricles)) <= EPENDYMA
     wall &= (solid == 0) & inside
     white[wall] += grey[wall]
     grey[wall] = 0

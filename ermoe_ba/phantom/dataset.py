@@ -32,9 +32,9 @@ from ermoe_ba.tables import write_table
 REVISION = 1
 README = """Simulated T1w scans of brains whose ageing is known, made by ermoe-ba phantom.
 
-participants.tsv holds the truth about each subject, participants.json says what its columns mean.
-derivatives/phantom holds a label map for each scan, on the scan's own grid; dseg.tsv is its key, and
-its column "planted" marks the regions that carry the effect. phantom.json holds the settings.
+participants.tsv holds the truth about each subject; participants.json says what its columns mean.
+derivatives/phantom holds a label map for each scan, on the scan's own grid; dseg.tsv is its key,
+and its column "planted" marks the regions that carry the effect. phantom.json holds the settings.
 """
 # Anatomies that a worker keeps ready, about 20 MB each.
 ANATOMIES_AT_HAND = 24
@@ -98,8 +98,8 @@ class PhantomDataset:
     ) -> None:
         if config.head and anatomies is None:
             raise UsageError(
-                "--head needs --anatomies with label maps of whole heads (SynthSeg's): the template "
-                "has no skull."
+                "--head needs --anatomies with label maps of whole heads (SynthSeg's): the "
+                "template has no skull."
             )
         maps = find_label_maps(anatomies) if anatomies else ()
         self.source = Source(config=config, atlas_file=atlas_file, label_maps=maps, out=out)
@@ -181,11 +181,14 @@ class PhantomDataset:
             {"Name": "Truth of the phantom", "DatasetType": "derivative", **general},
         )
         write_json(
-            out / "participants.json", {name: {"Description": text} for name, text in COLUMNS.items()}
+            out / "participants.json",
+            {name: {"Description": text} for name, text in COLUMNS.items()},
         )
         write_text(out / "README", README)
         planted = {region.index for region in config.planted_regions()}
-        rows = [(r.index, r.name, r.hemisphere, r.kind, int(r.index in planted)) for r in REGIONS]
+        rows = [
+            (r.index, r.name, r.hemisphere, str(r.kind), int(r.index in planted)) for r in REGIONS
+        ]
         rows += [
             (SULCAL_CSF_INDEX, "sulcal_csf", "n/a", "fluid", 0),
             (LESION_INDEX, "white_matter_lesion", "n/a", "white", 0),

@@ -155,7 +155,7 @@ def jacobian_determinant(displacement: Array) -> Array:
     """
     (a, b, c), (d, e, f), (g, h, i) = (np.gradient(component) for component in displacement)
     a, e, i = a + 1, e + 1, i + 1
-    # Written out: a general determinant of a hundred thousand small matrices takes ten times longer.
+    # Written out: a general determinant of so many small matrices takes ten times longer.
     return np.asarray(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g))
 
 
@@ -184,8 +184,8 @@ def interpolation_matrix(positions: Array, count: int) -> Array:
 
 
 def sample_separably(field: Array, matrices: tuple[Array, Array, Array]) -> Array:
-    """Sample a coarse field on a lattice given by one matrix an axis; shape (i, j, k) to (I, J, K)."""
+    """Sample a coarse field, shape (i, j, k), on the lattice that three matrices give."""
     for matrix in matrices:
-        # Each product takes the first axis and puts the new one last: after three, order is back.
+        # Each product takes the first axis and puts the new one last: three restore the order.
         field = np.tensordot(field, matrix, axes=(0, 1))
     return np.asarray(field)

@@ -43,7 +43,9 @@ def find_label_maps(path: Path) -> tuple[Path, ...]:
     """
     files = sorted(p for p in path.iterdir() if is_nifti(p)) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
-        raise UsageError(f"{path}: --anatomies must be a label map or a folder of them; found none.")
+        raise UsageError(
+            f"{path}: --anatomies must be a label map or a folder of them; found none."
+        )
     return tuple(files)
 
 
@@ -98,11 +100,10 @@ def read_label_map(path: Path, atlas: Volume, *, head: bool = False) -> Anatomy:
     regions = resample(volume.same_grid(whole), MODEL_GRID, order=0, to_grid_space=to_template).data
     cavity = (labels > 0) & (labels < FIRST_HEAD_LABEL)
     grey, white, fluid = _tissues(labels, whole, cavity, scheme)
-    parts = [
-        _soften(volume.same_grid(part), to_template).data for part in (grey, white, fluid)
-    ]
-    inside = sum(parts) > 0.5
-    grey, white, fluid = (np.where(inside, part / np.maximum(sum(parts), 1e-6), 0) for part in parts)
+    parts = [_soften(volume.same_grid(part), to_template).data for part in (grey, white, fluid)]
+    total = np.sum(parts, axis=0)
+    inside = np.asarray(total > 0.5)
+    grey, white, fluid = (np.where(inside, part / np.maximum(total, 1e-6), 0) for part in parts)
     grey_8, white_8 = (np.rint(part * FULL).astype(np.uint8) for part in (grey, white))
     fluid_8 = np.where(inside, FULL - grey_8.astype(np.int16) - white_8, 0).clip(0).astype(np.uint8)
     if scheme == "aseg":
@@ -151,7 +152,9 @@ def _aseg_regions(labels: Array) -> Array:
     return np.asarray(table[np.where((labels > 0) & (labels < FIRST_HEAD_LABEL), labels, 0)])
 
 
-def _tissues(labels: Array, regions: Array, cavity: Array, scheme: str) -> tuple[Array, Array, Array]:
+def _tissues(
+    labels: Array, regions: Array, cavity: Array, scheme: str
+) -> tuple[Array, Array, Array]:
     """Return grey, white and fluid shares by label, float32, as far as labels say."""
     share = np.zeros(SULCAL_CSF_INDEX + 1, np.float32)
     wet = np.zeros(SULCAL_CSF_INDEX + 1, np.float32)
@@ -175,7 +178,9 @@ def _soften(volume: Volume, to_template: Array) -> Volume:
     if own < target:
         image = to_nibabel(volume)
         width = float(np.sqrt(target**2 - own**2))
-        smooth = smooth_image(nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine), width)
+        smooth = smooth_image(
+            nib.Nifti1Image(image.get_fdata(dtype=np.float32), image.affine), width
+        )
         volume = volume.same_grid(smooth.get_fdata(dtype=np.float32))
     return resample(volume, MODEL_GRID, order=1, to_grid_space=to_template)
 

@@ -11,8 +11,8 @@ from ermoe_ba.space import Array
 
 # A region that does not age stays as it is at this age, the middle of adult life.
 REFERENCE_AGE = 50.0
-# Fluid in sulci and cisterns is what the planted volumes leave of the cavity. The norms leave 9 % at
-# 21 years; below 3 % no cisterns would be left.
+# Fluid in sulci and cisterns is what the planted volumes leave of the cavity. The norms leave 9 %
+# at 21 years; below 3 % no cisterns would be left.
 MIN_SULCAL_CSF = 0.03
 # White matter hyperintensities: volume in mL at 60 years, factor per 20 years, SD of the logarithm.
 # After the order of size in population studies: less than 1 mL in youth, about 10 mL at 80.
@@ -100,7 +100,7 @@ def region_ages(config: PhantomConfig, biological_age: Array, accelerated: Array
     return ages + accelerated[:, None] * extra
 
 
-def median_log_fractions(config: PhantomConfig, ages_nr: Array) -> Array:
+def median_log_fractions(ages_nr: Array) -> Array:
     """Return medians of the logarithm of volume / cavity at each region's own age, shape (n, r)."""
     return np.asarray(np.diagonal(load_norms().log_fraction(ages_nr), axis1=-2, axis2=-1))
 
@@ -137,7 +137,7 @@ def draw_subject(config: PhantomConfig, index: int) -> Subject:
     mean, spread = load_norms().cavity[sex]
     cavity = float(np.exp(rng.normal(mean, spread)))
     ages = region_ages(config, np.array([age + gap]), np.array([accelerated]))
-    level = median_log_fractions(config, ages)[0]
+    level = median_log_fractions(ages)[0]
     mixed = np.linalg.cholesky(residual_correlation()) @ rng.standard_normal(len(REGIONS))
     mixed = np.clip(mixed, -LARGEST_RESIDUAL, LARGEST_RESIDUAL)
     residual = mixed * residual_spreads(config, ages)[0]

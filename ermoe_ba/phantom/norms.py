@@ -20,9 +20,9 @@ NORMS_FILE = Path(__file__).parent / "norms.tsv"
 # The ages that the centiles cover. Beyond them curves go on straight: a quartic would not.
 FIRST_AGE, LAST_AGE = 21.0, 93.0
 
-# Residual volumes of two regions, age taken out, correlate by these figures: of the two sides of one
-# region, of two regions of one kind, of any two. Means over 137 adults of the IXI data set (MUSE
-# label maps divided by intracranial volume, log, quadratic in age taken out); the last is 0.01.
+# How residual volumes of two regions correlate, age taken out: of the two sides of one region, of
+# two regions of one kind; of any others not at all (0.01). Means over 137 adults of the IXI data
+# set (MUSE label maps divided by intracranial volume, logarithm, quadratic in age taken out).
 PAIR_CORRELATION, KIND_CORRELATION = 0.78, 0.25
 
 
@@ -65,18 +65,18 @@ class Norms:
         age = np.asarray(age, dtype=float)
         inside = np.clip(age, FIRST_AGE, LAST_AGE)
         level = polynomial.polyval(age_units(inside), self.curves)
-        return np.moveaxis(level, 0, -1) + self.slope(age) * (age - inside)[..., None]
+        return np.asarray(np.moveaxis(level, 0, -1) + self.slope(age) * (age - inside)[..., None])
 
     def slope(self, age: Array) -> Array:
         """Return by how much the medians of `log_fraction` change a year, shape (..., regions)."""
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
         by_unit = polynomial.polyval(t, polynomial.polyder(self.curves))
-        return np.moveaxis(by_unit, 0, -1) * 2 / (LAST_AGE - FIRST_AGE)
+        return np.asarray(np.moveaxis(by_unit, 0, -1) * 2 / (LAST_AGE - FIRST_AGE))
 
     def spread(self, age: Array) -> Array:
         """Return standard deviations of `log_fraction` among people, shape (..., regions)."""
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
-        return np.moveaxis(polynomial.polyval(t, self.spreads), 0, -1)
+        return np.asarray(np.moveaxis(polynomial.polyval(t, self.spreads), 0, -1))
 
     def residual_spread(self, age: Array, gap_sd: float) -> Array:
         """Return the spread that is left when people of one biological age are compared.
@@ -95,18 +95,18 @@ class Norms:
         """
         spread = self.spread(age)
         explained = (self.slope(age) * gap_sd) ** 2
-        return np.sqrt(np.maximum(spread**2 - explained, (spread / 2) ** 2))
+        return np.asarray(np.sqrt(np.maximum(spread**2 - explained, (spread / 2) ** 2)))
 
 
 @cache
 def load_norms() -> Norms:
     """Return the norms of `REGIONS`, in their order."""
     table = pd.read_csv(NORMS_FILE, sep="\t", index_col="region")
-    rows = table.loc[[region.name for region in REGIONS]].to_numpy().T
-    cavity = {
-        sex: (float(table.loc[f"intracranial_{sex}", "c0"]), float(table.loc[f"intracranial_{sex}", "s0"]))
-        for sex in ("F", "M")
-    }
+    rows = table.loc[[region.name for region in REGIONS]].to_numpy(dtype=float).T
+    cavity = {}
+    for sex in ("F", "M"):
+        mean, spread = table.loc[f"intracranial_{sex}", ["c0", "s0"]].to_numpy(dtype=float)
+        cavity[sex] = float(mean), float(spread)
     return Norms(rows[:5], rows[5:], cavity)
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
 from scipy.sparse import coo_array, csr_array
-from scipy.special import expit, logit
 
 from ermoe_ba.phantom.anatomy import FULL, Anatomy, commonest
+from ermoe_ba.phantom.cortex import thin_cortex
 from ermoe_ba.phantom.flow import (
     COARSE,
     Flow,
@@ -20,7 +20,7 @@ from ermoe_ba.phantom.regions import REGIONS, SULCAL_CSF_INDEX, Kind
 from ermoe_ba.space import Array, SpatialGrid
 
 # Individual shape: two scales of random flow, SD of the displacement and width of the blur, in mm.
-# Between healthy heads, lobes differ by some millimetres and gyri by more than any smooth flow says.
+# Between healthy heads, lobes differ by some millimetres, and gyri by more than a smooth flow says.
 SHAPES_MM = ((2.0, 22.0), (1.0, 9.0))
 # Proportions of heads: SD of the logarithm of length, breadth and height (cephalic index 79 +- 4).
 PROPORTIONS_SD = 0.025
@@ -28,8 +28,8 @@ PROPORTIONS_SD = 0.025
 BALANCE_MM = 14.0
 # Rounds of correction of the flow: planted volumes are met to about a percent after these.
 CORRECTIONS = 4
-# A region that shrinks stays within its sources, exp(-source); one that grows leaves them, and grows
-# by what flows out, 1 + source. Of either, this share is reached on the template: edges are blurred.
+# A region that shrinks stays within its sources, exp(-source); one that grows leaves them, and
+# grows by what flows out, 1 + source. On the template blurred edges leave this share of either.
 # Ventricles are narrow: blurred edges cost them more of a sink.
 RESPONSE, VENTRICLE_SHRINKING = 0.6, 0.45
 # Bounds of the logarithm of growth: a source of 7 in 8 steps still does not fold, nor a sink of 4.
@@ -37,11 +37,6 @@ GROWTH_RANGE = -4.0, 2.1
 # Cortex thins where fluid is near: width (SD, voxels) of "near", and the share of fluid there at
 # which half of the full rate is reached.
 PIAL_WIDTH, PIAL_HALF = 1.0, 0.1
-# Voxels never count as all grey or all fluid: what is certain could not change.
-LEAST_FRACTION = 0.01
-# Newton's method ends when each region is this near, or after so many steps.
-ENOUGH_VOXELS, NEWTON_STEPS = 0.5, 12
-
 _CORTEX = np.array([region.kind is Kind.CORTEX for region in REGIONS])
 _VENTRICLE = np.array([region.kind is Kind.VENTRICLE for region in REGIONS])
 
@@ -85,7 +80,7 @@ class Brain:
 
     def spread_out(self, values: Array, dtype: type = np.float32) -> Array:
         """Return values of the drawn voxels on the whole grid, 0 elsewhere."""
-        whole = np.zeros(self.grid.shape, dtype)
+        whole: Array = np.zeros(self.grid.shape, dtype)
         whole.ravel()[self.voxels] = values
         return whole
 
@@ -134,8 +129,8 @@ class Shaper:
         self._give = self._flow.coarsen(give)
         self._width = BALANCE_MM / self._mm / COARSE
         self._reach = np.maximum(self._flow.blur(self._give, self._width), 1e-3)
-        # Volumes are measured while correcting by nearest voxels, which is quick. What linear sampling
-        # will find there on average is known beforehand: a blur by 1/8, 3/4, 1/8 along each axis.
+        # Corrections measure volumes by nearest voxels, which is quick. What linear sampling finds
+        # there on average is known beforehand: a blur by 1/8, 3/4, 1/8 along each axis.
         soft = anatomy.white.astype(np.float32)
         for axis in range(3):
             soft = correlate1d(soft, [0.125, 0.75, 0.125], axis=axis)
@@ -167,7 +162,12 @@ class Shaper:
         Brain
         """
         grid, positions = self._scan_grid(intracranial_ml, voxel_mm, rng)
-        drawn = np.ix_(*(np.clip(np.rint(p).astype(int), 0, n - 1) for p, n in zip(positions, self.anatomy.grid.shape, strict=True)))
+        drawn = np.ix_(
+            *(
+                np.clip(np.rint(p).astype(int), 0, n - 1)
+                for p, n in zip(positions, self.anatomy.grid.shape, strict=True)
+            )
+        )
         inside = self.anatomy.drawn[drawn]
         for axis, (p, n) in enumerate(zip(positions, self.anatomy.grid.shape, strict=True)):
             beyond = (p < -0.5) | (p > n - 0.5)
@@ -176,7 +176,7 @@ class Shaper:
         start = np.stack(
             [p.astype(np.float32)[i] for p, i in zip(positions, np.nonzero(inside), strict=True)]
         )
-        matrices = tuple(
+        i, j, k = (
             interpolation_matrix(p, n) for p, n in zip(positions, self._flow.shape, strict=True)
         )
         individual = sum(
@@ -189,11 +189,9 @@ class Shaper:
         growth = np.clip(growth / response, *GROWTH_RANGE)
         for step in range(CORRECTIONS + 1):
             # Pulling back: a scan's voxel looks where its content came from.
-            displacement = exponential(
-                -individual - self._velocity(growth), self._active
-            )
+            displacement = exponential(-individual - self._velocity(growth), self._active)
             where = start + np.stack(
-                [sample_separably(d * COARSE, matrices).ravel()[voxels] for d in displacement]
+                [sample_separably(d * COARSE, (i, j, k)).ravel()[voxels] for d in displacement]
             )
             if step < CORRECTIONS:
                 now = np.log(np.maximum(self._fractions(where), 1e-6))
@@ -204,7 +202,7 @@ class Shaper:
     def _scan_grid(
         self, intracranial_ml: float, voxel_mm: tuple[float, float, float], rng: np.random.Generator
     ) -> tuple[SpatialGrid, list[Array]]:
-        """Lay the scan's grid over the anatomy; return it with its positions there, axis by axis."""
+        """Lay the scan's grid over the anatomy; return it with its positions there by axis."""
         proportions = rng.normal(0.0, PROPORTIONS_SD, 3)
         scale = (intracranial_ml / self.anatomy.cavity_ml) ** (1 / 3)
         scale = scale * np.exp(proportions - proportions.mean())
@@ -217,7 +215,9 @@ class Shaper:
         shift = rng.uniform(-0.5, 0.5, 3)
         positions = [
             (np.arange(count) - (count - 1) / 2 + off) * step + (n - 1) / 2
-            for count, off, step, n in zip(shape, shift, steps, self.anatomy.grid.shape, strict=True)
+            for count, off, step, n in zip(
+                shape, shift, steps, self.anatomy.grid.shape, strict=True
+            )
         ]
         # Where the scanner's own coordinates lie about the head: turned and shifted a little.
         angles = np.deg2rad(rng.normal(0.0, 4.0, 3))
@@ -248,7 +248,8 @@ class Shaper:
         """Return flat indices of the voxels nearest to positions, shape (V,)."""
         shape = self.anatomy.grid.shape
         i, j, k = (
-            np.clip(np.rint(w), 0, n - 1).astype(np.int32) for w, n in zip(where, shape, strict=True)
+            np.clip(np.rint(w), 0, n - 1).astype(np.int32)
+            for w, n in zip(where, shape, strict=True)
         )
         return np.asarray((i * shape[1] + j) * shape[2] + k)
 
@@ -271,7 +272,16 @@ class Shaper:
             values.ravel()[at] for values in (anatomy.solid, anatomy.cortex, anatomy.deep)
         )
         voxel_ml = grid.voxel_volume_ml
-        grey, fluid = _thin(grey, fluid, np.where(solid > 0, 0, cortex), planted_ml / voxel_ml, grid, voxels)
+        whole = np.zeros(grid.shape, np.float32)
+        whole.ravel()[voxels] = fluid
+        near = gaussian_filter(whole, PIAL_WIDTH, truncate=3.0).ravel()[voxels]
+        grey, fluid = thin_cortex(
+            grey=grey,
+            fluid=fluid,
+            owner=np.where(solid > 0, 0, cortex),
+            planted=planted_ml / voxel_ml,
+            near=near / (near + PIAL_HALF),
+        )
         free, count = solid == 0, len(REGIONS) + 1
         cavity = grey + white + fluid
         realised = np.bincount(solid, cavity, count)
@@ -292,55 +302,3 @@ class Shaper:
             intracranial_ml=float(cavity.sum() * voxel_ml),
             smallest_jacobian=float(jacobian_determinant(displacement)[self._inner].min()),
         )
-
-
-def _thin(
-    grey: Array, fluid: Array, owner: Array, planted: Array, grid: SpatialGrid, voxels: Array
-) -> tuple[Array, Array]:
-    """Turn cortex into fluid, or fluid into cortex, until each region has its planted volume.
-
-    In a voxel that both share, the logit of grey matter's part moves by the region's amount times
-    how near fluid is. The amount is found by Newton's method, all regions at once.
-
-    Parameters
-    ----------
-    grey, fluid : ndarray, shape (V,)
-        Fractions.
-    owner : ndarray of int, shape (V,)
-        Cortical region, 0 for none.
-    planted : ndarray, shape (regions,)
-        Volumes in voxels.
-    grid : SpatialGrid
-        Of the scan.
-    voxels : ndarray of int, shape (V,)
-        Flat indices on that grid.
-
-    Returns
-    -------
-    tuple of ndarray, shape (V,)
-        Grey matter and fluid.
-    """
-    whole = np.zeros(grid.shape, np.float32)
-    whole.ravel()[voxels] = fluid
-    near = gaussian_filter(whole, PIAL_WIDTH, truncate=3.0).ravel()[voxels]
-    near = near / (near + PIAL_HALF)
-    some = np.flatnonzero((owner > 0) & (grey + fluid > LEAST_FRACTION))
-    owner, near, both = owner[some], near[some], (grey + fluid)[some]
-    start = logit(np.clip(grey[some] / both, LEAST_FRACTION, 1 - LEAST_FRACTION))
-    count = len(REGIONS) + 1
-    target = np.concatenate([[0.0], planted])
-    moving = np.concatenate([[False], _CORTEX])
-    shift = np.zeros(count, np.float32)
-    for _ in range(NEWTON_STEPS):
-        part = expit(start - shift[owner] * near)
-        excess = np.bincount(owner, both * part, count) - target
-        if np.abs(excess[moving]).max() < ENOUGH_VOXELS:
-            break
-        slope = np.bincount(owner, both * part * (1 - part) * near, count)
-        # Steps are bounded: far from the answer the slope says little.
-        step = np.clip(excess / np.maximum(slope, 1e-6), -2.0, 2.0)
-        shift += np.where(moving, step, 0.0).astype(np.float32)
-    part = expit(start - shift[owner] * near)
-    grey, fluid = grey.copy(), fluid.copy()
-    grey[some], fluid[some] = both * part, both * (1 - part)
-    return grey, fluid
