@@ -13,9 +13,8 @@ from ermoe_ba.space import Array
 
 # Voxels of the anatomy's grid to one of the flow's, along each axis.
 COARSE = 2
-# 2^3 = 8 steps: displacements reach 10 mm, so that a step is below half a voxel of the flow's
-# lattice.
-SQUARINGS = 3
+# 2^3 = 8 steps: individual displacements of some millimetres are then far below a voxel in each.
+LEAST_SQUARINGS = 3
 # Padding in voxels of the flow's lattice: sources shall not feel their periodic images.
 PADDING = 8
 # Width (SD) of a source's edge in voxels of the flow's lattice.
@@ -108,7 +107,7 @@ class Flow:
         return field * np.float32(sd / np.sqrt(variance))
 
 
-def exponential(velocity: Array, active: Array) -> Array:
+def exponential(velocity: Array, active: Array, *, squarings: int) -> Array:
     """Return the displacement after unit time of a stationary velocity.
 
     Parameters
@@ -118,15 +117,17 @@ def exponential(velocity: Array, active: Array) -> Array:
     active : ndarray of bool, shape (i, j, k)
         Where the displacement is wanted. Elsewhere, in air, it is the velocity itself: that halves
         the cost.
+    squarings : int
+        Time is halved so often, and the displacement doubled as often by composition.
 
     Returns
     -------
     ndarray, shape (3, i, j, k)
         Where each voxel moves, less where it was.
     """
-    displacement = velocity / np.float32(2**SQUARINGS)
+    displacement = velocity / np.float32(2**squarings)
     identity = np.stack(np.nonzero(active)).astype(np.float32)
-    for _ in range(SQUARINGS):
+    for _ in range(squarings):
         there = displacement[:, active]
         moved = identity + there
         doubled = displacement * 2

@@ -19,7 +19,7 @@ MIN_SULCAL_CSF = 0.03
 LESION_ML_AT_60, LESION_FACTOR, LESION_SD = 2.0, 5.0, 0.8
 LARGEST_LESION_ML = 60.0
 # Residuals end here, in standard deviations: the norms' outer centiles lie at 1.64.
-LARGEST_RESIDUAL = 2.5
+LARGEST_RESIDUAL = 2.0
 # One stream of random numbers a purpose, so that drawing more for one moves no other.
 STREAMS = ("latents", "anatomy", "shape", "lesions", "acquisition")
 

@@ -10,6 +10,7 @@ from ermoe_ba.phantom.anatomy import FULL, Anatomy, commonest
 from ermoe_ba.phantom.cortex import thin_cortex
 from ermoe_ba.phantom.flow import (
     COARSE,
+    LEAST_SQUARINGS,
     Flow,
     exponential,
     interpolation_matrix,
@@ -32,8 +33,10 @@ CORRECTIONS = 4
 # grows by what flows out, 1 + source. On the template blurred edges leave this share of either.
 # Ventricles are narrow: blurred edges cost them more of a sink.
 RESPONSE, VENTRICLE_SHRINKING = 0.6, 0.45
-# Bounds of the logarithm of growth: a source of 7 in 8 steps still does not fold, nor a sink of 4.
-GROWTH_RANGE = -4.0, 2.1
+# Bounds of the logarithm of growth: a source of 15, and a sink of 4.
+GROWTH_RANGE = -4.0, 2.8
+# Below this the deformation comes near to folding.
+LEAST_JACOBIAN = 0.002
 # Cortex thins where fluid is near: width (SD, voxels) of "near", and the share of fluid there at
 # which half of the full rate is reached.
 PIAL_WIDTH, PIAL_HALF = 1.0, 0.1
@@ -89,6 +92,26 @@ class Brain:
         content = np.stack([self.fluid, self.grey, self.white])
         owner = np.stack([np.full_like(self.cortex, SULCAL_CSF_INDEX), self.cortex, self.deep])
         return commonest(content, owner, self.solid, content.sum(axis=0) > 0.5)
+
+
+def _first_growth(wanted: Array) -> Array:
+    """Return what growth to ask for so that the logarithm of volume changes as wanted, shape (r,)."""
+    growing = np.log1p(np.expm1(np.maximum(wanted, 0)) / RESPONSE)
+    return np.where(
+        wanted > 0, growing, wanted / np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE)
+    )
+
+
+def _squarings(growth: Array) -> int:
+    """Return how often to halve time so that no source adds more than its voxel in one step."""
+    return max(LEAST_SQUARINGS, int(np.ceil(np.log2(np.expm1(max(growth.max(), 0)) + 1e-6))))
+
+
+def _response(growth: Array) -> Array:
+    """Return the slope of the logarithm of volume on the growth asked for, shape (regions,)."""
+    flown_out = RESPONSE * np.expm1(np.maximum(growth, 0))
+    growing = (RESPONSE + flown_out) / (1 + flown_out)
+    return np.where(growth > 0, growing, np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE))
 
 
 class Shaper:
@@ -179,25 +202,37 @@ class Shaper:
         i, j, k = (
             interpolation_matrix(p, n) for p, n in zip(positions, self._flow.shape, strict=True)
         )
+
+        def follow(displacement: Array) -> Array:
+            moved = (sample_separably(d * COARSE, (i, j, k)) for d in displacement)
+            return start + np.stack([d.ravel()[voxels] for d in moved])
+
         individual = sum(
             self._flow.random(rng, sd / self._mm / COARSE, width / self._mm / COARSE)
             for sd, width in SHAPES_MM
         )
         log_targets = np.log(planted_ml / intracranial_ml)
-        growth = np.where(_CORTEX, 0.0, log_targets - np.log(self.anatomy.region_fractions))
-        response = np.where(_VENTRICLE & (growth < 0), VENTRICLE_SHRINKING, RESPONSE)
-        growth = np.clip(growth / response, *GROWTH_RANGE)
-        for step in range(CORRECTIONS + 1):
-            # Pulling back: a scan's voxel looks where its content came from.
-            displacement = exponential(-individual - self._velocity(growth), self._active)
-            where = start + np.stack(
-                [sample_separably(d * COARSE, (i, j, k)).ravel()[voxels] for d in displacement]
-            )
-            if step < CORRECTIONS:
-                now = np.log(np.maximum(self._fractions(where), 1e-6))
-                growth += np.where(_CORTEX, 0.0, log_targets - now) / response
-                growth = np.clip(growth, *GROWTH_RANGE)
-        return self._brain(grid, voxels, where, planted_ml, displacement)
+        wanted = np.where(_CORTEX, 0.0, log_targets - np.log(self.anatomy.region_fractions))
+        growth = np.clip(_first_growth(wanted), *GROWTH_RANGE)
+        for _ in range(CORRECTIONS):
+            displacement = self._displacement(individual, growth)
+            now = np.log(np.maximum(self._fractions(follow(displacement)), 1e-6))
+            growth += np.where(_CORTEX, 0.0, log_targets - now) / _response(growth)
+            growth = np.clip(growth, *GROWTH_RANGE)
+        displacement = self._displacement(individual, growth)
+        while (smallest := self._smallest_jacobian(displacement)) < LEAST_JACOBIAN:
+            # Rare (the largest ventricles): better short of the plan than folded.
+            growth *= 0.9
+            displacement = self._displacement(individual, growth)
+        return self._brain(grid, voxels, follow(displacement), planted_ml, smallest)
+
+    def _displacement(self, individual: Array, growth: Array) -> Array:
+        """Return where the content of each voxel came from, less where it is: pulling back."""
+        velocity = -individual - self._velocity(growth)
+        return exponential(velocity, self._active, squarings=_squarings(growth))
+
+    def _smallest_jacobian(self, displacement: Array) -> float:
+        return float(jacobian_determinant(displacement)[self._inner].min())
 
     def _scan_grid(
         self, intracranial_ml: float, voxel_mm: tuple[float, float, float], rng: np.random.Generator
@@ -261,7 +296,12 @@ class Shaper:
         return np.asarray(total[1:] / self._cavity.ravel()[at].sum())
 
     def _brain(
-        self, grid: SpatialGrid, voxels: Array, where: Array, planted_ml: Array, displacement: Array
+        self,
+        grid: SpatialGrid,
+        voxels: Array,
+        where: Array,
+        planted_ml: Array,
+        smallest_jacobian: float,
     ) -> Brain:
         anatomy, at = self.anatomy, self._at(where)
         grey, white, fluid = (
@@ -300,5 +340,5 @@ class Shaper:
             head=None if anatomy.head is None else anatomy.head.ravel()[at],
             realised_ml=realised[1:] * voxel_ml,
             intracranial_ml=float(cavity.sum() * voxel_ml),
-            smallest_jacobian=float(jacobian_determinant(displacement)[self._inner].min()),
+            smallest_jacobian=smallest_jacobian,
         )

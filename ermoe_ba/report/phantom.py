@@ -180,7 +180,7 @@ def draw_decades(phantom: pd.DataFrame, real: pd.DataFrame) -> bytes:
     """
     decades = sorted(set((real["age"] // 10 * 10).astype(int)))
     with style():
-        figure, axes = _panels("Volume, % of the cavity, by decade: phantom and real scans")
+        figure, axes = _panels("Volume, % of the cavity, by decade: phantom (orange), real (blue)")
         for ax, name in zip(axes, SHOWN, strict=True):
             for table, offset, colour in ((phantom, -0.18, OLDER), (real, 0.18, ACCENT)):
                 values = _percent(table, name, "realised")
@@ -199,5 +199,4 @@ def draw_decades(phantom: pd.DataFrame, real: pd.DataFrame) -> bytes:
             ax.set_xticks(np.arange(len(decades)), [f"{d}s" for d in decades])
             ax.set_title(_title(name), fontsize=10)
             ax.set_ylim(bottom=0)
-        figure.text(0.01, 0.005, "orange: phantom; blue: real scans", color=INK)
         return to_png(figure)
