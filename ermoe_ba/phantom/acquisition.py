@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ermoe_ba.phantom.brain import Brain
 from ermoe_ba.phantom.config import PhantomConfig
-from ermoe_ba.phantom.shape import Brain
 from ermoe_ba.space import Array, Volume
 
 # Blur's full width at half maximum to its standard deviation.
@@ -19,6 +19,12 @@ LESION_DARKNESS = 0.8
 PERSONAL_CONTRAST_SD = 0.015
 # Tissue is not uniform: share of the local signal, before the scanner's own blur.
 TEXTURE_SD = 0.03
+
+# Signal of the classes outside the cavity, SynthSeg's labels less 500, relative to white matter:
+# vessels, eyes, muscle, mucosa, skin and fat, spinal cord, venous sinus, cortical bone, marrow. All
+# others are soft tissue. Order of size of T1w images without fat suppression.
+SOFT_TISSUE = 0.5
+HEAD_SIGNAL = {2: 0.45, 6: 0.25, 7: 0.55, 9: 0.5, 11: 0.85, 12: 0.85, 14: 0.3, 15: 0.08, 16: 0.75}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +117,8 @@ def acquire(brain: Brain, lesions: Array, site: Site, rng: np.random.Generator) 
     dark = np.float32(LESION_DARKNESS * (1 - grey))
     signal = brain.white * (1 - lesions * dark) + brain.grey * np.float32(grey)
     signal += brain.fluid * np.float32(fluid)
+    if brain.head is not None:
+        signal += _head_signal(brain.head) * (1 - brain.grey - brain.white - brain.fluid)
     signal *= 1 + TEXTURE_SD * rng.standard_normal(len(signal), dtype=np.float32)
     image = brain.spread_out(signal)
     image = gaussian_filter(image, site.blur_mm / FWHM / brain.grid.voxel_sizes, truncate=3.0)
@@ -121,6 +129,14 @@ def acquire(brain: Brain, lesions: Array, site: Site, rng: np.random.Generator) 
         # Rician: the magnitude of a signal whose two channels are both noisy.
         image = np.hypot(image, noise) if channel else image + noise
     return Volume(np.clip(image * site.scale, 0, LARGEST_VALUE).astype(np.int16), brain.grid)
+
+
+def _head_signal(head: Array) -> Array:
+    """Return the signal of the classes outside the cavity, shape (V,)."""
+    table = np.full(256, SOFT_TISSUE, np.float32)
+    table[0] = 0.0
+    table[list(HEAD_SIGNAL)] = list(HEAD_SIGNAL.values())
+    return table[head]
 
 
 def _sensitivity(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Array:

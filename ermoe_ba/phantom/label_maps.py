@@ -95,17 +95,22 @@ def read_label_map(path: Path, atlas: Volume, *, head: bool = False) -> Anatomy:
             remedy="Leave --head out, or give SynthSeg's training label maps.",
         )
     atlas_regions = muse_regions(atlas.data)
-    whole = muse_regions(labels) if scheme == "muse" else _aseg_regions(labels)
-    to_template = _fit(path, volume.same_grid(whole), atlas.same_grid(atlas_regions))
-    regions = resample(volume.same_grid(whole), MODEL_GRID, order=0, to_grid_space=to_template).data
     cavity = (labels > 0) & (labels < FIRST_HEAD_LABEL)
-    grey, white, fluid = _tissues(labels, whole, cavity, scheme)
-    parts = [_soften(volume.same_grid(part), to_template).data for part in (grey, white, fluid)]
+    # Only the cavity is looked at closely: heads are three times as large.
+    close, grid = even_box(volume.same_grid(cavity), MARGIN)
+    near = Volume(labels[close], grid)
+    own = muse_regions(near.data) if scheme == "muse" else _aseg_regions(near.data)
+    to_template = _fit(path, near.same_grid(own), atlas.same_grid(atlas_regions))
+    regions = resample(near.same_grid(own), MODEL_GRID, order=0, to_grid_space=to_template).data
+    tissues = _tissues(near.data, own, cavity[close], scheme)
+    parts = [_soften(near.same_grid(part), to_template).data for part in tissues]
     total = np.sum(parts, axis=0)
     inside = np.asarray(total > 0.5)
-    grey, white, fluid = (np.where(inside, part / np.maximum(total, 1e-6), 0) for part in parts)
-    grey_8, white_8 = (np.rint(part * FULL).astype(np.uint8) for part in (grey, white))
-    fluid_8 = np.where(inside, FULL - grey_8.astype(np.int16) - white_8, 0).clip(0).astype(np.uint8)
+    grey, white = (
+        np.rint(np.where(inside, part / np.maximum(total, 1e-6), 0) * FULL).astype(np.int16)
+        for part in parts[:2]
+    )
+    fluid = np.where(inside, np.maximum(FULL - grey - white, 0), 0)
     if scheme == "aseg":
         vermis = indices_of("cerebellar_vermis")
         regions = np.where(
@@ -129,9 +134,9 @@ def read_label_map(path: Path, atlas: Volume, *, head: bool = False) -> Anatomy:
     return Anatomy(
         name=nifti_stem(path),
         grid=grid,
-        grey=grey_8[box],
-        white=white_8[box],
-        fluid=fluid_8[box],
+        grey=grey[box].astype(np.uint8),
+        white=white[box].astype(np.uint8),
+        fluid=fluid[box].astype(np.uint8),
         solid=solid[box],
         cortex=nearest_label(owners, indices(Kind.CORTEX))[box],
         deep=nearest_label(owners, indices(Kind.WHITE))[box],

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
+from ermoe_ba.phantom.brain import Brain
 from ermoe_ba.phantom.regions import Kind, indices
-from ermoe_ba.phantom.shape import Brain
 from ermoe_ba.space import Array
 
 # Caps and bands lie along the ventricles: how far they reach (SD, mm), and how much that counts

@@ -1,23 +1,22 @@
 """Shape: one subject's brain, with every region at its planted volume."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
 from scipy.sparse import coo_array, csr_array
 
-from ermoe_ba.phantom.anatomy import FULL, Anatomy, commonest
+from ermoe_ba.phantom.anatomy import FULL, Anatomy
+from ermoe_ba.phantom.brain import Brain
 from ermoe_ba.phantom.cortex import thin_cortex
 from ermoe_ba.phantom.flow import (
     COARSE,
-    LEAST_SQUARINGS,
     Flow,
     exponential,
     interpolation_matrix,
     jacobian_determinant,
     sample_separably,
 )
-from ermoe_ba.phantom.regions import REGIONS, SULCAL_CSF_INDEX, Kind
+from ermoe_ba.phantom.growth import CORTEX, GROWTH_RANGE, first_growth, response, sources, squarings
+from ermoe_ba.phantom.regions import REGIONS
 from ermoe_ba.space import Array, SpatialGrid
 
 # Individual shape: two scales of random flow, SD of the displacement and width of the blur, in mm.
@@ -29,89 +28,16 @@ PROPORTIONS_SD = 0.025
 BALANCE_MM = 14.0
 # Rounds of correction of the flow: planted volumes are met to about a percent after these.
 CORRECTIONS = 4
-# A region that shrinks stays within its sources, exp(-source); one that grows leaves them, and
-# grows by what flows out, 1 + source. On the template blurred edges leave this share of either.
-# Ventricles are narrow: blurred edges cost them more of a sink.
-RESPONSE, VENTRICLE_SHRINKING = 0.6, 0.45
-# Bounds of the logarithm of growth: a source of 15, and a sink of 4.
-GROWTH_RANGE = -4.0, 2.8
 # Below this the deformation comes near to folding.
 LEAST_JACOBIAN = 0.002
 # Cortex thins where fluid is near: width (SD, voxels) of "near", and the share of fluid there at
 # which half of the full rate is reached.
 PIAL_WIDTH, PIAL_HALF = 1.0, 0.1
-_CORTEX = np.array([region.kind is Kind.CORTEX for region in REGIONS])
-_VENTRICLE = np.array([region.kind is Kind.VENTRICLE for region in REGIONS])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Brain:
-    """One subject's brain on the scan's grid; arrays hold the drawn voxels only.
-
-    Parameters
-    ----------
-    grid : SpatialGrid
-        Of the scan.
-    voxels : ndarray of int, shape (V,)
-        Flat indices of the drawn voxels.
-    grey, white, fluid : ndarray, shape (V,)
-        Fractions, 0 to 1.
-    solid, cortex, deep : ndarray of uint8, shape (V,)
-        As in `Anatomy`.
-    head : ndarray of uint8, shape (V,), or None
-        As in `Anatomy`.
-    realised_ml : ndarray, shape (regions,)
-        Volumes as they came out.
-    intracranial_ml : float
-        Volume of the cavity as it came out.
-    smallest_jacobian : float
-        Of the deformation; above 0 where nothing folds.
-    """
-
-    grid: SpatialGrid
-    voxels: Array
-    grey: Array
-    white: Array
-    fluid: Array
-    solid: Array
-    cortex: Array
-    deep: Array
-    head: Array | None
-    realised_ml: Array
-    intracranial_ml: float
-    smallest_jacobian: float
-
-    def spread_out(self, values: Array, dtype: type = np.float32) -> Array:
-        """Return values of the drawn voxels on the whole grid, 0 elsewhere."""
-        whole: Array = np.zeros(self.grid.shape, dtype)
-        whole.ravel()[self.voxels] = values
-        return whole
-
-    def labels(self) -> Array:
-        """Return the commonest content of each drawn voxel as a region's index, shape (V,)."""
-        content = np.stack([self.fluid, self.grey, self.white])
-        owner = np.stack([np.full_like(self.cortex, SULCAL_CSF_INDEX), self.cortex, self.deep])
-        return commonest(content, owner, self.solid, content.sum(axis=0) > 0.5)
-
-
-def _first_growth(wanted: Array) -> Array:
-    """Return what growth to ask for so that the logarithm of volume changes as wanted, shape (r,)."""
-    growing = np.log1p(np.expm1(np.maximum(wanted, 0)) / RESPONSE)
-    return np.where(
-        wanted > 0, growing, wanted / np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE)
-    )
-
-
-def _squarings(growth: Array) -> int:
-    """Return how often to halve time so that no source adds more than its voxel in one step."""
-    return max(LEAST_SQUARINGS, int(np.ceil(np.log2(np.expm1(max(growth.max(), 0)) + 1e-6))))
-
-
-def _response(growth: Array) -> Array:
-    """Return the slope of the logarithm of volume on the growth asked for, shape (regions,)."""
-    flown_out = RESPONSE * np.expm1(np.maximum(growth, 0))
-    growing = (RESPONSE + flown_out) / (1 + flown_out)
-    return np.where(growth > 0, growing, np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE))
+def _log(fractions: Array) -> Array:
+    """Return logarithms; a region that an anatomy lacks counts as a millionth of the cavity."""
+    return np.asarray(np.log(np.maximum(fractions, 1e-6)))
 
 
 class Shaper:
@@ -205,19 +131,22 @@ class Shaper:
 
         def follow(displacement: Array) -> Array:
             moved = (sample_separably(d * COARSE, (i, j, k)) for d in displacement)
-            return start + np.stack([d.ravel()[voxels] for d in moved])
+            return np.asarray(start + np.stack([d.ravel()[voxels] for d in moved]))
 
-        individual = sum(
-            self._flow.random(rng, sd / self._mm / COARSE, width / self._mm / COARSE)
-            for sd, width in SHAPES_MM
+        individual: Array = np.sum(
+            [
+                self._flow.random(rng, sd / self._mm / COARSE, width / self._mm / COARSE)
+                for sd, width in SHAPES_MM
+            ],
+            axis=0,
         )
         log_targets = np.log(planted_ml / intracranial_ml)
-        wanted = np.where(_CORTEX, 0.0, log_targets - np.log(self.anatomy.region_fractions))
-        growth = np.clip(_first_growth(wanted), *GROWTH_RANGE)
+        wanted = np.where(CORTEX, 0.0, log_targets - _log(self.anatomy.region_fractions))
+        growth = np.clip(first_growth(wanted), *GROWTH_RANGE)
         for _ in range(CORRECTIONS):
             displacement = self._displacement(individual, growth)
-            now = np.log(np.maximum(self._fractions(follow(displacement)), 1e-6))
-            growth += np.where(_CORTEX, 0.0, log_targets - now) / _response(growth)
+            now = _log(self._fractions(follow(displacement)))
+            growth += np.where(CORTEX, 0.0, log_targets - now) / response(growth)
             growth = np.clip(growth, *GROWTH_RANGE)
         displacement = self._displacement(individual, growth)
         while (smallest := self._smallest_jacobian(displacement)) < LEAST_JACOBIAN:
@@ -229,7 +158,7 @@ class Shaper:
     def _displacement(self, individual: Array, growth: Array) -> Array:
         """Return where the content of each voxel came from, less where it is: pulling back."""
         velocity = -individual - self._velocity(growth)
-        return exponential(velocity, self._active, squarings=_squarings(growth))
+        return exponential(velocity, self._active, squarings=squarings(growth))
 
     def _smallest_jacobian(self, displacement: Array) -> float:
         return float(jacobian_determinant(displacement)[self._inner].min())
@@ -271,8 +200,7 @@ class Shaper:
 
     def _velocity(self, growth: Array) -> Array:
         """Return the velocity by which regions grow (log of volume) and surroundings give way."""
-        sources = np.where(growth > 0, np.expm1(growth), growth)
-        wanted = (self._shares @ sources.astype(np.float32)).reshape(self._flow.shape)
+        wanted = (self._shares @ sources(growth).astype(np.float32)).reshape(self._flow.shape)
         # Each source is made up for nearby, in proportion to what can give way; the two blurs are
         # one another's adjoint, so that nothing is left over in total.
         owed = self._give * self._flow.blur(wanted / self._reach, self._width)
