@@ -44,7 +44,8 @@ def draw_lesions(brain: Brain, lesion_ml: float, rng: np.random.Generator) -> Ar
     score = (foci / foci.std() + PERIVENTRICULAR_WEIGHT * near)[possible]
     count = min(round(lesion_ml / brain.grid.voxel_volume_ml), len(possible))
     lesions = np.zeros(len(brain.voxels), np.float32)
-    lesions[possible[np.argpartition(score, len(score) - count)[len(score) - count :]]] = 1.0
+    if count:
+        lesions[possible[np.argpartition(-score, count - 1)[:count]]] = 1.0
     # Lesions fade into what is around them.
     soft = gaussian_filter(brain.spread_out(lesions), EDGE_MM / sizes, truncate=3.0)
     return soft.ravel()[brain.voxels]
