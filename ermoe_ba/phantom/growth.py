@@ -12,21 +12,21 @@ from ermoe_ba.space import Array
 
 # A region that shrinks stays within its sources, exp(-source); one that grows leaves them, and
 # grows by what flows out, 1 + source. On the template blurred edges leave this share of either.
-# Ventricles are narrow: blurred edges cost them more of a sink.
-RESPONSE, VENTRICLE_SHRINKING = 0.6, 0.45
+# Ventricles and the caudate are narrow: blurred edges cost them more of a sink.
+RESPONSE, NARROW_RESPONSE = 0.6, 0.45
 # Bounds of the logarithm of growth: a source of 15, and a sink of 4.
 GROWTH_RANGE = -4.0, 2.8
 
 CORTEX = np.array([region.kind is Kind.CORTEX for region in REGIONS])
-_VENTRICLE = np.array([region.kind is Kind.VENTRICLE for region in REGIONS])
+_NARROW = np.array(
+    [region.kind is Kind.VENTRICLE or region.pair == "caudate" for region in REGIONS]
+)
 
 
 def first_growth(wanted: Array) -> Array:
     """Return the growth that changes the logarithm of volume as wanted, shape (regions,)."""
     growing = np.log1p(np.expm1(np.maximum(wanted, 0)) / RESPONSE)
-    return np.where(
-        wanted > 0, growing, wanted / np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE)
-    )
+    return np.where(wanted > 0, growing, wanted / np.where(_NARROW, NARROW_RESPONSE, RESPONSE))
 
 
 def squarings(growth: Array) -> int:
@@ -38,7 +38,7 @@ def response(growth: Array) -> Array:
     """Return the slope of the logarithm of volume on the growth asked for, shape (regions,)."""
     flown_out = RESPONSE * np.expm1(np.maximum(growth, 0))
     growing = (RESPONSE + flown_out) / (1 + flown_out)
-    return np.where(growth > 0, growing, np.where(_VENTRICLE, VENTRICLE_SHRINKING, RESPONSE))
+    return np.where(growth > 0, growing, np.where(_NARROW, NARROW_RESPONSE, RESPONSE))
 
 
 def sources(growth: Array) -> Array:

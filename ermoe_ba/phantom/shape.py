@@ -29,7 +29,7 @@ BALANCE_MM = 14.0
 # Rounds of correction of the flow: planted volumes are met to about a percent after these.
 CORRECTIONS = 4
 # Below this the deformation comes near to folding.
-LEAST_JACOBIAN = 0.002
+LEAST_JACOBIAN = 0.001
 # Cortex thins where fluid is near: width (SD, voxels) of "near", and the share of fluid there at
 # which half of the full rate is reached.
 PIAL_WIDTH, PIAL_HALF = 1.0, 0.1
@@ -150,8 +150,10 @@ class Shaper:
             growth = np.clip(growth, *GROWTH_RANGE)
         displacement = self._displacement(individual, growth)
         while (smallest := self._smallest_jacobian(displacement)) < LEAST_JACOBIAN:
-            # Rare (the largest ventricles): better short of the plan than folded.
-            growth *= 0.9
+            # Rare (the largest ventricles): better short of the plan than folded. What grows most
+            # comes nearest to folding, and gives way first.
+            size = np.abs(growth)
+            growth = np.where(size > 0.5 * size.max(), 0.85 * growth, growth)
             displacement = self._displacement(individual, growth)
         return self._brain(grid, voxels, follow(displacement), planted_ml, smallest)
 
