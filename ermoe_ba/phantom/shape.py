@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter, map_coordinates
 from scipy.sparse import coo_array, csr_array
+from scipy.spatial.transform import Rotation
 
 from ermoe_ba.phantom.anatomy import FULL, Anatomy
 from ermoe_ba.phantom.brain import Brain
@@ -24,6 +25,8 @@ from ermoe_ba.space import Array, SpatialGrid
 SHAPES_MM = ((2.0, 22.0), (1.0, 9.0))
 # Proportions of heads: SD of the logarithm of length, breadth and height (cephalic index 79 +- 4).
 PROPORTIONS_SD = 0.025
+# How heads lie in the scanner's coordinates: spread of each angle and each shift.
+TURN_SD_DEG, SHIFT_SD_MM = 4.0, 6.0
 # How far growth is made up for by the fluid and cortex around, SD in mm.
 BALANCE_MM = 14.0
 # Rounds of correction of the flow: planted volumes are met to about a percent after these.
@@ -186,18 +189,11 @@ class Shaper:
             )
         ]
         # Where the scanner's own coordinates lie about the head: turned and shifted a little.
-        angles = np.deg2rad(rng.normal(0.0, 4.0, 3))
-        turn = np.eye(3)
-        for axis, angle in enumerate(angles):
-            i, j = (axis + 1) % 3, (axis + 2) % 3
-            plane = np.eye(3)
-            plane[i, i] = plane[j, j] = np.cos(angle)
-            plane[i, j], plane[j, i] = -np.sin(angle), np.sin(angle)
-            turn = turn @ plane
+        turn = Rotation.from_euler("xyz", rng.normal(0.0, TURN_SD_DEG, 3), degrees=True)
         affine = np.eye(4)
-        affine[:3, :3] = turn * sizes
+        affine[:3, :3] = turn.as_matrix() * sizes
         centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2)
-        affine[:3, 3] = rng.normal(0.0, 6.0, 3) - centre
+        affine[:3, 3] = rng.normal(0.0, SHIFT_SD_MM, 3) - centre
         return SpatialGrid((shape[0], shape[1], shape[2]), affine, "scan"), positions
 
     def _velocity(self, growth: Array) -> Array:
