@@ -55,7 +55,40 @@ def build_parser() -> argparse.ArgumentParser:
     validate.add_argument(
         "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
     )
-    for command in (predict, info, validate):
+
+    phantom = commands.add_parser("phantom", help="make a simulated cohort with known ageing")
+    phantom.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="BIDS dataset to make or go on with"
+    )
+    phantom.add_argument("--n", required=True, type=int, metavar="N", help="number of subjects")
+    phantom.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    phantom.add_argument(
+        "--ages", default="18:90", metavar="FROM:TO", help="range in years, default: 18:90"
+    )
+    ageing = phantom.add_mutually_exclusive_group()
+    ageing.add_argument("--spare", nargs="+", metavar="REGION", help="regions that do not age")
+    ageing.add_argument("--only", nargs="+", metavar="REGION", help="the only regions that age")
+    phantom.add_argument(
+        "--accelerate",
+        nargs="+",
+        metavar="REGION",
+        help="regions that are older than the rest in half of the subjects",
+    )
+    phantom.add_argument(
+        "--acceleration", type=float, default=10.0, metavar="YEARS", help="by how much; default: 10"
+    )
+    phantom.add_argument(
+        "--anatomies",
+        type=Path,
+        metavar="PATH",
+        help="a label map (MUSE, FreeSurfer, SynthSeg) or a folder of them, to shape subjects from "
+        "in place of the template",
+    )
+    phantom.add_argument(
+        "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
+    )
+    phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
+    for command in (predict, info, validate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -91,6 +124,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.cross_validate import run_cross_validate
 
             return run_cross_validate(options)
+        if options.command == "phantom":
+            from ermoe_ba.cli.phantom import run_phantom
+
+            return run_phantom(options)
         from ermoe_ba.cli.info import run_info
 
         return run_info(options)

@@ -1,0 +1,1 @@
+"""The lifespan phantom: simulated T1w brains whose ageing is known."""

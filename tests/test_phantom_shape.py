@@ -1,0 +1,308 @@
+"""From an anatomy to a scan: flows that do not fold, volumes as planned, images as acquired."""
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from ermoe_ba.atlas import load_atlas
+from ermoe_ba.phantom.acquisition import acquire, draw_site
+from ermoe_ba.phantom.anatomy import Anatomy, even_box, nearest_label, template_anatomy
+from ermoe_ba.phantom.brain import Brain
+from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.phantom.cortex import thin_cortex
+from ermoe_ba.phantom.flow import (
+    Flow,
+    exponential,
+    interpolation_matrix,
+    jacobian_determinant,
+    sample_separably,
+)
+from ermoe_ba.phantom.growth import first_growth, response, sources
+from ermoe_ba.phantom.latents import Subject, draw_subject, stream
+from ermoe_ba.phantom.lesions import draw_lesions
+from ermoe_ba.phantom.norms import load_norms
+from ermoe_ba.phantom.regions import LESION_INDEX, REGIONS, SULCAL_CSF_INDEX, Kind, indices
+from ermoe_ba.phantom.shape import Shaper
+from ermoe_ba.phantom.subject import scan_subject
+from ermoe_ba.space import Array, SpatialGrid, Volume
+
+# A flow's lattice of 20 x 26 x 16 voxels: half of this, three unequal axes.
+FINE = (40, 52, 32)
+CONFIG = PhantomConfig(seed=1)
+
+
+@pytest.fixture(scope="module")
+def anatomy() -> Anatomy:
+    return template_anatomy(load_atlas().dseg)
+
+
+@pytest.fixture(scope="module")
+def shaper(anatomy: Anatomy) -> Shaper:
+    return Shaper(anatomy)
+
+
+def _typical(age: float, cavity: float = 1400.0) -> Array:
+    """Volumes at the norms' medians."""
+    return np.asarray(np.exp(load_norms().log_fraction(np.array(age))) * cavity)
+
+
+@pytest.fixture(scope="module")
+def brains(shaper: Shaper) -> dict[int, Brain]:
+    return {
+        age: shaper.shape(_typical(age), 1400.0, (2.0, 1.9, 2.1), stream(CONFIG, age, "shape"))
+        for age in (20, 85)
+    }
+
+
+def _everywhere(flow: Flow) -> Array:
+    return np.ones(flow.shape, bool)
+
+
+def _interior(field: Array, margin: int = 4) -> Array:
+    return field[..., margin:-margin, margin:-margin, margin:-margin]
+
+
+def test_nothing_moves_without_velocity_and_all_alike_with_a_constant_one() -> None:
+    flow = Flow(FINE)
+    still = np.zeros((3, *flow.shape), np.float32)
+    np.testing.assert_array_equal(exponential(still, _everywhere(flow), squarings=3), 0.0)
+    drift = still + np.array([0.5, -0.25, 1.0], np.float32).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(exponential(drift, _everywhere(flow), squarings=3), drift, rtol=1e-5)
+
+
+def test_a_flow_and_its_reverse_undo_each_other() -> None:
+    flow = Flow(FINE)
+    velocity = flow.random(np.random.default_rng(0), sd=0.6, smoothness=3.0)
+    there = exponential(velocity, _everywhere(flow), squarings=4)
+    back = exponential(-velocity, _everywhere(flow), squarings=4)
+    moved = np.indices(flow.shape) + there
+    returned = there + np.stack([map_coordinates(b, moved, order=1, mode="nearest") for b in back])
+    # Left are linear interpolation and 16 steps of time: a twentieth of the way, at most.
+    assert np.abs(_interior(there)).max() > 1.0
+    assert np.abs(_interior(returned)).max() < 0.05 * np.abs(there).max()
+    assert jacobian_determinant(there).min() > 0
+
+
+def test_random_flows_have_the_spread_asked_for_and_no_divergence() -> None:
+    flow = Flow((80, 104, 64))
+    fields = [flow.random(np.random.default_rng(s), sd=2.0, smoothness=2.0) for s in range(4)]
+    assert np.std(fields) == pytest.approx(2.0, rel=0.1)
+    slopes = np.stack([np.gradient(fields[0][axis], axis=axis) for axis in range(3)])
+    assert _interior(slopes.sum(axis=0)).std() < 0.1 * _interior(slopes).std()
+
+
+def test_what_flows_out_of_a_box_is_what_its_sources_give() -> None:
+    flow = Flow(FINE)
+    source = np.zeros(flow.shape, np.float32)
+    source[8:12, 10:14, 6:9] = 0.5
+    v = flow.from_sources(source)
+    # Gauss: through the faces of a box that holds the blurred source, one lattice step around.
+    low, high = (3, 4, 2), (16, 20, 13)
+    out = 0.0
+    for axis in range(3):
+        box = [slice(a, b + 1) for a, b in zip(low, high, strict=True)]
+        for end, sign in ((low[axis], -1), (high[axis], 1)):
+            face = [*box]
+            face[axis] = slice(end, end + 1)
+            weights = np.ones(v[axis][tuple(face)].shape)
+            # Trapezoid: edges of a face count half.
+            for other in range(3):
+                if other != axis:
+                    for edge in (0, -1):
+                        index = [slice(None)] * 3
+                        index[other] = slice(edge, None) if edge else slice(0, 1)
+                        weights[tuple(index)] *= 0.5
+            out += sign * float((v[axis][tuple(face)] * weights).sum())
+    # The periodic box, 16 voxels wider each way, must lose as much as the source gives.
+    assert out == pytest.approx(float(source.sum()), rel=0.1)
+
+
+def test_jacobians_of_a_stretch_are_the_product_of_its_factors() -> None:
+    grid = np.indices((5, 6, 7)).astype(float)
+    factors = np.array([1.5, 0.5, 2.0]).reshape(3, 1, 1, 1)
+    np.testing.assert_allclose(jacobian_determinant(grid * (factors - 1)), 1.5 * 0.5 * 2.0)
+    # A shear keeps volumes: x moves by 3 y.
+    shear = np.stack([3 * grid[1], 0 * grid[0], 0 * grid[0]])
+    np.testing.assert_allclose(jacobian_determinant(shear), 1.0)
+
+
+def test_interpolation_reproduces_a_slope_on_three_unequal_axes() -> None:
+    positions = [np.array([0.5, 1.0, 4.25]), np.array([2.5, 3.0]), np.array([0.5, 6.5, 5.0, 1.5])]
+    shape = (4, 3, 5)
+    matrices = [interpolation_matrix(p, n) for p, n in zip(positions, shape, strict=True)]
+    # The centre of coarse voxel c lies at 2 c + 0.5 on the fine axis.
+    centres = np.meshgrid(*(2 * np.arange(n) + 0.5 for n in shape), indexing="ij")
+    field = 1.0 * centres[0] + 10.0 * centres[1] - 5.0 * centres[2]
+    x, y, z = np.meshgrid(*positions, indexing="ij")
+    found = sample_separably(field, (matrices[0], matrices[1], matrices[2]))
+    np.testing.assert_allclose(found, x + 10 * y - 5 * z, rtol=1e-5)
+
+
+def test_growth_asked_for_first_answers_as_the_response_says() -> None:
+    wanted = np.linspace(-1.0, 1.5, len(REGIONS))
+    growth = first_growth(wanted)
+    # What is planned: 1 + response x source for growth, exp(response x sink) for loss.
+    grown = 1 + 0.6 * sources(growth)
+    np.testing.assert_allclose(np.log(grown[wanted > 0]), wanted[wanted > 0])
+    assert (growth[wanted < 0] <= wanted[wanted < 0] / 0.6 + 1e-12).all()
+    slope = (np.log(1 + 0.6 * np.expm1(1.0 + 1e-6)) - np.log(1 + 0.6 * np.expm1(1.0))) / 1e-6
+    np.testing.assert_allclose(response(np.ones(len(REGIONS))), slope, rtol=1e-5)
+
+
+def test_cortex_turns_to_fluid_until_its_volume_is_met() -> None:
+    rng = np.random.default_rng(2)
+    cortex = indices(Kind.CORTEX)
+    owner = np.repeat([0, *cortex], 400)
+    grey = rng.uniform(0, 1, len(owner)).astype(np.float32)
+    fluid = (1 - grey) * np.float32(0.9)
+    planted = np.zeros(len(REGIONS))
+    planted[np.array(cortex) - 1] = np.linspace(100, 280, len(cortex))
+    new_grey, new_fluid = thin_cortex(
+        grey=grey, fluid=fluid, owner=owner, planted=planted, near=np.ones_like(grey)
+    )
+    for index in cortex:
+        # Newton's method ends within half a voxel.
+        assert new_grey[owner == index].sum() == pytest.approx(planted[index - 1], abs=0.6)
+    np.testing.assert_allclose(new_grey + new_fluid, grey + fluid, atol=1e-5)
+    np.testing.assert_array_equal(new_grey[owner == 0], grey[owner == 0])
+    lost = owner == cortex[0]
+    assert (new_grey[lost] <= np.clip(grey[lost], 0.01, None) + 1e-6).all()
+
+
+def test_cortex_far_from_fluid_stays() -> None:
+    index = indices(Kind.CORTEX)[0]
+    near = np.repeat(np.array([0.0, 1.0], np.float32), 500)
+    grey = np.full(1000, 0.6, np.float32)
+    planted = np.zeros(len(REGIONS))
+    planted[index - 1] = 450.0
+    new, _ = thin_cortex(
+        grey=grey,
+        fluid=1 - grey,
+        owner=np.full(1000, index),
+        planted=planted,
+        near=near,
+    )
+    np.testing.assert_allclose(new[:500], 0.6, rtol=1e-5)
+    # 300 voxels stay inside; the other 500 must come down to 150 in all.
+    np.testing.assert_allclose(new[500:], 0.3, atol=0.002)
+
+
+def test_boxes_are_even_and_keep_places() -> None:
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-5, 7, 11]
+    data = np.zeros((12, 15, 9))
+    data[3:6, 4:12, 8:9] = 1
+    box, grid = even_box(Volume(data, SpatialGrid((12, 15, 9), affine, "t")), 1)
+    # 5 voxels become 6; 10 stay 10; 2 at the end of the axis stay 2.
+    assert grid.shape == (6, 10, 2)
+    assert data[box].sum() == data.sum()
+    start = [part.start for part in box]
+    np.testing.assert_allclose(grid.affine[:3, 3], affine[:3, 3] + 2.0 * np.array(start))
+
+
+def test_the_nearest_label_is_the_nearest_along_unequal_axes() -> None:
+    labels = np.zeros((3, 5, 7), int)
+    labels[0, 0, 0], labels[2, 4, 6], labels[1, 2, 3] = 4, 7, 9
+    found = nearest_label(labels, [4, 7])
+    assert (found[0, 1, 2], found[2, 3, 4], found[1, 2, 4]) == (4, 7, 7)
+    assert set(np.unique(found)) == {4, 7}
+
+
+def test_the_template_s_anatomy_is_a_partition(anatomy: Anatomy) -> None:
+    total = anatomy.grey.astype(int) + anatomy.white + anatomy.fluid
+    np.testing.assert_array_equal(np.unique(total), [0, 255])
+    assert all(n % 2 == 0 for n in anatomy.grid.shape)
+    free = anatomy.solid == 0
+    sulci = (anatomy.fluid[free] / 255.0).sum() / anatomy.cavity.sum()
+    # Regions and sulcal fluid make up the cavity; every region is there.
+    assert anatomy.region_fractions.sum() + sulci == pytest.approx(1.0, abs=1e-6)
+    assert anatomy.region_fractions.min() > 0
+    assert set(np.unique(anatomy.labels())) == set(range(SULCAL_CSF_INDEX + 1))
+
+
+def test_left_regions_lie_left(anatomy: Anatomy) -> None:
+    labels, affine = anatomy.labels(), anatomy.grid.affine
+    for region in REGIONS:
+        x = affine[0, 0] * np.nonzero(labels == region.index)[0].mean() + affine[0, 3]
+        if region.hemisphere != "n/a":
+            assert (x < 0) == (region.hemisphere == "L"), region.name
+
+
+@pytest.mark.parametrize("age", [20, 85])
+def test_volumes_come_out_as_planted_without_folds(brains: dict[int, Brain], age: int) -> None:
+    brain, planted = brains[age], _typical(age)
+    large = planted > 3.0
+    error = np.abs(brain.realised_ml / planted - 1)
+    assert error[large].max() < 0.06
+    assert error[large].mean() < 0.01
+    assert brain.smallest_jacobian > 0
+    assert brain.intracranial_ml == pytest.approx(1400.0, rel=0.01)
+
+
+def test_label_maps_show_the_volumes_that_are_stated(brains: dict[int, Brain]) -> None:
+    for brain in brains.values():
+        counts = np.bincount(brain.labels(), minlength=len(REGIONS) + 1)[1 : len(REGIONS) + 1]
+        volumes = counts * brain.grid.voxel_volume_ml
+        solid = np.array([r.kind in (Kind.NUCLEUS, Kind.HINDBRAIN) for r in REGIONS])
+        # Solids are whole voxels; rims of the hindbrain at the cavity's edge count in part.
+        np.testing.assert_allclose(volumes[solid], brain.realised_ml[solid], rtol=0.06)
+
+
+def test_old_brains_differ_from_young_ones_as_they_should(brains: dict[int, Brain]) -> None:
+    old, young = (brains[age].realised_ml for age in (85, 20))
+    change = dict(zip((r.name for r in REGIONS), old / young, strict=True))
+    assert change["lateral_ventricle_L"] > 3
+    assert change["frontal_cortex_R"] < 0.8
+    fluid = {age: (b.fluid[b.solid == 0].sum() / b.intracranial_ml) for age, b in brains.items()}
+    assert fluid[85] > fluid[20]
+
+
+def test_lesions_have_their_volume_and_stay_in_white_matter(brains: dict[int, Brain]) -> None:
+    brain = brains[85]
+    lesions = draw_lesions(brain, 10.0, np.random.default_rng(0))
+    # Blurred at the edge: what falls outside the drawn voxels is nothing.
+    assert lesions.sum() * brain.grid.voxel_volume_ml == pytest.approx(10.0, rel=0.02)
+    assert 0 <= lesions.min() < lesions.max() <= 1.0 + 1e-6
+    core = lesions > 0.9
+    assert core.any()
+    assert (brain.white[core] > 0.9).all()
+    assert not draw_lesions(brain, 0.0, np.random.default_rng(0)).any()
+
+
+def test_tissues_keep_the_order_of_a_t1w_image(brains: dict[int, Brain]) -> None:
+    brain = brains[20]
+    site = draw_site(CONFIG, 1)
+    image = acquire(brain, np.zeros(len(brain.voxels), np.float32), site, np.random.default_rng(0))
+    values = image.data.ravel()[brain.voxels] / site.scale
+    sure = {
+        "white": (brain.white > 0.99) & (brain.solid == 0),
+        "grey": (brain.grey > 0.95) & (brain.solid == 0),
+        "fluid": np.isin(brain.solid, indices(Kind.VENTRICLE)) & (brain.fluid > 0.99),
+    }
+    white, grey, fluid = (np.median(values[where]) for where in sure.values())
+    assert fluid < grey < white
+    # Bias fields have about this spread; noise adds little to bright voxels.
+    assert white == pytest.approx(1.0, abs=3 * site.bias_sd)
+    assert image.data.dtype == np.int16
+    assert image.data.min() >= 0
+
+
+def test_sites_differ_and_stay_themselves() -> None:
+    first, second = draw_site(CONFIG, 1), draw_site(CONFIG, 2)
+    assert first == draw_site(PhantomConfig(seed=1, only=("insula",)), 1)
+    assert first.grey != second.grey
+    assert first.voxel_mm != second.voxel_mm
+
+
+def test_a_scan_comes_with_its_truth(shaper: Shaper) -> None:
+    subject: Subject = draw_subject(CONFIG, 3)
+    scan = scan_subject(CONFIG, subject, shaper)
+    assert scan.t1w.grid == scan.dseg.grid
+    assert scan.dseg.grid.space == "scan"
+    np.testing.assert_allclose(scan.t1w.grid.voxel_sizes, draw_site(CONFIG, subject.site).voxel_mm)
+    assert scan.dseg.data.max() <= LESION_INDEX
+    inside = (scan.dseg.data > 0).sum() * scan.dseg.grid.voxel_volume_ml
+    assert inside == pytest.approx(scan.intracranial_ml, rel=0.02)
+    assert scan.intracranial_ml == pytest.approx(subject.intracranial_ml, rel=0.02)
+    again = scan_subject(CONFIG, subject, shaper)
+    np.testing.assert_array_equal(again.t1w.data, scan.t1w.data)
