@@ -1,5 +1,6 @@
 """Between the project's volumes (RAS+) and ANTsPy's images and transforms (LPS+)."""
 
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,6 +10,12 @@ from ermoe_ba.space import Array, SpatialGrid, Volume
 if TYPE_CHECKING:
     # Imported where it is called: it takes a second to load, which brain extraction can hide.
     import ants
+
+# ANTs reads both when it first computes. It jitters its sample points; without a seed it takes the
+# clock. It adds up per thread, so that another number of threads gives another affine: ages of four
+# heads moved by up to 0.5 years between one thread and two. One is what every machine has.
+os.environ["ANTS_RANDOM_SEED"] = "1"
+os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 
 # ITK's first two axes point the other way.
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

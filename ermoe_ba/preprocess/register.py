@@ -1,6 +1,5 @@
 """Affine registration of a brain to the template."""
 
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -47,8 +46,6 @@ class RegisterAffine(Transform):
         """Return the scan with its affine to the template; voxels stay where they are."""
         import ants
 
-        # ANTs jitters its sample points; without a seed it takes the clock.
-        os.environ["ANTS_RANDOM_SEED"] = "1"
         moving = state.image.same_grid(state.image.data * (state.mask.data > 0))
         with tempfile.TemporaryDirectory() as folder:
             found = ants.registration(
