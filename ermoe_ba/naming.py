@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.io import is_nifti, nifti_stem
+from ermoe_ba.formats import is_volume, volume_stem
 
 _BIDS = re.compile(r"sub-(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?(?:_[a-zA-Z]+-[^_]+)*")
 # File names end at 255 bytes on most file systems; outputs add to the name.
@@ -57,7 +57,7 @@ def find_scans(inputs: list[Path]) -> list[Path]:
             files = sorted(
                 p
                 for p in given.iterdir()
-                if p.is_file() and is_nifti(p) and not _DERIVATIVE.search(nifti_stem(p))
+                if p.is_file() and is_volume(p) and not _DERIVATIVE.search(volume_stem(p))
             )
             if not files:
                 raise UsageError(f"{given}: a folder must hold scans (.nii, .nii.gz); found none.")
@@ -109,7 +109,7 @@ def _digest(path: Path) -> str:
 
 
 def _plain_name(path: Path) -> str:
-    stem = _T1W.sub("", nifti_stem(path))
+    stem = _T1W.sub("", volume_stem(path))
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "scan"
 
 
@@ -131,7 +131,7 @@ def _distinct_folders(paths: list[Path]) -> list[str]:
 
 
 def _identify(path: Path, name: str) -> ScanName:
-    stem = nifti_stem(path)
+    stem = volume_stem(path)
     bids = _BIDS.fullmatch(_T1W.sub("", stem))
     if bids:
         return ScanName(path=path, name=name, participant_id=bids["sub"], session_id=bids["ses"])
