@@ -99,6 +99,27 @@ def volume_files(path: Path) -> tuple[Path, Path]:
     return (path, partner) if suffix.lower() == ".hdr" else (partner, path)
 
 
+def existing_files(path: Path) -> tuple[Path, Path]:
+    """Return what `volume_files` does, once it is there.
+
+    Raises
+    ------
+    ScanError
+        If a file is missing.
+    """
+    files = volume_files(path)
+    for file in files:
+        if not file.is_file():
+            raise ScanError(
+                path,
+                must_hold="the input must be an existing file"
+                + (", and .hdr and .img must lie side by side" if files[0] != files[1] else ""),
+                found=f"no file of that name{f' ({file.name})' if file != path else ''}",
+                remedy="Check the path.",
+            )
+    return files
+
+
 def open_volume(path: Path) -> StoredVolume:
     """Read a volume's header.
 
@@ -121,16 +142,7 @@ def open_volume(path: Path) -> StoredVolume:
     """
     if not is_volume(path):
         raise _other_format(path)
-    files = volume_files(path)
-    for file in files:
-        if not file.is_file():
-            raise ScanError(
-                path,
-                must_hold="the input must be an existing file"
-                + (", and .hdr and .img must lie side by side" if files[0] != files[1] else ""),
-                found=f"no file of that name{f' ({file.name})' if file != path else ''}",
-                remedy="Check the path.",
-            )
+    files = existing_files(path)
     try:
         with ImageOpener(str(files[0])) as opened:
             block = opened.read(_HEADER_BYTES)

@@ -1,5 +1,7 @@
 """Files in and out: a T1w scan is read once and checked by name; every write is whole or absent."""
 
+import glob
+import hashlib
 import json
 import math
 import os
@@ -11,9 +13,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from ermoe_ba.dicom import as_nifti, dicom_files
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import StoredVolume, open_volume, read_voxels
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.formats import StoredVolume, existing_files, open_volume, read_voxels
+from ermoe_ba.space import Array, SpatialGrid, Volume
 
 # A head at 0.5 mm is about 512 x 512 x 512 voxels; more is not one T1w scan of one head.
 MAX_VOXELS = 512**3
@@ -91,14 +94,21 @@ def _check_header(path: Path, stored: StoredVolume) -> None:
         )
 
 
+def _read_checked(path: Path, file: Path) -> tuple[StoredVolume, Array]:
+    """Return header and voxels of a file; messages speak of the path that the user gave."""
+    stored = open_volume(file)
+    _check_header(path, stored)
+    return stored, read_voxels(path, stored, np.float32).reshape(stored.shape[:3])
+
+
 def read_t1w(path: Path) -> Volume:
     """Read one T1w scan and check that it can be one.
 
     Parameters
     ----------
     path : Path
-        A file of a format that `ermoe_ba.formats` knows. Of NIfTI's two forms, where both are set,
-        the sform counts before the qform.
+        A file of a format that `ermoe_ba.formats` knows, or a folder of one DICOM series. Of
+        NIfTI's two forms, where both are set, the sform counts before the qform.
 
     Returns
     -------
@@ -111,9 +121,11 @@ def read_t1w(path: Path) -> Volume:
         If the file is missing, unreadable, truncated, not three-dimensional, too large (refused on
         the header alone, before memory is taken), without a usable affine, not finite or constant.
     """
-    stored = open_volume(path)
-    _check_header(path, stored)
-    data = read_voxels(path, stored, np.float32).reshape(stored.shape[:3])
+    if path.is_dir() and dicom_files(path):
+        with as_nifti(path) as nifti:
+            stored, data = _read_checked(path, nifti)
+    else:
+        stored, data = _read_checked(path, path)
     bad = int(np.count_nonzero(~np.isfinite(data)))
     if bad:
         raise ScanError(
@@ -177,6 +189,49 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
     return image
 
 
+def _partial(path: Path) -> str:
+    # Cut: a name may use up all the length that a file system allows.
+    return f".partial-{path.name[:200]}-"
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, and what a killed process left of it half-written.
+
+    Raises
+    ------
+    OSError
+        If a file is there and cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    if path.parent.is_dir():
+        for partial in path.parent.glob(f"{glob.escape(_partial(path))}*"):
+            partial.unlink(missing_ok=True)
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a scan's files: one, the two of a pair, or those of a DICOM series.
+
+    Raises
+    ------
+    ScanError
+        If a file is missing or cannot be read.
+    """
+    files = dicom_files(path) if path.is_dir() else dict.fromkeys(existing_files(path))
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    except OSError as error:
+        raise ScanError(
+            path,
+            must_hold="the file must be readable",
+            found=f"{error.strerror} ({file.name})",
+            remedy="Check its permissions and its disk.",
+        ) from error
+    return digest.hexdigest()
+
+
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step.
 
@@ -194,7 +249,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_partial(path), suffix=ending, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:

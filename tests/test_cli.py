@@ -143,8 +143,8 @@ class FakePreprocessor:
 
 @pytest.fixture
 def _stand_ins(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ermoe_ba.cli.predict.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.cli.predict.Preprocessor", FakePreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", FakePreprocessor)
 
 
 @dataclass(frozen=True)
@@ -339,7 +339,7 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
     assert table["status"].tolist() == ["failed"] * 4 + ["ok"]
     assert table["input"].tolist() == [str(p) for p in (text, cut, missing, bug, good)]
     for path, found, remedy, message in [
-        (text, "found ImageFileError", "Export or copy the scan again.", table["message"][0]),
+        (text, "found BadGzipFile", "Export or copy the scan again.", table["message"][0]),
         (cut, "found", "The file is truncated or damaged; copy it again.", table["message"][1]),
         (missing, "found no file of that name", "Check the path.", table["message"][2]),
         (bug, "unexpected ZeroDivisionError", "Run with --debug.", table["message"][3]),
