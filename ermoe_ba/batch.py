@@ -13,12 +13,8 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # Processes share the cores among them; threads of their own would only get in each other's way.
-# Read by OpenMP, OpenBLAS and ITK when they load, so it must stand before a process starts.
-ONE_THREAD = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
-}
+# Read by OpenMP and OpenBLAS when they load, so it must stand before a process starts.
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run_batch(
