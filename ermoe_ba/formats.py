@@ -18,6 +18,7 @@ from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
 
 from ermoe_ba.errors import ScanError
 from ermoe_ba.space import Array
@@ -37,6 +38,7 @@ MAX_OFFSET = 16 * 2**20
 _UNREADABLE = (
     HeaderDataError,
     MGHError,
+    WrapStructError,
     OSError,
     EOFError,
     zlib.error,
@@ -146,7 +148,9 @@ def open_volume(path: Path) -> StoredVolume:
     try:
         with ImageOpener(str(files[0])) as opened:
             block = opened.read(_HEADER_BYTES)
-        stored = _read_mgh(path, block) if _is_mgh(path) else _read_nifti(path, files, block)
+        # Absurd fields overflow in products that the caller's checks then refuse.
+        with np.errstate(all="ignore"):
+            stored = _read_mgh(path, block) if _is_mgh(path) else _read_nifti(path, files, block)
     except _UNREADABLE as error:
         raise ScanError(
             path,
