@@ -16,6 +16,7 @@ from ermoe_ba.bids import DESCRIPTION
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_volume, remove_file, write_json, write_text, write_volume
 from ermoe_ba.naming import ScanName
+from ermoe_ba.partial import sweep
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.preprocess.ants_bridge import RAS_TO_LPS
 from ermoe_ba.software import software
@@ -150,6 +151,8 @@ def describe_dataset(root: Path) -> None:
                 f"{made_by or 'something else'}. Choose another folder."
             )
     try:
+        for name in (".bidsignore", "README.md", DESCRIPTION):
+            sweep(root / name)
         write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
         write_text(
             root / "README.md",

@@ -117,6 +117,10 @@ def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
 
 def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
     scans = scans_of(root, selection.participant_labels, selection.session_labels)
+    echoes = [scan.path.name for scan in scans if "echo" in scan.entities]
+    if echoes:
+        found.remarks.append(f"single echoes refused, give the combined image: {', '.join(echoes)}")
+        scans = [scan for scan in scans if "echo" not in scan.entities]
     chosen, remarks = one_a_session(scans)
     if selection.one_a_session:
         scans = chosen

@@ -1,6 +1,5 @@
 """Files in and out: a T1w scan is read once and checked by name; every write is whole or absent."""
 
-import glob
 import hashlib
 import json
 import math
@@ -16,6 +15,7 @@ import numpy as np
 from ermoe_ba.dicom import as_nifti, dicom_files
 from ermoe_ba.errors import ScanError
 from ermoe_ba.formats import StoredVolume, existing_files, open_volume, read_voxels
+from ermoe_ba.partial import prefix_of, sweep
 from ermoe_ba.space import Array, SpatialGrid, Volume
 
 # A head at 0.5 mm is about 512 x 512 x 512 voxels; more is not one T1w scan of one head.
@@ -191,13 +191,8 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
     return image
 
 
-def _partial(path: Path) -> str:
-    # Cut: a name may use up all the length that a file system allows.
-    return f".partial-{path.name[:200]}-"
-
-
 def remove_file(path: Path) -> None:
-    """Remove a file, and what a killed process left of it half-written.
+    """Remove a file, and what killed processes left of it half-written.
 
     Raises
     ------
@@ -205,9 +200,7 @@ def remove_file(path: Path) -> None:
         If a file is there and cannot be removed.
     """
     path.unlink(missing_ok=True)
-    if path.parent.is_dir():
-        for partial in path.parent.glob(f"{glob.escape(_partial(path))}*"):
-            partial.unlink(missing_ok=True)
+    sweep(path)
 
 
 def content_hash(path: Path) -> str:
@@ -251,7 +244,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=_partial(path), suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=prefix_of(path), suffix=ending, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:
