@@ -3,9 +3,9 @@
 Command: python tests/kill_points.py predict|preprocess POINTS SEED FOLDER
 Result:  one line; exit code 0 if what was left was valid each time and going on gave equal bytes.
 
-Scans are made up and preprocessing is a stand-in; finding, predicting, writing and going on are real.
-A kill is a SIGKILL that the process sends itself at its n-th operation (open, rename, remove, chmod)
-on a file of the output, so that nothing depends on the clock.
+Scans are made up and preprocessing is a stand-in; finding, predicting, writing and going on are
+real. A kill is a SIGKILL that the process sends itself at its n-th operation (open, rename, remove,
+chmod) on a file of the output, so that nothing depends on the clock.
 """
 
 import hashlib
@@ -93,9 +93,9 @@ def lay_out(folder: Path) -> None:
 
 
 def call(command: str, folder: Path, out: Path, *more: str, kill_at: int = 0) -> int:
-    """Run the command in a child; return its exit code, or its count of operations if asked.
+    """Run the command in a child and return its exit code.
 
-    `kill_at` 0 lets it live; the count is then left in ``<out>.count``.
+    `kill_at` 0 lets it live; it then leaves its count of operations in ``<out>.count``.
     """
     child = os.fork()
     if child:

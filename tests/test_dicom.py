@@ -1,4 +1,4 @@
-"""DICOM series: the marked voxel keeps its place in the head, and what is no one series is refused."""
+"""DICOM series: a marked voxel keeps its place in the head; what is no one series is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_marked_voxel_stays_where_it_is_in_the_patient(write_series: WriteSeri
     place = np.argwhere(volume.data == 4000)
     assert len(place) == 1
     row, column, number = MARK
-    lps = ORIGIN + [column * COLUMN_MM, row * ROW_MM, number * SLICE_MM]
+    lps = ORIGIN + np.array([column * COLUMN_MM, row * ROW_MM, number * SLICE_MM])
     ras = volume.grid.affine @ [*place[0], 1]
     np.testing.assert_allclose(ras[:3], lps * [-1, -1, 1], atol=1e-3)
     assert sorted(volume.grid.voxel_sizes.round(3)) == [SLICE_MM, ROW_MM, COLUMN_MM]

@@ -59,7 +59,7 @@ def test_a_table_names_paths_people_and_ages(tmp_path: Path) -> None:
     ],
 )
 def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    with pytest.raises(UsageError, match="scans.tsv") as caught:
+    with pytest.raises(UsageError, match=r"scans\.tsv") as caught:
         find_scans([_table(tmp_path, text)], ALL)
     assert says in str(caught.value)
 
@@ -185,7 +185,7 @@ def test_labels_choose_with_or_without_their_prefix(
 
 def test_labels_that_nobody_bears_are_refused(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz")
-    with pytest.raises(UsageError, match="subject 07 must have T1w scans.*There are 01"):
+    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*There are 01"):
         find_scans([root], Selection(participant_labels=("01", "07")))
 
 
