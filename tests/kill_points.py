@@ -1,6 +1,6 @@
 """Kill ``ermoe-ba`` at random file operations, go on, and compare with a run that was left alone.
 
-Command: python tests/kill_points.py predict|preprocess POINTS SEED FOLDER
+Command: python tests/kill_points.py predict|preprocess POINTS|jobs SEED FOLDER
 Result:  one line; exit code 0 if what was left was valid each time and going on gave equal bytes.
 
 Scans are made up and preprocessing is a stand-in; finding, predicting, writing and going on are
@@ -50,6 +50,11 @@ class QuickPreprocessor(Preprocessor):
             scan_to_template=np.eye(4) * factor,
             figures={"brain_volume_ml": 1500.0 * factor},
         )
+
+
+# Here, so that worker processes, which import this file, have it too.
+ermoe_ba.workers.Preprocessor = QuickPreprocessor
+torch.set_num_threads(1)
 
 
 def lay_out(folder: Path) -> None:
@@ -148,8 +153,6 @@ def check_whole(out: Path) -> None:
 
 def run(command: str, points: int, seed: int, folder: Path) -> str:
     """Kill and go on at as many points; return what was found."""
-    ermoe_ba.workers.Preprocessor = QuickPreprocessor
-    torch.set_num_threads(1)
     lay_out(folder)
     reference = folder / "reference"
     assert call(command, folder, reference) == 0
@@ -176,6 +179,27 @@ def run(command: str, points: int, seed: int, folder: Path) -> str:
     )
 
 
+def run_jobs(command: str, folder: Path) -> str:
+    """Work with one process and with two, the latter killed once; return what was found."""
+    lay_out(folder)
+    (folder / "scans" / "sub-1b_T1w.nii.gz").write_bytes(b"damaged")
+    assert call(command, folder, folder / "alone") == 1
+    assert call(command, folder, folder / "two", "--jobs", "2") == 1
+    assert content(folder / "two") == content(folder / "alone")
+    go_on = ("--resume",) if command == "predict" else ()
+    out = folder / "killed"
+    # Late in the parent's own operations: the tables of finished scans, or the description.
+    assert call(command, folder, out, "--jobs", "2", kill_at=9) == -signal.SIGKILL
+    check_whole(out)
+    assert call(command, folder, out, "--jobs", "2", *go_on) == 1
+    assert content(out) == content(folder / "alone")
+    return f"{command}: one process and two gave equal bytes, as did two that were killed"
+
+
 if __name__ == "__main__":
-    said = run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4]).resolve())
+    place = Path(sys.argv[4]).resolve()
+    if sys.argv[2] == "jobs":
+        said = run_jobs(sys.argv[1], place)
+    else:
+        said = run(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), place)
     sys.stdout.write(f"{said}\n")
