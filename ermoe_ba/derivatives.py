@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ermoe_ba import __version__
-from ermoe_ba.bids import DESCRIPTION
-from ermoe_ba.errors import ScanError, UsageError
+from ermoe_ba.errors import ScanError
 from ermoe_ba.io import read_volume, remove_file, write_json, write_text, write_volume
 from ermoe_ba.naming import ScanName
-from ermoe_ba.partial import sweep
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.preprocess.ants_bridge import RAS_TO_LPS
 from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Array, Volume
 
-# BIDS 1.10 is the version whose rules for derivatives these files follow.
-BIDS_VERSION = "1.10.0"
 # Entities of raw scans that BIDS puts between session and space, in its order.
 _RAW_NAME = re.compile(
     r"(?P<sub>sub-[A-Za-z0-9]+)(?P<ses>_ses-[A-Za-z0-9]+)?"
@@ -31,18 +26,6 @@ _RAW_NAME = re.compile(
     r"(_echo-[0-9]+)?(_part-mag)?"
 )
 _GRID = f"space-{TEMPLATE_SPACE}_res-2"
-# BIDS has no rule for transforms, reports and predictions.
-_IGNORED = (
-    "*_xfm.txt",
-    "*_report.html",
-    "*_prediction.json",
-    "*_regions.tsv",
-    "*_map.nii.gz",
-    "*_probseg.nii.gz",
-    "*predictions.tsv",
-    ".partial-*",
-)
-_RESOLUTION = "2 mm, isotropic; 91 x 109 x 91 voxels in RAS+ order"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,11 +64,6 @@ class Derivative:
         return self.folder / f"{self.stem}_{_GRID}_desc-preproc_T1w.json"
 
     @property
-    def mask_sidecar(self) -> Path:
-        """What BIDS asks to be said of a mask."""
-        return self.folder / f"{self.stem}_{_GRID}_desc-brain_mask.json"
-
-    @property
     def session(self) -> Path:
         """The folder of its session, or of its participant where there is none."""
         return self.folder.parent
@@ -93,7 +71,7 @@ class Derivative:
     @property
     def files(self) -> tuple[Path, ...]:
         """All of them, the sidecar that marks a whole set first."""
-        return self.sidecar, self.t1w, self.mask, self.mask_sidecar, self.affine
+        return self.sidecar, self.t1w, self.mask, self.affine
 
 
 def derivatives_of(root: Path, scans: Sequence[ScanName]) -> list[Derivative]:
@@ -131,51 +109,6 @@ def derivatives_of(root: Path, scans: Sequence[ScanName]) -> list[Derivative]:
     return places
 
 
-def describe_dataset(root: Path) -> None:
-    """Write what makes a folder a BIDS derivative data set, if it is none yet.
-
-    Raises
-    ------
-    UsageError
-        If the folder is a data set that something else made, or cannot be written.
-    """
-    path = root / DESCRIPTION
-    if path.is_file():
-        try:
-            made_by = json.loads(path.read_text(encoding="utf-8"))["GeneratedBy"][0]["Name"]
-        except (OSError, ValueError, LookupError, TypeError):
-            made_by = None
-        if made_by != "ermoe_ba":
-            raise UsageError(
-                f"{root}: must be a new folder, or one that ermoe_ba made; found the data set of "
-                f"{made_by or 'something else'}. Choose another folder."
-            )
-    try:
-        for name in (".bidsignore", "README.md", DESCRIPTION):
-            sweep(root / name)
-        write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
-        write_text(
-            root / "README.md",
-            "# T1w scans as ermoe_ba's models see them\n\nEach scan on the model grid "
-            f"({TEMPLATE_SPACE}, {_RESOLUTION}) with its brain mask, and what was made of them. "
-            "The JSON beside a file says how.\n",
-        )
-        write_json(
-            path,
-            {
-                "Name": "T1w scans as seen by ermoe_ba",
-                "BIDSVersion": BIDS_VERSION,
-                "DatasetType": "derivative",
-                "GeneratedBy": [{"Name": "ermoe_ba", "Version": __version__}],
-            },
-        )
-    except OSError as error:
-        raise UsageError(
-            f"--out {root}: must be a folder that can be written; found: {error.strerror}. "
-            "Choose another folder."
-        ) from error
-
-
 def write_derivative(
     place: Derivative, state: ScanState, preprocessor: Preprocessor, input_sha256: str
 ) -> None:
@@ -196,15 +129,10 @@ def write_derivative(
     assert state.scan_to_template is not None
     write_volume(place.t1w, state.image)
     write_volume(place.mask, state.mask)
-    write_json(place.mask_sidecar, {"Type": "Brain", "Resolution": _RESOLUTION})
     write_text(place.affine, itk_affine(state.scan_to_template))
     write_json(
         place.sidecar,
         {
-            "SkullStripped": True,
-            "Resolution": _RESOLUTION,
-            "Description": "Bias-corrected, in template space, white matter at 1, zero outside "
-            "the brain and one voxel around it.",
             "InputFile": state.path.name,
             "InputSha256": input_sha256,
             "PreprocessingId": preprocessor.config.identity(),

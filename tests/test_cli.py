@@ -195,7 +195,7 @@ def test_help_is_given_without_loading_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for word in ("predict", "info", "cross-validate", "--overwrite", "--participants"):
+    for word in ("predict", "preprocess", "--jobs", "--resume", "info", "--participants"):
         assert word in done.stdout
 
 
@@ -209,6 +209,9 @@ def test_help_is_given_without_loading_torch() -> None:
         ["predict", "--out", "x"],
         ["predict", "scan.nii", "--out", "x", "--no-such-option"],
         ["predict", "scan.nii", "--out", "x", "--device", "abacus"],
+        ["predict", "scan.nii", "--out", "x", "--jobs", "0"],
+        ["predict", "scan.nii", "--out", "x", "--jobs", "many"],
+        ["preprocess", "scan.nii"],
         ["cross-validate", "recipe.toml", "--out", "x"],
         ["cross-validate", "r.toml", "--participants", "p", "--out", "x", "--fold", "one"],
     ],
@@ -244,6 +247,19 @@ def test_info_in_words_tells_the_same(capsys: pytest.CaptureFixture[str]) -> Non
     stdout = capsys.readouterr().out
     for line in ("atlases:", "  MUSEIXI:", "    licence: CC0", "  shape: 91, 109, 91"):
         assert line in stdout.splitlines()
+
+
+def test_one_scan_loads_nothing_that_other_inputs_need() -> None:
+    call = "; ".join(
+        [
+            "import sys",
+            "import ermoe_ba.cli.predict",
+            "heavy = {'bids', 'sqlalchemy', 'pydicom', 'dicom2nifti', 'matplotlib', 'ants'}",
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:

@@ -1,8 +1,10 @@
 """Derivatives: names that BIDS accepts, content that comes back, nothing out of date used."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import (
     derivatives_of,
-    describe_dataset,
     itk_affine,
     read_derivative,
     remove_derivative,
@@ -24,6 +26,10 @@ from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 
 CONFIG = PreprocessConfig()
+# Beside the interpreter, where an environment that was not activated has it.
+VALIDATOR = shutil.which(
+    "bids-validator-deno", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+)
 # Turned about the third axis by the angle of the 3-4-5 triangle, stretched and moved.
 SCAN_TO_TEMPLATE = np.array([[0.66, -0.88, 0, 5], [0.8, 0.6, 0, -7], [0, 0, 0.9, 11], [0, 0, 0, 1]])
 
@@ -197,7 +203,7 @@ def test_describing_a_folder_again_changes_nothing(tmp_path: Path) -> None:
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
-@pytest.mark.skipif(not shutil.which("bids-validator-deno"), reason="needs bids-validator-deno")
+@pytest.mark.skipif(not VALIDATOR, reason="needs bids-validator-deno")
 def test_the_bids_validator_accepts_it(
     tmp_path: Path, state: ScanState, preprocessor: Preprocessor
 ) -> None:
@@ -205,7 +211,7 @@ def test_the_bids_validator_accepts_it(
     scans = name_scans([Path("sub-01_ses-b_run-2_T1w.nii"), Path("IXI-2_T1w.nii")])
     for place in derivatives_of(tmp_path, scans):
         write_derivative(place, state, preprocessor, "a1")
-    call = ["bids-validator-deno", tmp_path, "--json"]
+    call = [str(VALIDATOR), tmp_path, "--json"]
     done = subprocess.run(call, capture_output=True, text=True, check=False)
     issues = json.loads(done.stdout)["issues"]["issues"]
     errors = [issue for issue in issues if issue["severity"] == "error"]

@@ -22,7 +22,8 @@ from ermoe_ba.cli.predict import (
 )
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans
-from ermoe_ba.derivatives import Derivative, derivatives_of, describe_dataset
+from ermoe_ba.derivative_dataset import describe_dataset
+from ermoe_ba.derivatives import Derivative, derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.tables import read_predictions, write_table
