@@ -254,7 +254,7 @@ def test_one_scan_loads_nothing_that_other_inputs_need() -> None:
         [
             "import sys",
             "import ermoe_ba.cli.predict",
-            "heavy = {'bids', 'sqlalchemy', 'pydicom', 'dicom2nifti', 'matplotlib', 'ants'}",
+            "heavy = {'bids', 'sqlalchemy', 'dicom2nifti', 'ants'}",
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)",
         ]
     )
