@@ -11,7 +11,8 @@ import pandas as pd
 
 from ermoe_ba.assets import atlas_root
 from ermoe_ba.errors import ErmoeError, UsageError
-from ermoe_ba.io import nifti_stem, read_volume
+from ermoe_ba.formats import volume_stem
+from ermoe_ba.io import read_volume
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 
@@ -88,7 +89,7 @@ def load_atlas(atlas: str = DEFAULT_ATLAS) -> Atlas:
             f"{path}: an atlas must lie in MNI space; its name says {space.group(1)}. Bring it to "
             f"{TEMPLATE_SPACE} first."
         )
-    stem = nifti_stem(path)
+    stem = volume_stem(path)
     return _read(stem, path, path.with_name(f"{stem}.tsv"), "the user's own atlas")
 
 

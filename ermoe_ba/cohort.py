@@ -8,6 +8,9 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 
+# Years. Nobody was older than 122; a value beyond is a birth year or a date.
+MAX_AGE = 123
+
 
 @dataclass(frozen=True)
 class Participants:
@@ -44,7 +47,8 @@ def read_participants(path: Path) -> Participants:
     Parameters
     ----------
     path : Path
-        A tab-separated file with the columns ``participant_id`` and ``age``; ``n/a`` for unknown.
+        A tab-separated file with the columns ``participant_id`` and ``age``; ``n/a`` (or BIDS's
+        ``89+``) for unknown.
 
     Returns
     -------
@@ -58,8 +62,11 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        # Text as it stands: pandas would take a participant called NA for a gap.
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
+        # Text as it stands: pandas would take a participant called NA for a gap. BIDS lets data
+        # sets hide high ages as 89+, which is no number of years to compare with.
+        table = pd.read_csv(
+            path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", "", "89+"]
+        )
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
     if not isinstance(table.index, pd.RangeIndex):
@@ -80,12 +87,11 @@ def read_participants(path: Path) -> Participants:
             "Keep one row a participant."
         )
     ages = pd.to_numeric(table["age"], errors="coerce")
-    # Nobody was older than 122; a value beyond is a birth year or a date.
-    wrong = table["age"].notna() & ~ages.between(0, 123)
+    wrong = table["age"].notna() & ~ages.between(0, MAX_AGE)
     if wrong.any():
         row = table[wrong].iloc[0]
         raise UsageError(
-            f"{path}: an age must be a number of years from 0 to 123, or n/a; found "
+            f"{path}: an age must be a number of years from 0 to {MAX_AGE}, or n/a; found "
             f"{row['age']!r} for {row['participant_id']}."
         )
     return Participants(table.assign(age=ages).set_index("participant_id"))

@@ -3,6 +3,15 @@
 from pathlib import Path
 
 
+def printable(text: str) -> str:
+    """Return a text that fits one line of any file: file names may hold anything but a slash.
+
+    Line breaks, tabs and other control characters, and bytes that are no UTF-8, are escaped.
+    """
+    kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)
+
+
 class ErmoeError(Exception):
     """Base of all errors meant for the user; its text is one line and needs no traceback."""
 
@@ -28,4 +37,4 @@ class ScanError(ErmoeError):
 
     def __init__(self, where: Path | str, *, must_hold: str, found: str, remedy: str) -> None:
         self.where, self.must_hold, self.found, self.remedy = where, must_hold, found, remedy
-        super().__init__(f"{where}: {must_hold}; found {found}. {remedy}")
+        super().__init__(f"{printable(str(where))}: {must_hold}; found {found}. {remedy}")

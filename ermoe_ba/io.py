@@ -1,24 +1,23 @@
 """Files in and out: a T1w scan is read once and checked by name; every write is whole or absent."""
 
+import hashlib
 import json
+import math
 import os
 import tempfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError, SpatialImage
 
+from ermoe_ba.dicom import as_nifti, dicom_files
 from ermoe_ba.errors import ScanError
+from ermoe_ba.formats import StoredVolume, existing_files, open_volume, read_voxels
+from ermoe_ba.partial import prefix_of, sweep
 from ermoe_ba.space import Array, SpatialGrid, Volume
 
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 # A head at 0.5 mm is about 512 x 512 x 512 voxels; more is not one T1w scan of one head.
 MAX_VOXELS = 512**3
 MIN_AXIS, MAX_AXIS = 16, 1024
@@ -26,101 +25,42 @@ MIN_AXIS, MAX_AXIS = 16, 1024
 MIN_VOXEL_MM, MAX_VOXEL_MM = 0.2, 6.0
 # The intracranial cavity of an adult is about 130 x 170 x 130 mm; less cannot hold a brain.
 MIN_EXTENT_MM = 90.0
+# Scanners and their tools write up to double precision.
+MAX_ITEM_BYTES = 8
 
 
-def is_nifti(path: Path) -> bool:
-    """Tell whether a file name ends as a NIfTI file's does."""
-    return path.name.lower().endswith(NIFTI_SUFFIXES)
+def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:3] if all(n == 1 for n in shape[3:]) else shape
 
 
-def nifti_stem(path: Path) -> str:
-    """Return a NIfTI file's name without ``.nii`` or ``.nii.gz``."""
-    name = path.name
-    for suffix in (".gz", ".nii"):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-    return name
-
-
-def _open(path: Path) -> SpatialImage:
-    if not path.is_file():
-        raise ScanError(
-            path,
-            must_hold="the input must be an existing file",
-            found="no file of that name",
-            remedy="Check the path.",
-        )
-    if not is_nifti(path):
-        raise ScanError(
-            path,
-            must_hold="the file must be NIfTI (.nii or .nii.gz)",
-            found=f"the name {path.name!r}",
-            remedy="Convert it to NIfTI first.",
-        )
-    try:
-        image = nib.load(path)
-    except (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise ScanError(
-            path,
-            must_hold="the file must hold a readable NIfTI image",
-            found=f"{type(error).__name__}: {error}",
-            remedy="Export or copy the scan again.",
-        ) from error
-    if not isinstance(image, SpatialImage):
-        raise ScanError(
-            path,
-            must_hold="the file must hold a volume",
-            found=f"a {type(image).__name__}",
-            remedy="Give the volume that it was made from.",
-        )
-    return image
-
-
-def _voxels(path: Path, image: SpatialImage, dtype: npt.DTypeLike | None = None) -> Array:
-    try:
-        return np.asanyarray(image.dataobj, dtype=dtype)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise ScanError(
-            path,
-            must_hold="the file must hold all the voxels its header announces",
-            found=f"{type(error).__name__}: {error}",
-            remedy="The file is truncated or damaged; copy it again.",
-        ) from error
-
-
-def _check_header(path: Path, image: SpatialImage) -> None:
-    shape = image.shape
-    if len(shape) > 3 and all(n == 1 for n in shape[3:]):
-        shape = shape[:3]
+def _check_header(path: Path, stored: StoredVolume) -> None:
+    shape = _three_axes(stored.shape)
     if len(shape) != 3:
+        series = f", a series of {math.prod(shape[3:])} volumes (echoes, frames or directions)"
         raise ScanError(
             path,
             must_hold="the image must have three axes",
-            found=f"{len(shape)} axes of lengths {tuple(shape)}",
+            found=f"{len(shape)} axes of lengths {shape}{series if len(shape) > 3 else ''}",
             remedy="Give one T1w volume (split a series first).",
         )
-    if min(shape) < MIN_AXIS or max(shape) > MAX_AXIS or int(np.prod(shape)) > MAX_VOXELS:
+    if min(shape) < MIN_AXIS or max(shape) > MAX_AXIS or math.prod(shape) > MAX_VOXELS:
         raise ScanError(
             path,
             must_hold=f"each axis must have {MIN_AXIS} to {MAX_AXIS} voxels and the image "
             f"at most {MAX_VOXELS:,} in all",
-            found=f"{tuple(shape)}",
+            found=f"{shape}",
             remedy="Check the header; crop or resample the scan.",
         )
-    if image.get_data_dtype().kind not in "iuf":
+    if stored.dtype.kind not in "iuf" or stored.dtype.itemsize > MAX_ITEM_BYTES:
+        look = {"V": "colours (RGB), ", "c": "complex numbers, "}.get(stored.dtype.kind, "")
         raise ScanError(
             path,
-            must_hold="voxels must be real numbers",
-            found=f"data type {image.get_data_dtype()}",
+            must_hold=f"voxels must be real numbers of at most {8 * MAX_ITEM_BYTES} bits",
+            found=f"{look}data type {stored.dtype}",
             remedy="Save the magnitude image as integers or floats.",
         )
-    # Unchecked: nibabel's own check turns a voxel size of 0 into 1 mm.
-    with ImageOpener(str(path)) as file:
-        header_class: Any = type(image.header)
-        stored = header_class(file.read(header_class.sizeof_hdr), check=False)
-    zooms = np.abs(np.asarray(stored["pixdim"][1:4], dtype=float))
-    sizes = np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0)
-    for name, mm in (("header", zooms), ("affine", sizes)):
+    sizes = np.linalg.norm(stored.affine[:3, :3], axis=0)
+    for name, mm in (("header", stored.header_mm), ("affine", sizes)):
         if not np.all(np.isfinite(mm)) or mm.min() < MIN_VOXEL_MM or mm.max() > MAX_VOXEL_MM:
             raise ScanError(
                 path,
@@ -128,17 +68,16 @@ def _check_header(path: Path, image: SpatialImage) -> None:
                 found=f"{np.round(mm, 4).tolist()} mm in the {name}",
                 remedy="Correct the header (units must be mm).",
             )
-    if stored["sform_code"] <= 0 and stored["qform_code"] <= 0:
+    if not stored.oriented:
         raise ScanError(
             path,
-            must_hold="the header must say how the voxels lie in space (sform or qform)",
-            found="both codes 0, which leaves right and left to guess",
+            must_hold="the header must say how the voxels lie in space (sform or qform; RAS flag)",
+            found="both codes 0, or no RAS flag, which leaves right and left to guess",
             remedy="Convert the scan from its source again, or set the form you know to be true.",
         )
-    affine = np.asarray(image.affine)
-    unit = affine[:3, :3] / sizes
+    unit = stored.affine[:3, :3] / sizes
     # |det| of the unit axes is the volume they span: 1 where orthogonal, 0 where two coincide.
-    if not np.all(np.isfinite(affine)) or abs(np.linalg.det(unit)) < 0.5:
+    if not np.all(np.isfinite(stored.affine)) or abs(np.linalg.det(unit)) < 0.5:
         raise ScanError(
             path,
             must_hold="the affine must be invertible",
@@ -155,13 +94,23 @@ def _check_header(path: Path, image: SpatialImage) -> None:
         )
 
 
+def _read_checked(path: Path, file: Path) -> tuple[StoredVolume, Array]:
+    """Return header and voxels of a file; messages speak of the path that the user gave."""
+    stored = open_volume(file)
+    # Absurd affines overflow on the way to being refused.
+    with np.errstate(all="ignore"):
+        _check_header(path, stored)
+    return stored, read_voxels(path, stored, np.float32).reshape(stored.shape[:3])
+
+
 def read_t1w(path: Path) -> Volume:
     """Read one T1w scan and check that it can be one.
 
     Parameters
     ----------
     path : Path
-        A ``.nii`` or ``.nii.gz`` file. Where both are set, the sform counts before the qform.
+        A file of a format that `ermoe_ba.formats` knows, or a folder of one DICOM series. Of
+        NIfTI's two forms, where both are set, the sform counts before the qform.
 
     Returns
     -------
@@ -174,9 +123,11 @@ def read_t1w(path: Path) -> Volume:
         If the file is missing, unreadable, truncated, not three-dimensional, too large (refused on
         the header alone, before memory is taken), without a usable affine, not finite or constant.
     """
-    image = _open(path)
-    _check_header(path, image)
-    data = _voxels(path, image, np.float32).reshape(image.shape[:3])
+    if path.is_dir() and dicom_files(path):
+        with as_nifti(path) as nifti:
+            stored, data = _read_checked(path, nifti)
+    else:
+        stored, data = _read_checked(path, path)
     bad = int(np.count_nonzero(~np.isfinite(data)))
     if bad:
         raise ScanError(
@@ -193,7 +144,7 @@ def read_t1w(path: Path) -> Volume:
             remedy="Export the scan again.",
         )
     shape = (data.shape[0], data.shape[1], data.shape[2])
-    return Volume(data, SpatialGrid(shape, np.asarray(image.affine), "scan"))
+    return Volume(data, SpatialGrid(shape, stored.affine, "scan"))
 
 
 def read_volume(path: Path, space: str) -> Volume:
@@ -216,17 +167,17 @@ def read_volume(path: Path, space: str) -> Volume:
     ScanError
         If the file is missing or unreadable.
     """
-    image = _open(path)
-    if len(image.shape) not in (3, 4):
+    stored = open_volume(path)
+    if len(stored.shape) not in (3, 4):
         raise ScanError(
             path,
             must_hold="a map must have three axes, or four",
-            found=f"{len(image.shape)} of lengths {image.shape}",
+            found=f"{len(stored.shape)} of lengths {stored.shape}",
             remedy="Give one volume.",
         )
-    data = _voxels(path, image)
+    data = read_voxels(path, stored)
     shape = (data.shape[0], data.shape[1], data.shape[2])
-    return Volume(data, SpatialGrid(shape, np.asarray(image.affine), space))
+    return Volume(data, SpatialGrid(shape, stored.affine, space))
 
 
 def to_nibabel(volume: Volume) -> nib.Nifti1Image:
@@ -238,6 +189,42 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
     image.set_sform(volume.grid.affine, code)
     image.set_qform(volume.grid.affine, code)
     return image
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file, and what killed processes left of it half-written.
+
+    Raises
+    ------
+    OSError
+        If a file is there and cannot be removed.
+    """
+    path.unlink(missing_ok=True)
+    sweep(path)
+
+
+def content_hash(path: Path) -> str:
+    """Return the SHA-256 of a scan's files: one, the two of a pair, or those of a DICOM series.
+
+    Raises
+    ------
+    ScanError
+        If a file is missing or cannot be read.
+    """
+    files = dicom_files(path) if path.is_dir() else dict.fromkeys(existing_files(path))
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
+    except OSError as error:
+        raise ScanError(
+            path,
+            must_hold="the file must be readable",
+            found=f"{error.strerror} ({file.name})",
+            remedy="Check its permissions and its disk.",
+        ) from error
+    return digest.hexdigest()
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
@@ -257,7 +244,7 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = "".join(path.suffixes[-2:]) if path.name.endswith(".gz") else path.suffix
-    handle, name = tempfile.mkstemp(prefix=".partial-", suffix=ending, dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=prefix_of(path), suffix=ending, dir=path.parent)
     os.close(handle)
     partial = Path(name)
     try:

@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from ermoe_ba.errors import UsageError
-from ermoe_ba.io import is_nifti, nifti_stem
+from ermoe_ba.formats import is_volume, volume_files, volume_stem
 
 _BIDS = re.compile(r"sub-(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?(?:_[a-zA-Z]+-[^_]+)*")
 # File names end at 255 bytes on most file systems; outputs add to the name.
@@ -32,39 +31,27 @@ class ScanName:
         Without ``sub-``.
     session_id : str or None
         Without ``ses-``.
+    chronological_age : float or None
+        Years, where the place that the scan was found at states it.
     """
 
     path: Path
     name: str
     participant_id: str
     session_id: str | None
+    chronological_age: float | None = None
 
 
-def find_scans(inputs: list[Path]) -> list[Path]:
-    """Return the NIfTI files among inputs and directly inside folders, each once, in order.
+def volumes_in(folder: Path) -> list[Path]:
+    """Return the volumes directly inside a folder, by name; of a pair, the header.
 
-    A file that does not exist stays in the list: it fails on its own, later. Of a folder,
-    derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) are left out.
-
-    Raises
-    ------
-    UsageError
-        If a folder holds no NIfTI file.
+    Derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) are left out.
     """
-    found: dict[Path, None] = {}
-    for given in inputs:
-        if given.is_dir():
-            files = sorted(
-                p
-                for p in given.iterdir()
-                if p.is_file() and is_nifti(p) and not _DERIVATIVE.search(nifti_stem(p))
-            )
-            if not files:
-                raise UsageError(f"{given}: a folder must hold scans (.nii, .nii.gz); found none.")
-            found.update(dict.fromkeys(files))
-        else:
-            found[given] = None
-    return list(found)
+    files = sorted(p for p in folder.iterdir() if p.is_file() and is_volume(p))
+    scans = [p for p in files if not _DERIVATIVE.search(volume_stem(p))]
+    # Of a pair both files are there; without its header, the voxels stay, to fail by name.
+    voxels_of_pairs = {volume_files(p)[1] for p in scans if p.suffix.lower() == ".hdr"}
+    return [p for p in scans if p not in voxels_of_pairs]
 
 
 def name_scans(paths: list[Path]) -> list[ScanName]:
@@ -109,7 +96,7 @@ def _digest(path: Path) -> str:
 
 
 def _plain_name(path: Path) -> str:
-    stem = _T1W.sub("", nifti_stem(path))
+    stem = _T1W.sub("", volume_stem(path))
     return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "scan"
 
 
@@ -131,7 +118,7 @@ def _distinct_folders(paths: list[Path]) -> list[str]:
 
 
 def _identify(path: Path, name: str) -> ScanName:
-    stem = nifti_stem(path)
+    stem = volume_stem(path)
     bids = _BIDS.fullmatch(_T1W.sub("", stem))
     if bids:
         return ScanName(path=path, name=name, participant_id=bids["sub"], session_id=bids["ses"])

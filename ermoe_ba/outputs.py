@@ -1,32 +1,29 @@
 """The files of one scan: names, contents and order of writing."""
 
-import platform
+import hashlib
+import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from ermoe_ba import __version__
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble
-from ermoe_ba.io import write_json, write_volume
+from ermoe_ba.io import remove_file, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.naming import ScanName
 from ermoe_ba.predict import Prediction, PredictionMaps
 from ermoe_ba.preprocess import ScanState
+from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import PREDICTION_COLUMNS, write_table
 
 if TYPE_CHECKING:
     from ermoe_ba.report import ReportContent
-
-# Libraries whose version can change an age.
-TRACED = ("torch", "monai", "antspyx", "deepbet", "nibabel", "numpy", "scipy")
 
 LIMITS = (
     "Research use only; this is no diagnosis and no medical device.",
@@ -57,6 +54,8 @@ class ScanResult:
         Who it is.
     row : dict
         Its row of ``predictions.tsv``.
+    input_sha256 : str
+        Of the scan's files.
     state : ScanState
         The preprocessed scan.
     prediction : Prediction
@@ -67,6 +66,7 @@ class ScanResult:
 
     scan: ScanName
     row: dict[str, Any]
+    input_sha256: str
     state: ScanState
     prediction: Prediction
     maps: PredictionMaps | None
@@ -75,23 +75,84 @@ class ScanResult:
 def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
     """Return versions, model and settings that a result can be traced by."""
     return {
-        "ermoe_ba": __version__,
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in TRACED},
+        **software(),
         "model_id": ensemble.model_id,
         "preprocessing_id": ensemble.card.preprocessing_id,
         "model_grid": f"{MODEL_GRID.space}, {' x '.join(map(str, MODEL_GRID.shape))}, 2 mm",
         "training_data": str(ensemble.card.provenance.get("data", "unknown")),
         "training_data_hash": str(ensemble.card.provenance.get("data_hash", "unknown")),
         "atlas": atlas.name if atlas else "none",
+        "atlas_hash": _atlas_hash(atlas) if atlas else "none",
     }
+
+
+def _atlas_hash(atlas: Atlas) -> str:
+    digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
+    digest.update(atlas.labels.to_csv().encode())
+    return digest.hexdigest()[:12]
 
 
 def remove_scan(folder: Path, name: str) -> None:
     """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
-    for suffix in ALL_FILES:
-        (folder / f"{name}_{suffix}").unlink(missing_ok=True)
+    # The JSON vouches for the others, so it goes first.
+    for suffix in reversed(ALL_FILES):
+        remove_file(folder / f"{name}_{suffix}")
+
+
+def scan_files(name: str, *, maps: bool, report: bool) -> set[str]:
+    """Return the names of the files that a scan has when it is done."""
+    optional = {EXPERTS, CONTRIBUTIONS, REGIONS, REPORT}
+    wanted = (optional if report else optional - {REPORT}) if maps else set()
+    return {
+        f"{name}_{suffix}" for suffix in ALL_FILES if suffix in wanted | {T1W, MASK, PREDICTION}
+    }
+
+
+def finished_row(
+    folder: Path,
+    row: dict[str, Any],
+    *,
+    name: str,
+    files: set[str],
+    traced: dict[str, str],
+    input_sha256: str,
+) -> dict[str, Any] | None:
+    """Return the row of a scan that an earlier run finished, if this run would give the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files would lie.
+    row : dict
+        What is known of its row before the work: who it is, its age, the model.
+    name : str
+        First part of its files' names.
+    files : set of str
+        Names of the files that this run would write, from `scan_files`.
+    traced : dict
+        From `provenance`.
+    input_sha256 : str
+        Of the scan's files as they are now.
+
+    Returns
+    -------
+    dict or None
+        None where a file is missing or one too many, the JSON is damaged, or scan, model, atlas,
+        software or what is known of the scan has changed.
+    """
+    there = {f"{name}_{suffix}" for suffix in ALL_FILES if (folder / f"{name}_{suffix}").is_file()}
+    if there != files:
+        return None
+    try:
+        content = json.loads((folder / f"{name}_{PREDICTION}").read_text(encoding="utf-8"))
+        same = (
+            content["input_sha256"] == input_sha256
+            and content["provenance"] == traced
+            and all(content[column] == value for column, value in row.items())
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return {key: content[key] for key in PREDICTION_COLUMNS if key in content} if same else None
 
 
 def write_scan(
@@ -147,6 +208,7 @@ def write_scan(
         {
             **result.row,
             "input_path": str(result.scan.path.absolute()),
+            "input_sha256": result.input_sha256,
             "baseline_years": prediction.baseline_years,
             "expert_years": dict(
                 zip(names, prediction.contributions_te.sum(axis=0).tolist(), strict=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_text
 
 # predictions.tsv, one row a scan: name, and what it holds.
@@ -41,6 +42,26 @@ REGION_COLUMNS: dict[str, str] = {
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""
     write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Read a ``predictions.tsv`` as it stands, all cells text, so that writing changes no digit.
+
+    Raises
+    ------
+    UsageError
+        If the file cannot be read or has other columns.
+    """
+    try:
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: the table cannot be read ({error}).") from error
+    if list(table.columns) != list(PREDICTION_COLUMNS):
+        raise UsageError(
+            f"{path}: must have the columns of a table of predictions of this version; found "
+            f"{', '.join(table.columns)}."
+        )
+    return table
 
 
 def predictions_table(rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import settings
 
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
     from ermoe_ba.model.config import ModelConfig
     from ermoe_ba.model.ermoe import ErmoeBrainAge
+
+# For a long search, once in a while; the suite itself runs hypothesis' default of 100 examples.
+settings.register_profile("fuzz", max_examples=6000)
 
 HEAD_SHAPE = (20, 22, 24)
 HEAD_VOXEL_MM = 5.0

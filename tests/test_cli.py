@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -22,7 +22,7 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.preprocess import PreprocessConfig, ScanState
+from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
 
@@ -143,8 +143,8 @@ class FakePreprocessor:
 
 @pytest.fixture
 def _stand_ins(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ermoe_ba.cli.predict.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.cli.predict.Preprocessor", FakePreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", FakePreprocessor)
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ def test_help_is_given_without_loading_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for word in ("predict", "info", "cross-validate", "--overwrite", "--participants"):
+    for word in ("predict", "preprocess", "--jobs", "--resume", "info", "--participants"):
         assert word in done.stdout
 
 
@@ -209,6 +209,9 @@ def test_help_is_given_without_loading_torch() -> None:
         ["predict", "--out", "x"],
         ["predict", "scan.nii", "--out", "x", "--no-such-option"],
         ["predict", "scan.nii", "--out", "x", "--device", "abacus"],
+        ["predict", "scan.nii", "--out", "x", "--jobs", "0"],
+        ["predict", "scan.nii", "--out", "x", "--jobs", "many"],
+        ["preprocess", "scan.nii"],
         ["cross-validate", "recipe.toml", "--out", "x"],
         ["cross-validate", "r.toml", "--participants", "p", "--out", "x", "--fold", "one"],
     ],
@@ -244,6 +247,19 @@ def test_info_in_words_tells_the_same(capsys: pytest.CaptureFixture[str]) -> Non
     stdout = capsys.readouterr().out
     for line in ("atlases:", "  MUSEIXI:", "    licence: CC0", "  shape: 91, 109, 91"):
         assert line in stdout.splitlines()
+
+
+def test_one_scan_loads_nothing_that_other_inputs_need() -> None:
+    call = "; ".join(
+        [
+            "import sys",
+            "import ermoe_ba.cli.predict",
+            "heavy = {'bids', 'sqlalchemy', 'dicom2nifti', 'ants'}",
+            "assert not heavy & set(sys.modules), heavy & set(sys.modules)",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
@@ -339,7 +355,7 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
     assert table["status"].tolist() == ["failed"] * 4 + ["ok"]
     assert table["input"].tolist() == [str(p) for p in (text, cut, missing, bug, good)]
     for path, found, remedy, message in [
-        (text, "found ImageFileError", "Export or copy the scan again.", table["message"][0]),
+        (text, "found BadGzipFile", "Export or copy the scan again.", table["message"][0]),
         (cut, "found", "The file is truncated or damaged; copy it again.", table["message"][1]),
         (missing, "found no file of that name", "Check the path.", table["message"][2]),
         (bug, "unexpected ZeroDivisionError", "Run with --debug.", table["message"][3]),
@@ -588,3 +604,300 @@ def test_a_wrong_recipe_gives_two(tmp_path: Path, capsys: pytest.CaptureFixture[
     )
     assert code == 2
     assert str(recipe) in capsys.readouterr().err
+
+
+# Going on with a run
+
+
+def _results(out: Path) -> dict[str, bytes]:
+    """All files but for the seconds that the work took."""
+    found = {}
+    for path in sorted(out.rglob("*")):
+        if path.name.endswith("prediction.json"):
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found[path.name] = json.dumps({**content, "seconds": 0}).encode()
+        elif path.name.endswith("predictions.tsv"):
+            table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+            found[path.name] = table.drop(columns="seconds").to_csv().encode()
+        elif path.is_file():
+            found[path.name] = path.read_bytes()
+    return found
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_going_on_keeps_what_is_finished_and_does_the_rest(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in (1, 2)]
+    whole = predict(*scans, "--no-report", out=tmp_path / "whole")
+    run = predict(scans[0], "--no-report")
+    first = run.out / "sub-1_prediction.json"
+    stamp = first.stat().st_mtime_ns
+    again = predict(*scans, "--no-report", "--resume")
+    assert again.code == 0
+    assert "1 of 2 scans had been finished before" in again.stdout
+    assert first.stat().st_mtime_ns == stamp
+    assert _results(again.out) == _results(whole.out)
+
+
+@pytest.mark.usefixtures("_stand_ins")
+@pytest.mark.parametrize("change", ["input", "age", "maps", "file gone", "atlas", "damaged"])
+def test_going_on_does_again_what_would_come_out_otherwise(
+    tmp_path: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    atlases: Path,
+    change: str,
+) -> None:
+    scan = write_head("sub-1_T1w.nii.gz")
+    run = predict(scan, "--no-report")
+    written = run.out / "sub-1_prediction.json"
+    arguments: list[str | Path] = ["--no-report"]
+    if change == "input":
+        head = nib.load(scan).get_fdata()
+        write_head("sub-1_T1w.nii.gz", data=head * 2)
+    elif change == "age":
+        people = tmp_path / "participants.tsv"
+        people.write_text("participant_id\tage\nsub-1\t40\n", encoding="utf-8")
+        arguments += ["--participants", people]
+    elif change == "maps":
+        arguments = ["--no-maps"]
+    elif change == "file gone":
+        (run.out / "sub-1_regions.tsv").unlink()
+    elif change == "atlas":
+        atlas = _labels(tmp_path / "other.nii.gz", {})
+        arguments += ["--atlas", atlas]
+    else:
+        written.write_text(written.read_text(encoding="utf-8")[:200], encoding="utf-8")
+    again = predict(scan, *arguments, "--resume")
+    assert again.code == 0
+    assert "had been finished before" not in again.stdout
+    fresh = predict(scan, *arguments, out=tmp_path / "fresh")
+    assert _results(again.out) == _results(fresh.out)
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_going_on_tries_again_what_failed(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head("sub-1_T1w.nii.gz")
+    good = scan.read_bytes()
+    scan.write_bytes(good[:50])
+    assert predict(scan, "--no-maps").code == 1
+    scan.write_bytes(good)
+    assert predict(scan, "--no-maps", "--resume").table["status"].tolist() == ["ok"]
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
+    write_head: WriteHead, predict: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scans differ from results in that they can be read: a full disk is no scan's fault."""
+    import resource
+    import signal
+
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in (1, 2)]
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # The table fits in 20 kB, no volume does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        run = predict(*scans, "--no-maps")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert run.code == 2
+    assert "File too large" in run.stderr
+    assert run.files() == {"predictions.tsv"} or run.files() == {
+        "predictions.tsv",
+        "sub-1_desc-brain_mask.nii.gz",
+    }
+    assert predict(*scans, "--no-maps", "--resume").code == 0
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_names_that_no_table_could_hold_are_told_in_print(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head("odd.nii.gz").rename(tmp_path / "a\nb\tc.nii.gz")
+    bytes_name = tmp_path / b"\xff.nii.gz".decode("utf-8", "surrogateescape")
+    shutil.copy(scan, bytes_name)
+    run = predict(scan, bytes_name, tmp_path / "no\nfile.nii", "--no-maps")
+    assert run.table["status"].tolist() == ["ok", "ok", "failed"]
+    assert run.table["input"].tolist() == [
+        f"{tmp_path}/{name}" for name in ("a\\nb\\tc.nii.gz", "\\udcff.nii.gz", "no\\nfile.nii")
+    ]
+    assert len((run.out / "predictions.tsv").read_text(encoding="utf-8").splitlines()) == 4
+
+
+# Preprocessing, and its use
+
+
+class CountingPreprocessor(FakePreprocessor, Preprocessor):
+    """The stand-in, with the real one's list of steps; counts the scans it sees."""
+
+    seen: ClassVar[list[str]] = []
+
+    def __init__(self, config: PreprocessConfig, device: str) -> None:
+        Preprocessor.__init__(self, config, device)
+
+    def __call__(self, path: Path, announce: Callable[[str], None] | None = None) -> ScanState:
+        self.seen.append(path.name)
+        return FakePreprocessor.__call__(self, path, announce)
+
+
+@pytest.fixture
+def seen(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the scans that were preprocessed."""
+    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", CountingPreprocessor)
+    CountingPreprocessor.seen.clear()
+    return CountingPreprocessor.seen
+
+
+def _preprocess(*arguments: str | Path) -> int:
+    return main(["preprocess", *map(str, arguments)])
+
+
+def test_a_prediction_from_derivatives_is_the_same_and_preprocesses_nothing(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], seen: list[str]
+) -> None:
+    scans = [write_head("sub-1_ses-a_T1w.nii.gz"), write_head("P-2_T1w.nii.gz")]
+    direct = predict(*scans, "--no-report", out=tmp_path / "direct")
+    seen.clear()
+    assert _preprocess(*scans, "--out", tmp_path / "prep") == 0
+    assert seen == [scan.name for scan in scans]
+    seen.clear()
+    run = predict(*scans, "--no-report", "--preprocessed", tmp_path / "prep")
+    assert seen == []
+    assert _results(run.out) == _results(direct.out)
+
+
+def test_a_derivative_of_an_older_scan_is_passed_over(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], seen: list[str]
+) -> None:
+    scan = write_head("sub-1_T1w.nii.gz")
+    assert _preprocess(scan, "--out", tmp_path / "prep") == 0
+    write_head("sub-1_T1w.nii.gz", data=nib.load(scan).get_fdata() * 2)
+    seen.clear()
+    predict(scan, "--no-maps", "--preprocessed", tmp_path / "prep")
+    assert seen == ["sub-1_T1w.nii.gz"]
+
+
+def test_preprocessing_again_does_what_is_missing_alone(
+    tmp_path: Path, write_head: WriteHead, seen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in (1, 2)]
+    bad = write_head("sub-3_T1w.nii.gz")
+    bad.write_bytes(b"damaged")
+    assert _preprocess(scans[0], "--out", tmp_path / "prep") == 0
+    first = {p: p.read_bytes() for p in (tmp_path / "prep").rglob("*") if p.is_file()}
+    seen.clear()
+    assert _preprocess(*scans, bad, "--out", tmp_path / "prep") == 1
+    assert seen == ["sub-2_T1w.nii.gz", "sub-3_T1w.nii.gz"]
+    assert "failed  " + str(bad) in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in first} == first
+    assert not (tmp_path / "prep" / "sub-3").exists()
+    seen.clear()
+    assert _preprocess(*scans, "--out", tmp_path / "prep", "--overwrite") == 0
+    assert len(seen) == 2
+    assert {p: p.read_bytes() for p in first} == first
+
+
+# As a BIDS App
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, write_head: WriteHead) -> Path:
+    """Two participants; the first has two sessions, one of them with two runs."""
+    pytest.importorskip("bids")
+    root = tmp_path / "dataset"
+    for number, name in enumerate(
+        ("sub-1_ses-a_T1w", "sub-1_ses-b_run-1_T1w", "sub-1_ses-b_run-2_T1w", "sub-2_T1w")
+    ):
+        folder = root.joinpath(*(p for p in name.split("_") if p[:4] in ("sub-", "ses-")), "anat")
+        folder.mkdir(parents=True, exist_ok=True)
+        head = nib.load(write_head()).get_fdata() + number
+        write_head(f"{name}.nii.gz", data=head).rename(folder / f"{name}.nii.gz")
+    (root / "dataset_description.json").write_text(
+        '{"Name": "Heads", "BIDSVersion": "1.10.0"}', encoding="utf-8"
+    )
+    (root / "participants.tsv").write_text(
+        "participant_id\tage\nsub-1\t40\nsub-2\tn/a\n", encoding="utf-8"
+    )
+    return root
+
+
+def _app(*arguments: str | Path) -> int:
+    return main([*map(str, arguments)])
+
+
+def test_participants_one_by_one_and_then_the_group(
+    tmp_path: Path, dataset: Path, seen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert _app(dataset, out, "group") == 2
+    assert "Run participant first" in capsys.readouterr().err
+    assert _app(dataset, out, "participant", "--participant-label", "1", "--no-report") == 0
+    assert not (out / "predictions.tsv").exists()
+    assert _app(dataset, out, "group") == 1
+    assert f"no results yet: {out / 'sub-2' / 'sub-2_predictions.tsv'}" in capsys.readouterr().err
+    assert _app(dataset, out, "participant", "--participant_label", "sub-2", "--no-report") == 0
+    assert len(seen) == 4
+    assert _app(dataset, out, "group") == 0
+    table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
+    assert table.columns.tolist() == list(PREDICTION_COLUMNS)
+    people = table[["participant_id", "session_id", "chronological_age"]].to_numpy().tolist()
+    assert people == [
+        ["1", "a", "40.0"],
+        ["1", "b", "40.0"],
+        ["1", "b", "40.0"],
+        ["2", "n/a", "n/a"],
+    ]
+    assert table["predicted_age"].nunique() == 4
+    for row in table.to_dict("records"):
+        name = Path(row["input"]).name.removesuffix("_T1w.nii.gz")
+        (found,) = out.rglob(f"{name}_prediction.json")
+        content = json.loads(found.read_text(encoding="utf-8"))
+        assert repr(content["predicted_age"]) == row["predicted_age"]
+        assert found.parent.name == "anat"
+        assert found.parent.parent.name == ("ses-" + row["session_id"]).replace("ses-n/a", "sub-2")
+
+
+def test_the_app_goes_on_by_itself(tmp_path: Path, dataset: Path, seen: list[str]) -> None:
+    out = tmp_path / "out"
+    assert _app(dataset, out, "participant", "--session-label", "b", "--no-maps") == 0
+    assert seen == ["sub-1_ses-b_run-1_T1w.nii.gz", "sub-1_ses-b_run-2_T1w.nii.gz"]
+    seen.clear()
+    assert _app(dataset, out, "participant", "--no-maps") == 0
+    assert seen == ["sub-1_ses-a_T1w.nii.gz", "sub-2_T1w.nii.gz"]
+    seen.clear()
+    assert _app(dataset, out, "participant", "--no-maps", "--overwrite") == 0
+    assert len(seen) == 4
+
+
+def test_one_scan_a_session_is_told(
+    tmp_path: Path, dataset: Path, seen: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--no-maps", "--one-per-session")
+    assert _app(dataset, tmp_path / "out", "participant", *arguments) == 0
+    assert "sub-1_ses-b_run-1_T1w.nii.gz" not in seen
+    assert len(seen) == 3
+    assert (
+        "sub-1_ses-b_run-2_T1w.nii.gz stands for its session; left out: "
+        "sub-1_ses-b_run-1_T1w.nii.gz"
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["x", "y", "participant"], ["x", "y", "group"]])
+def test_a_folder_that_is_no_data_set_is_a_usage_error(
+    tmp_path: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert "found no dataset_description.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", ["participants", "session"])
+def test_another_level_is_a_usage_error(level: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["x", "y", level]) == 2
+    assert "usage: ermoe-ba" in capsys.readouterr().err

@@ -90,7 +90,7 @@ def test_a_table_parted_by_commas_is_refused_with_both_columns(tmp_path: Path) -
         read_participants(_table(tmp_path, "participant_id,age\nsub-a,44\n"))
 
 
-@pytest.mark.parametrize("age", ["1950", "-1", "124", "inf", "fifty", "89+", "1950-03-02"])
+@pytest.mark.parametrize("age", ["1950", "-1", "124", "inf", "fifty", "1950-03-02"])
 def test_what_is_no_age_is_refused_with_value_and_name(tmp_path: Path, age: str) -> None:
     with pytest.raises(UsageError) as caught:
         read_participants(_table(tmp_path, f"participant_id\tage\nsub-b\t30\nsub-a\t{age}\n"))

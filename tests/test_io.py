@@ -13,9 +13,8 @@ import numpy.typing as npt
 import pytest
 
 from ermoe_ba.errors import ScanError
+from ermoe_ba.formats import is_volume, volume_stem
 from ermoe_ba.io import (
-    is_nifti,
-    nifti_stem,
     read_t1w,
     read_volume,
     write_json,
@@ -127,7 +126,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "no file" in _refusal(folder).found
 
 
-@pytest.mark.parametrize("name", ["scan.mgz", "scan.dcm", "scan.gz", "nii"])
+@pytest.mark.parametrize("name", ["scan.mnc", "scan.dcm", "scan.gz", "scan.nii.bz2", "nii"])
 def test_a_file_of_another_suffix_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"content")
@@ -341,12 +340,16 @@ def test_channels_come_back_as_a_fourth_axis(tmp_path: Path, oblique_grid: Spati
         ("sub-1_T1w.nii.gz", "sub-1_T1w"),
         ("sub-1.2.nii", "sub-1.2"),
         ("a.nii.nii.gz", "a.nii"),
+        ("a.HDR", "a"),
+        ("a.b.img", "a.b"),
+        ("sub-1_T1w.mgz", "sub-1_T1w"),
+        ("a.mgh", "a"),
         ("SUB.NII.GZ", "SUB"),
     ],
 )
-def test_a_stem_is_the_name_without_the_suffix_of_nifti(name: str, stem: str) -> None:
-    assert is_nifti(Path(name))
-    assert nifti_stem(Path("folder") / name) == stem
+def test_a_stem_is_the_name_without_the_suffix_of_its_format(name: str, stem: str) -> None:
+    assert is_volume(Path(name))
+    assert volume_stem(Path("folder") / name) == stem
 
 
 # Writing

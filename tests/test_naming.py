@@ -8,13 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.naming import find_scans, name_scans
+from ermoe_ba.inputs import Selection, find_scans
+from ermoe_ba.naming import name_scans
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def _names(*paths: str) -> list[str]:
     return [scan.name for scan in name_scans([Path(path) for path in paths])]
+
+
+def _found(*inputs: Path) -> list[Path]:
+    scans, remarks = find_scans(inputs, Selection())
+    assert not remarks
+    return [scan.path for scan in scans]
 
 
 def _distinct(names: list[str]) -> bool:
@@ -150,29 +157,29 @@ def test_a_folder_gives_its_nifti_files_in_order(tmp_path: Path) -> None:
     # A folder may be called like a file, and deeper files are not meant.
     (tmp_path / "folder.nii").mkdir()
     (tmp_path / "folder.nii" / "deep.nii").touch()
-    found = find_scans([tmp_path])
+    found = _found(tmp_path)
     assert [path.name for path in found] == ["C.NII", "a.nii", "b.nii.gz"]
 
 
 def test_a_file_given_twice_or_with_its_folder_counts_once(tmp_path: Path) -> None:
     for file in ("a.nii", "b.nii"):
         (tmp_path / file).touch()
-    found = find_scans([tmp_path / "b.nii", tmp_path, tmp_path / "b.nii"])
+    found = _found(tmp_path / "b.nii", tmp_path, tmp_path / "b.nii")
     assert [path.name for path in found] == ["b.nii", "a.nii"]
 
 
 def test_a_missing_file_stays_in_the_list(tmp_path: Path) -> None:
-    assert find_scans([tmp_path / "missing.nii"]) == [tmp_path / "missing.nii"]
+    assert _found(tmp_path / "missing.nii") == [tmp_path / "missing.nii"]
 
 
 def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="found none") as caught:
-        find_scans([tmp_path])
+        _found(tmp_path)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_folder_gives_scans_and_no_derivatives(tmp_path: Path) -> None:
     for name in ("b_T1w.nii.gz", "a.nii", "a_desc-preproc_T1w.nii.gz", "a_dseg.nii.gz", "c.txt"):
         (tmp_path / name).touch()
-    assert [path.name for path in find_scans([tmp_path])] == ["a.nii", "b_T1w.nii.gz"]
+    assert [path.name for path in _found(tmp_path)] == ["a.nii", "b_T1w.nii.gz"]

@@ -9,7 +9,7 @@ from typing import Any
 from ermoe_ba import __version__
 from ermoe_ba.atlas import registry
 from ermoe_ba.checkpoint import WEIGHTS, read_card, shipped_models
-from ermoe_ba.outputs import TRACED
+from ermoe_ba.software import TRACED
 from ermoe_ba.space import MODEL_GRID
 
 

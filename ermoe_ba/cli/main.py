@@ -11,6 +11,8 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
+COMMANDS = ("predict", "preprocess", "info", "cross-validate", "phantom")
+LEVELS = ("participant", "group")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -19,30 +21,40 @@ def build_parser() -> argparse.ArgumentParser:
         prog="ermoe-ba",
         description="Brain age from a T1-weighted MRI, with maps of the experts it was read from. "
         "Research use; not a diagnosis.",
+        epilog="As a BIDS App: ermoe-ba BIDS_DIR OUT_DIR participant|group [OPTIONS].",
     )
     parser.add_argument("--version", action="version", version=f"ermoe-ba {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     predict = commands.add_parser("predict", help="predict brain ages of T1w scans")
+    preprocess = commands.add_parser("preprocess", help="write scans as the models see them")
+    for command in (predict, preprocess):
+        command.add_argument(
+            "inputs",
+            nargs="+",
+            type=Path,
+            metavar="INPUT",
+            help="a scan (.nii, .nii.gz, .hdr with .img, .mgh, .mgz), a folder of scans or of one "
+            "DICOM series, a BIDS data set, or a .tsv with a column path",
+        )
+        command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+        _add_selection(command)
+        command.add_argument(
+            "--age-from-dicom", action="store_true", help="take PatientAge as chronological age"
+        )
+        _add_running(command)
+    _add_prediction(predict)
     predict.add_argument(
-        "inputs", nargs="+", type=Path, metavar="INPUT", help=".nii, .nii.gz, or a folder of them"
-    )
-    predict.add_argument("--out", required=True, type=Path, metavar="DIR", help="where results go")
-    predict.add_argument(
-        "--participants",
-        type=Path,
-        metavar="TSV",
-        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
-    )
-    predict.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
-    predict.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
-    predict.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
-    predict.add_argument("--no-report", action="store_true", help="no HTML report")
-    predict.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+        "--resume",
+        action="store_true",
+        help="go on with the run that DIR holds: keep what is finished and would come out the same",
     )
     predict.add_argument(
         "--overwrite", action="store_true", help="replace results that DIR already holds"
+    )
+    preprocess.add_argument("--model", metavar="NAME|PATH", help="whose preprocessing to follow")
+    preprocess.add_argument(
+        "--overwrite", action="store_true", help="make derivatives again that are up to date"
     )
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
@@ -88,9 +100,90 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (predict, info, validate, phantom):
+    for command in (info, validate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
+
+
+def build_app_parser() -> argparse.ArgumentParser:
+    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017)."""
+    parser = argparse.ArgumentParser(
+        prog="ermoe-ba", description="ermoe-ba as a BIDS App.", allow_abbrev=False
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the data set")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where results go")
+    parser.add_argument("level", choices=LEVELS, help="predict, or gather one table")
+    _add_selection(parser)
+    _add_running(parser)
+    _add_prediction(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="do again what is finished and up to date"
+    )
+    parser.set_defaults(command="bids-app", age_from_dicom=False)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    for entity, short in (("participant", "sub"), ("session", "ses")):
+        parser.add_argument(
+            f"--{entity}-label",
+            f"--{entity}_label",
+            nargs="+",
+            default=[],
+            metavar="LABEL",
+            help=f"of a BIDS data set, these alone (with or without {short}-)",
+        )
+    parser.add_argument(
+        "--one-per-session",
+        action="store_true",
+        help="of several T1w scans of a session, take one: without contrast agent before with, "
+        "then fewest entities in the name, then the last run",
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=_count, default=1, metavar="N", help="processes, each with one thread"
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--participants",
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
+    )
+    parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    parser.add_argument(
+        "--preprocessed",
+        type=Path,
+        metavar="DIR",
+        help="what `preprocess` wrote; used where it is of these scans and fits the model",
+    )
+    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
+    parser.add_argument("--no-report", action="store_true", help="no HTML report")
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1; found {number}")
+    return number
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Tell the two doors apart: a BIDS App has its level in the third place."""
+    if len(arguments) > 2 and arguments[2] in LEVELS and arguments[0] not in COMMANDS:
+        options = build_app_parser().parse_args(arguments)
+        options.inputs = [options.bids_dir]
+        return options
+    return build_parser().parse_args(arguments)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,19 +200,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all done, 1 at least one scan failed (the others are written), 2 usage.
     """
     try:
-        options = build_parser().parse_args(arguments)
+        options = _parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     try:
-        if options.command == "predict":
+        if options.command in ("predict", "preprocess", "bids-app"):
             # Read by torch when it loads: large arrays in large pages saved a seventh of the time.
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
             # Libraries make millions of objects that stay: looking through them for garbage took a
             # quarter of their loading time. It is switched on again when all are loaded.
             gc.disable()
-            from ermoe_ba.cli.predict import run_predict
+            if options.command == "predict":
+                from ermoe_ba.cli.predict import run_predict
 
-            return run_predict(options)
+                return run_predict(options)
+            if options.command == "preprocess":
+                from ermoe_ba.cli.preprocess import run_preprocess
+
+                return run_preprocess(options)
+            from ermoe_ba.cli.bids_app import run_bids_app
+
+            return run_bids_app(options)
         if options.command == "cross-validate":
             from ermoe_ba.cli.cross_validate import run_cross_validate
 

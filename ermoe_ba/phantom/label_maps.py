@@ -8,7 +8,8 @@ from nibabel.processing import smooth_image
 from scipy.ndimage import center_of_mass
 
 from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.io import is_nifti, nifti_stem, read_volume, to_nibabel
+from ermoe_ba.formats import is_volume, volume_stem
+from ermoe_ba.io import read_volume, to_nibabel
 from ermoe_ba.phantom.anatomy import (
     FULL,
     MARGIN,
@@ -41,7 +42,7 @@ def find_label_maps(path: Path) -> tuple[Path, ...]:
     UsageError
         If there is none.
     """
-    files = sorted(p for p in path.iterdir() if is_nifti(p)) if path.is_dir() else [path]
+    files = sorted(p for p in path.iterdir() if is_volume(p)) if path.is_dir() else [path]
     if not files or not all(file.is_file() for file in files):
         raise UsageError(
             f"{path}: --anatomies must be a label map or a folder of them; found none."
@@ -132,7 +133,7 @@ def read_label_map(path: Path, atlas: Volume, *, head: bool = False) -> Anatomy:
         drawn = inside | (outside > 0)
     box, grid = even_box(Volume(drawn.astype(np.uint8), MODEL_GRID), MARGIN)
     return Anatomy(
-        name=nifti_stem(path),
+        name=volume_stem(path),
         grid=grid,
         grey=grey[box].astype(np.uint8),
         white=white[box].astype(np.uint8),

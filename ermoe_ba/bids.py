@@ -1,0 +1,167 @@
+"""A BIDS data set as a source of scans: its T1w files, and the ages that its tables state.
+
+Needs the extra ``bids`` (pybids), which is imported when it is called.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ermoe_ba.cohort import MAX_AGE, read_participants
+from ermoe_ba.errors import UsageError
+
+DESCRIPTION = "dataset_description.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BidsScan:
+    """One T1w file of a data set.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    participant_id, session_id : str, str or None
+        Without ``sub-`` and ``ses-``.
+    chronological_age : float or None
+        Years, from ``sub-…_sessions.tsv`` or else ``participants.tsv``.
+    entities : dict
+        All that the file name says.
+    """
+
+    path: Path
+    participant_id: str
+    session_id: str | None
+    chronological_age: float | None
+    entities: dict[str, Any]
+
+
+def is_dataset(folder: Path) -> bool:
+    """Tell whether a folder is the root of a BIDS data set."""
+    return (folder / DESCRIPTION).is_file()
+
+
+def scans_of(
+    root: Path, participant_labels: Sequence[str] = (), session_labels: Sequence[str] = ()
+) -> list[BidsScan]:
+    """Return the T1w scans of a data set, by path.
+
+    Phase, real and imaginary parts (``part-``) are left out: they show no anatomy.
+
+    Parameters
+    ----------
+    root : Path
+        Of the data set.
+    participant_labels, session_labels : sequence of str
+        With or without ``sub-`` and ``ses-``; all, where there are none.
+
+    Raises
+    ------
+    UsageError
+        If the extra is not installed, the data set cannot be read, or it has no such scan.
+    """
+    try:
+        from bids import BIDSLayout
+        from bids.layout import BIDSLayoutIndexer
+    except ImportError as error:
+        raise UsageError(
+            f"{root}: reading a BIDS data set needs an extra; install it: "
+            "pip install 'ermoe_ba[bids]'."
+        ) from error
+    try:
+        layout = BIDSLayout(root, indexer=BIDSLayoutIndexer(index_metadata=False))
+    except (ValueError, OSError, TypeError) as error:
+        raise UsageError(
+            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
+        ) from error
+    wanted = {
+        "subject": [label.removeprefix("sub-") for label in participant_labels],
+        "session": [label.removeprefix("ses-") for label in session_labels],
+    }
+    files = layout.get(suffix="T1w", extension=[".nii", ".nii.gz"], datatype="anat")
+    for entity, labels in wanted.items():
+        there = {file.entities.get(entity) for file in files}
+        gone = [label for label in labels if label not in there]
+        if gone:
+            raise UsageError(
+                f"{root}: {entity} {', '.join(gone)} must have T1w scans; found none. "
+                f"There are {', '.join(sorted(filter(None, there))) or 'no labels'}."
+            )
+        if labels:
+            files = [file for file in files if file.entities.get(entity) in labels]
+    files = [file for file in files if file.entities.get("part") in (None, "mag")]
+    if not files:
+        raise UsageError(f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.")
+    ages = _participant_ages(root / "participants.tsv")
+    scans = []
+    for file in sorted(files, key=lambda file: str(file.path)):
+        participant, session = str(file.entities["subject"]), file.entities.get("session")
+        table = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+        at_session = _session_ages(table).get(session) if session else None
+        scans.append(
+            BidsScan(
+                path=Path(file.path),
+                participant_id=participant,
+                session_id=session,
+                chronological_age=ages.get(participant) if at_session is None else at_session,
+                entities=dict(file.entities),
+            )
+        )
+    return scans
+
+
+def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]:
+    """Keep one scan of each session, and say of which there were more.
+
+    The rule: a scan without contrast agent (``ce-``) before one with it; then the one whose name
+    has the fewest entities, the plain product of its scanner; then the last run, as a run is
+    repeated where the one before was not good enough; then the last name.
+
+    Returns
+    -------
+    tuple
+        The scans kept, in the order given, and a remark for each session that had several.
+    """
+    sessions: dict[tuple[str, str | None], list[BidsScan]] = {}
+    for scan in scans:
+        sessions.setdefault((scan.participant_id, scan.session_id), []).append(scan)
+    chosen, remarks = [], []
+    for members in sessions.values():
+        best = max(members, key=_merit)
+        chosen.append(best)
+        if len(members) > 1:
+            others = ", ".join(scan.path.name for scan in members if scan is not best)
+            remarks.append(f"{best.path.name} stands for its session; left out: {others}")
+    return chosen, remarks
+
+
+def _merit(scan: BidsScan) -> tuple[bool, int, int, str]:
+    entities = scan.entities
+    extra = len(set(entities) - {"run"})
+    return "ceagent" not in entities, -extra, int(entities.get("run", 0)), scan.path.name
+
+
+def _participant_ages(table: Path) -> dict[str, float]:
+    """Return the ages of a data set's table; of a data set, neither table nor ages are asked."""
+    if not table.is_file() or "age" not in _header(table):
+        return {}
+    ages = read_participants(table).labelled.table["age"]
+    return {str(name): float(age) for name, age in ages.items()}
+
+
+def _session_ages(table: Path) -> dict[str, float]:
+    if not table.is_file() or not {"session_id", "age"} <= set(_header(table)):
+        return {}
+    content = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+    years = pd.to_numeric(content["age"], errors="coerce")
+    names = content["session_id"].str.removeprefix("ses-")
+    known = years.between(0, MAX_AGE)
+    return dict(zip(names[known], years[known].astype(float), strict=True))
+
+
+def _header(table: Path) -> list[str]:
+    with table.open(encoding="utf-8-sig", errors="replace") as file:
+        return file.readline().rstrip("\r\n").split("\t")

@@ -1,0 +1,102 @@
+"""``ermoe-ba BIDS_DIR OUT_DIR participant|group``: the calling convention of BIDS Apps.
+
+At the level of participants, each session has its own folder and table, so that a cluster may run
+participants and sessions side by side. At the level of the group, their tables become one.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from ermoe_ba.bids import is_dataset
+from ermoe_ba.cli.predict import (
+    TABLE,
+    cannot_write,
+    exit_code,
+    load_ahead,
+    predict_settings,
+    summarise,
+    write_rows,
+)
+from ermoe_ba.cli.progress import run_tasks
+from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.derivative_dataset import describe_dataset
+from ermoe_ba.derivatives import Derivative, derivatives_of
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import remove_file
+from ermoe_ba.tables import read_predictions, write_table
+from ermoe_ba.workers import Outcome, Task
+
+
+def run_bids_app(options: argparse.Namespace) -> int:
+    """Run one level of the app; return the exit code.
+
+    Raises
+    ------
+    UsageError
+        If the call itself is wrong, or there is nothing to group.
+    """
+    if not is_dataset(options.bids_dir):
+        raise UsageError(
+            f"{options.bids_dir}: must be a BIDS data set; found no dataset_description.json."
+        )
+    return _group(options) if options.level == "group" else _participant(options)
+
+
+def _participant(options: argparse.Namespace) -> int:
+    load_ahead(options.jobs)
+    scans = meant_scans(options)
+    # What is finished stays: a BIDS App is called again and again on one pair of folders.
+    settings = predict_settings(options, resume=not options.overwrite)
+    worker = settings.start()
+    describe_dataset(options.out)
+    homes = derivatives_of(options.out, scans)
+    places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
+    tasks = [
+        Task(scan=scan, folder=home.folder, derivative=places[number] if places else None)
+        for number, (scan, home) in enumerate(zip(scans, homes, strict=True))
+    ]
+    tables = [_table(home) for home in homes]
+    for table in dict.fromkeys(tables):
+        try:
+            remove_file(table)
+            write_rows(table, [])
+        except OSError as error:
+            raise cannot_write(options.out, error) from error
+
+    def finished(done: dict[int, Outcome], newest: int) -> None:
+        table = tables[newest]
+        write_rows(table, [done[n] for n in sorted(done) if tables[n] == table])
+
+    outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
+    summarise(outcomes, worker.ensemble.card.coverage, list(dict.fromkeys(tables)))
+    return exit_code(outcomes)
+
+
+def _group(options: argparse.Namespace) -> int:
+    tables = list(dict.fromkeys(map(_table, derivatives_of(options.out, meant_scans(options)))))
+    there = [table for table in tables if table.is_file()]
+    if not there:
+        raise UsageError(
+            f"{options.out}: the level group needs results of the level participant; found none. "
+            "Run participant first."
+        )
+    rows = pd.concat(map(read_predictions, there))
+    try:
+        write_table(options.out / TABLE, rows)
+    except OSError as error:
+        raise cannot_write(options.out, error) from error
+    for table in set(tables) - set(there):
+        print(f"note    no results yet: {table}", file=sys.stderr)
+    failed = int((rows["status"] != "ok").sum())
+    print(f"{len(rows)} scans of {len(there)} sessions, {failed} failed.")
+    print(f"Written:\n  {options.out / TABLE}")
+    return 0 if not failed and len(there) == len(tables) else 1
+
+
+def _table(home: Derivative) -> Path:
+    """Return the table of the session that a scan belongs to."""
+    names = "_".join(p for p in home.session.parts[-2:] if p.startswith(("sub-", "ses-")))
+    return home.session / f"{names}_{TABLE}"

@@ -1,0 +1,176 @@
+"""What the user points at, as scans: files, folders, DICOM series, data sets, tables of paths."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ermoe_ba.bids import is_dataset, one_a_session, scans_of
+from ermoe_ba.cohort import MAX_AGE
+from ermoe_ba.dicom import dicom_files, patient_age
+from ermoe_ba.errors import UsageError
+from ermoe_ba.formats import volume_files
+from ermoe_ba.naming import ScanName, name_scans, volumes_in
+
+# A table of paths: one column is asked for, the others are the user's choice.
+PATH_COLUMN = "path"
+_TABLE_COLUMNS = ("participant_id", "session_id", "age")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """Which scans of what is found are meant.
+
+    Parameters
+    ----------
+    participant_labels, session_labels : tuple of str
+        Of BIDS data sets; all, where there are none.
+    one_a_session : bool
+        Of several T1w scans of one session of a BIDS data set, take one by rule.
+    age_from_dicom : bool
+        Take a DICOM series' PatientAge as the chronological age.
+    """
+
+    participant_labels: tuple[str, ...] = ()
+    session_labels: tuple[str, ...] = ()
+    one_a_session: bool = False
+    age_from_dicom: bool = False
+
+
+@dataclass
+class _Found:
+    """Scans by path in the order found, with what their source says of them."""
+
+    known: dict[Path, dict[str, Any]] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
+
+    def add(self, path: Path, **says: Any) -> None:
+        # Either file of a pair means the pair.
+        header = volume_files(path)[0]
+        key = path if header == path or header not in self.known else header
+        self.known.setdefault(key, {}).update(says)
+
+
+def find_scans(inputs: Sequence[Path], selection: Selection) -> tuple[list[ScanName], list[str]]:
+    """Find and name the scans that are meant, each once, in the order given.
+
+    Parameters
+    ----------
+    inputs : sequence of Path
+        Files; folders of files or of one DICOM series; BIDS data sets (with
+        ``dataset_description.json``); tables (``.tsv``) with a column ``path``, relative to the
+        table, and ``participant_id``, ``session_id`` and ``age`` where known. A file that does not
+        exist stays in the list: it fails on its own, later.
+    selection : Selection
+        What to take of them.
+
+    Returns
+    -------
+    tuple
+        The scans, and remarks on what was chosen for the user.
+
+    Raises
+    ------
+    UsageError
+        If a folder holds no scan, a table or data set cannot be read, or labels are asked for
+        where no data set is given.
+    """
+    found = _Found()
+    for given in inputs:
+        if given.is_dir() and is_dataset(given):
+            _add_dataset(found, given, selection)
+        elif given.is_dir():
+            _add_folder(found, given, selection)
+        elif given.suffix.lower() == ".tsv":
+            _add_table(found, given)
+        else:
+            found.add(given)
+    labels = (*selection.participant_labels, *selection.session_labels)
+    if labels and not any(map(is_dataset, inputs)):
+        raise UsageError(
+            f"Labels ({', '.join(labels)}) choose scans of a BIDS data set; none of the inputs is "
+            "one (a folder with dataset_description.json)."
+        )
+    # Tables, and the names of folders, may say anything; `name_scans` makes names safe.
+    scans = [replace(s, **found.known[s.path]) for s in name_scans(list(found.known))]
+    return scans, found.remarks
+
+
+def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
+    volumes = volumes_in(folder)
+    for path in volumes:
+        found.add(path)
+    if volumes:
+        return
+    if not dicom_files(folder):
+        raise UsageError(
+            f"{folder}: a folder must hold scans (.nii, .nii.gz, .hdr with .img, .mgh, .mgz) or "
+            "one DICOM series; found none."
+        )
+    if selection.age_from_dicom:
+        found.add(folder, chronological_age=patient_age(folder))
+    else:
+        found.add(folder)
+
+
+def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
+    scans = scans_of(root, selection.participant_labels, selection.session_labels)
+    echoes = [scan.path.name for scan in scans if "echo" in scan.entities]
+    if echoes:
+        found.remarks.append(f"single echoes refused, give the combined image: {', '.join(echoes)}")
+        scans = [scan for scan in scans if "echo" not in scan.entities]
+    chosen, remarks = one_a_session(scans)
+    if selection.one_a_session:
+        scans = chosen
+        found.remarks += remarks
+    elif len(scans) > len(chosen):
+        found.remarks.append(
+            f"{root}: {len(remarks)} sessions have several T1w scans; each scan has its own row. "
+            "One a session by rule: --one-per-session."
+        )
+    for scan in scans:
+        found.add(
+            scan.path,
+            participant_id=scan.participant_id,
+            session_id=scan.session_id,
+            chronological_age=scan.chronological_age,
+        )
+
+
+def _add_table(found: _Found, table: Path) -> None:
+    try:
+        content = pd.read_csv(
+            table, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""]
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{table}: the table of paths cannot be read ({error}).") from error
+    if PATH_COLUMN not in content.columns or content[PATH_COLUMN].isna().any():
+        raise UsageError(
+            f"{table}: each row must name a scan in the column {PATH_COLUMN} (tab-separated); "
+            f"found the columns {', '.join(map(str, content.columns))}"
+            f"{' and rows without' if PATH_COLUMN in content.columns else ''}."
+        )
+    for row in content.to_dict("records"):
+        says = {name: row[name] for name in _TABLE_COLUMNS if isinstance(row.get(name), str)}
+        path = table.parent / row[PATH_COLUMN]
+        if "age" in says:
+            says["chronological_age"] = _years(table, path, says.pop("age"))
+        for name, prefix in (("participant_id", "sub-"), ("session_id", "ses-")):
+            if name in says:
+                says[name] = says[name].removeprefix(prefix)
+        found.add(path, **says)
+
+
+def _years(table: Path, path: Path, age: str) -> float:
+    try:
+        years = float(age)
+    except ValueError:
+        years = -1.0
+    if not 0 <= years <= MAX_AGE:
+        raise UsageError(
+            f"{table}: an age must be a number of years from 0 to {MAX_AGE}, or n/a; found "
+            f"{age!r} for {path}."
+        )
+    return years

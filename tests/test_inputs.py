@@ -1,0 +1,239 @@
+"""What the user points at becomes scans: whose they are, how old, and which of several."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ermoe_ba.errors import UsageError
+from ermoe_ba.inputs import Selection, find_scans
+from ermoe_ba.naming import ScanName
+
+ALL = Selection()
+
+
+def _who(scans: list[ScanName]) -> list[tuple[str, str, str | None, float | None]]:
+    return [(s.path.name, s.participant_id, s.session_id, s.chronological_age) for s in scans]
+
+
+# Tables of paths
+
+
+def _table(folder: Path, text: str) -> Path:
+    path = folder / "scans.tsv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_table_names_paths_people_and_ages(tmp_path: Path) -> None:
+    """Paths are relative to the table; ages and names may be missing."""
+    table = _table(
+        tmp_path,
+        "path\tparticipant_id\tsession_id\tage\n"
+        "a/x.nii\tsub-P1\tses-2\t40.5\n../b/y.nii.gz\tNA\tn/a\tn/a\n/c/z.mgz\t\t\t\n",
+    )
+    scans, remarks = find_scans([table], ALL)
+    assert not remarks
+    assert _who(scans) == [
+        ("x.nii", "P1", "2", 40.5),
+        ("y.nii.gz", "NA", None, None),
+        ("z.mgz", "z", None, None),
+    ]
+    assert [s.path for s in scans] == [
+        tmp_path / "a/x.nii",
+        tmp_path / "../b/y.nii.gz",
+        Path("/c/z.mgz"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("file\tage\na.nii\t3\n", "found the columns file, age"),
+        ("path\tage\na.nii\told\n", "'old' for"),
+        ("path\tage\na.nii\t1950\n", "from 0 to 123"),
+        ("path\tage\na.nii\tnan\n", "'nan'"),
+        ("path\tage\n\t30\n", "rows without"),
+        ("", "cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=r"scans\.tsv") as caught:
+        find_scans([_table(tmp_path, text)], ALL)
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../escape", "a/b", "a\nb", "..", "$(id)", "sub-", "ü"])
+def test_no_name_in_a_table_becomes_part_of_a_path(tmp_path: Path, name: str) -> None:
+    from ermoe_ba.derivatives import derivatives_of
+
+    table = _table(tmp_path, f'path\tparticipant_id\nx.nii\t"{name}"\n')
+    scans, _ = find_scans([table], ALL)
+    assert scans[0].name == "x"
+    (place,) = derivatives_of(tmp_path / "out", scans)
+    for path in place.files:
+        assert path.resolve().is_relative_to((tmp_path / "out").resolve())
+        assert path.name.isascii()
+        assert path.name.isprintable()
+
+
+# Folders
+
+
+def test_both_files_of_a_pair_are_one_scan(tmp_path: Path) -> None:
+    for name in ("a.hdr", "a.img", "b.img", "c.mgz", "d.nii"):
+        (tmp_path / name).touch()
+    scans, _ = find_scans([tmp_path], ALL)
+    assert [s.path.name for s in scans] == ["a.hdr", "b.img", "c.mgz", "d.nii"]
+    scans, _ = find_scans([tmp_path / "a.hdr", tmp_path / "a.img"], ALL)
+    assert [s.path.name for s in scans] == ["a.hdr"]
+
+
+def test_a_folder_of_dicom_files_is_one_scan(tmp_path: Path) -> None:
+    folder = tmp_path / "sub-07_ses-1"
+    folder.mkdir()
+    for number in range(3):
+        (folder / f"{number}.dcm").write_bytes(bytes(128) + b"DICM")
+    (folder / "readme.txt").touch()
+    scans, _ = find_scans([folder], ALL)
+    assert [s.path for s in scans] == [folder]
+    assert _who(scans) == [("sub-07_ses-1", "07", "1", None)]
+
+
+# BIDS data sets
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Callable[..., Path]:
+    """Lay out a data set of empty files: only names and tables are read here."""
+    pytest.importorskip("bids")
+
+    def make(*names: str, participants: str | None = None, **sessions: str) -> Path:
+        root = tmp_path / "dataset"
+        root.mkdir()
+        described = {"Name": "Heads", "BIDSVersion": "1.10.0"}
+        (root / "dataset_description.json").write_text(json.dumps(described), encoding="utf-8")
+        for name in names:
+            folders = [part for part in name.split("_") if part.startswith(("sub-", "ses-"))]
+            folder = root.joinpath(*folders, "anat")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        if participants is not None:
+            (root / "participants.tsv").write_text(participants, encoding="utf-8")
+        for label, text in sessions.items():
+            path = root / f"sub-{label}" / f"sub-{label}_sessions.tsv"
+            path.write_text(text, encoding="utf-8")
+        return root
+
+    return make
+
+
+def test_all_t1w_scans_of_a_data_set_and_nothing_else(dataset: Callable[..., Path]) -> None:
+    root = dataset(
+        "sub-02_T1w.nii.gz",
+        "sub-02_T2w.nii.gz",
+        "sub-02_T1w.json",
+        "sub-01_ses-b_T1w.nii",
+        "sub-01_ses-a_T1w.nii.gz",
+        "sub-03_part-phase_T1w.nii.gz",
+        "sub-03_part-mag_T1w.nii.gz",
+    )
+    made = root / "derivatives" / "other" / "sub-02" / "anat"
+    made.mkdir(parents=True)
+    (made / "sub-02_desc-preproc_T1w.nii.gz").touch()
+    scans, remarks = find_scans([root], ALL)
+    assert not remarks
+    assert _who(scans) == [
+        ("sub-01_ses-a_T1w.nii.gz", "01", "a", None),
+        ("sub-01_ses-b_T1w.nii", "01", "b", None),
+        ("sub-02_T1w.nii.gz", "02", None, None),
+        ("sub-03_part-mag_T1w.nii.gz", "03", None, None),
+    ]
+
+
+def test_the_age_at_a_session_counts_before_the_participant_s(
+    dataset: Callable[..., Path],
+) -> None:
+    root = dataset(
+        *(f"sub-{who}_ses-{when}_T1w.nii.gz" for who in ("01", "02") for when in ("a", "b")),
+        participants="participant_id\tage\nsub-01\t40\nsub-02\t89+\n",
+        **{"01": "session_id\tage\nses-b\t42.5\nses-a\tn/a\n"},
+    )
+    scans, _ = find_scans([root], ALL)
+    ages = {(s.participant_id, s.session_id): s.chronological_age for s in scans}
+    assert ages == {("01", "a"): 40.0, ("01", "b"): 42.5, ("02", "a"): None, ("02", "b"): None}
+
+
+def test_a_data_set_needs_no_ages(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tsex\nsub-01\tF\n")
+    scans, _ = find_scans([root], ALL)
+    assert scans[0].chronological_age is None
+
+
+@pytest.mark.parametrize("prefix", ["", "sub-"])
+def test_labels_choose_with_or_without_their_prefix(
+    dataset: Callable[..., Path], prefix: str
+) -> None:
+    root = dataset(
+        *(f"sub-{who}_ses-{when}_T1w.nii.gz" for who in ("01", "02", "03") for when in ("a", "b"))
+    )
+    chosen = Selection(participant_labels=(f"{prefix}01", "03"), session_labels=("b",))
+    scans, _ = find_scans([root], chosen)
+    assert [(s.participant_id, s.session_id) for s in scans] == [("01", "b"), ("03", "b")]
+
+
+def test_labels_that_nobody_bears_are_refused(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_T1w.nii.gz")
+    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*There are 01"):
+        find_scans([root], Selection(participant_labels=("01", "07")))
+
+
+def test_labels_without_a_data_set_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none of the inputs"):
+        find_scans([tmp_path / "x.nii"], Selection(participant_labels=("01",)))
+
+
+def test_a_data_set_without_t1w_scans_is_refused(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_T2w.nii.gz")
+    with pytest.raises(UsageError, match="must hold T1w scans"):
+        find_scans([root], ALL)
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["run-1", "run-2", "run-10"], "run-10"),
+        (["acq-mprage_run-2", "run-1"], "run-1"),
+        (["ce-gad", "acq-mprage_rec-norm"], "acq-mprage_rec-norm"),
+        (["acq-a", "acq-b"], "acq-b"),
+        (["ce-gad_run-1", "ce-gad_run-2"], "ce-gad_run-2"),
+    ],
+)
+def test_one_scan_stands_for_its_session_by_rule_and_that_is_said(
+    dataset: Callable[..., Path], names: list[str], chosen: str
+) -> None:
+    root = dataset(*(f"sub-01_{name}_T1w.nii.gz" for name in names), "sub-02_T1w.nii.gz")
+    scans, remarks = find_scans([root], Selection(one_a_session=True))
+    assert [s.path.name for s in scans] == [f"sub-01_{chosen}_T1w.nii.gz", "sub-02_T1w.nii.gz"]
+    assert len(remarks) == 1
+    assert remarks[0].startswith(f"sub-01_{chosen}_T1w.nii.gz stands for its session; left out: ")
+    for name in set(names) - {chosen}:
+        assert f"sub-01_{name}_T1w.nii.gz" in remarks[0]
+
+
+def test_all_runs_are_taken_unless_asked_and_that_is_said(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_run-1_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz")
+    scans, remarks = find_scans([root], ALL)
+    assert len(scans) == 2
+    assert len(remarks) == 1
+    assert "1 sessions have several" in remarks[0]
+    assert "--one-per-session" in remarks[0]
+
+
+def test_single_echoes_are_refused_by_name(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_echo-1_T1w.nii.gz", "sub-01_echo-2_T1w.nii.gz", "sub-01_T1w.nii.gz")
+    scans, remarks = find_scans([root], ALL)
+    assert [s.path.name for s in scans] == ["sub-01_T1w.nii.gz"]
+    assert len(remarks) == 1
+    assert "sub-01_echo-1_T1w.nii.gz, sub-01_echo-2_T1w.nii.gz" in remarks[0]
