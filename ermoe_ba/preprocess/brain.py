@@ -1,5 +1,6 @@
 """Brain extraction by deepbet, and the recognition of scans that were extracted before."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -59,8 +60,11 @@ class ExtractBrain(Transform):
         """Return the scan with its brain mask, both in RAS+ order."""
         data = state.image.data
         voxel_ml = state.image.grid.voxel_volume_ml
-        foreground = _filled_foreground(data)
-        mask = self._find(data)
+        # The one computes beside the other, mostly outside the interpreter's lock.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            task = pool.submit(_filled_foreground, data)
+            mask = self._find(data)
+        foreground = task.result()
         flags = state.flags
         if mask.any() and foreground.sum() <= self.stripped_ratio * mask.sum():
             mask, flags = foreground, (*flags, "brain_already_extracted")
