@@ -16,6 +16,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
 
@@ -70,7 +71,8 @@ class Ensemble:
     card : ModelCard
         What is known of them.
     members : list of ErmoeBrainAge
-        In evaluation mode, experts matched across members.
+        In evaluation mode, experts matched across members. Members with equal stems hold the same
+        one, so that a scan need be described only once for them.
     tokens : TokenGrid
         Where their tokens lie.
     model_id : str
@@ -187,5 +189,19 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
     if not paths:
         raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
     members = [load_member(path, card.model, tokens).to(torch.device(device)) for path in paths]
+    _share_stems(members)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
     return Ensemble(card, members, tokens, f"{card.name}-{digest}")
+
+
+def _share_stems(members: list[ErmoeBrainAge]) -> None:
+    """Let members with equal stems hold the first one's."""
+    distinct: list[VoxelStem] = []
+    for member in members:
+        state = member.stem.state_dict()
+        for stem in distinct:
+            if all(torch.equal(value, state[name]) for name, value in stem.state_dict().items()):
+                member.stem = stem
+                break
+        else:
+            distinct.append(member.stem)

@@ -11,6 +11,7 @@ import torch
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import ScanError
 from ermoe_ba.maps import contribution_map, expert_map
+from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.space import Array, Volume
 
@@ -89,7 +90,11 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
     """
     device = ensemble.members[0].baseline.device
     t1w = torch.as_tensor(state.image.data, dtype=torch.float32, device=device)[None]
-    outputs = [member(t1w) for member in ensemble.members]
+    described: dict[VoxelStem, torch.Tensor] = {}
+    for member in ensemble.members:
+        if member.stem not in described:
+            described[member.stem] = member.describe(t1w)
+    outputs = [member.read_age(described[member.stem]) for member in ensemble.members]
     # Sums in double precision: shares on disk must add up to the age on disk.
     contributions = np.mean(
         [o.contributions_bte[0].cpu().numpy().astype(np.float64) for o in outputs], axis=0

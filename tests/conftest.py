@@ -99,9 +99,11 @@ def small_config() -> "ModelConfig":
         stem_hidden=4,
         hidden_size=12,
         num_heads=2,
+        place_scale=0.3,
         regions=("grey_matter", "csf"),
         num_free_experts=3,
         rank=5,
+        offset_scale=0.1,
         top_k=2,
         score_threshold=0.0,
         region_min_fraction=0.2,
@@ -136,8 +138,10 @@ def make_member(
             member.stem.classes.weight.mul_(12.0)
             for parameter in member.experts.parameters():
                 parameter.add_(0.3 * torch.randn_like(parameter))
-            member.location_tkc.uniform_(0.05, 0.15)
-            member.spread_tkc.uniform_(0.1, 0.3)
+            member.location_tfc.uniform_(0.05, 0.15)
+            member.spread_tfc.uniform_(0.1, 0.3)
+            member.place_td.add_(0.3 * torch.randn_like(member.place_td))
+            member.reference_te.uniform_(-0.01, 0.01)
             member.router.bias_e.uniform_(-0.05, 0.05)
             member.baseline.fill_(48.5)
             member.scale.fill_(16.0)

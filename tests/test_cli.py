@@ -76,9 +76,11 @@ def ensemble() -> Ensemble:
         stem_hidden=2,
         hidden_size=12,
         num_heads=2,
+        place_scale=0.3,
         regions=("grey_matter",),
         num_free_experts=2,
         rank=4,
+        offset_scale=0.1,
         top_k=2,
         score_threshold=0.0,
         region_min_fraction=0.2,
@@ -94,8 +96,8 @@ def ensemble() -> Ensemble:
         with torch.no_grad():
             for parameter in member.experts.parameters():
                 parameter.add_(0.5 * torch.randn_like(parameter))
-            member.location_tkc.fill_(0.1)
-            member.spread_tkc.fill_(0.1)
+            member.location_tfc.fill_(0.1)
+            member.spread_tfc.fill_(0.1)
             member.baseline.fill_(47.0 + seed)
             member.scale.fill_(16.0)
         members.append(member.eval())

@@ -15,7 +15,7 @@ E, D, R, T = 3, 12, 5, 7
 def _experts() -> EigenExperts:
     """Experts that no longer stand at their start: U is not V, s is not 1, read-outs are not 0."""
     torch.manual_seed(1)
-    experts = EigenExperts(E, D, R, T)
+    experts = EigenExperts(E, D, R, T, 0.1)
     with torch.no_grad():
         for parameter in experts.parameters():
             parameter.add_(torch.randn_like(parameter))
@@ -76,7 +76,7 @@ def test_columns_span_what_was_given() -> None:
 
 
 def test_an_expert_says_what_its_dense_matrix_says() -> None:
-    """a_e(x_t) = (w_e + q_t)^T U_e diag(s_e) V_e^T x_t, one expert and token at a time."""
+    """(w_e + q_t)^T (U_e diag(s_e) V_e^T x_t + U_e m_e), one expert and token at a time."""
     experts = _experts()
     x = torch.randn(2, T, D)
     with torch.no_grad():
@@ -85,10 +85,11 @@ def test_an_expert_says_what_its_dense_matrix_says() -> None:
         assert says.shape == (2, T, E)
         for e in range(E):
             dense = u[e] @ torch.diag(experts.s_er[e]) @ v[e].T
+            offset = u[e] @ experts.offset_er[e]
             for t in range(T):
                 read = experts.expert_readout_ed[e] + experts.position_readout_td[t]
                 torch.testing.assert_close(
-                    says[:, t, e], x[:, t] @ dense.T @ read, atol=1e-4, rtol=1e-4
+                    says[:, t, e], (x[:, t] @ dense.T + offset) @ read, atol=1e-4, rtol=1e-4
                 )
 
 
@@ -104,7 +105,7 @@ def test_gradient_reaches_bases_singular_values_and_readouts() -> None:
 
 def test_new_experts_say_nothing_yet() -> None:
     """The read-outs start at zero, so the first age is the baseline."""
-    experts = EigenExperts(E, D, R, T)
+    experts = EigenExperts(E, D, R, T, 0.1)
     u, v = experts.bases()
     says = experts(torch.einsum("btd,edr->bter", torch.randn(2, T, D), v), u)
     assert (says == 0).all()

@@ -10,9 +10,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from ermoe_ba.model.attention import sincos_positions
-from ermoe_ba.model.config import TISSUES, ModelConfig
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.stem import PatchTokens, VoxelStem, grid_coordinates, local_mean
+from ermoe_ba.model.patches import PatchTokens
+from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
 from ermoe_ba.space import Volume
 from ermoe_ba.tokens import TokenGrid
 
@@ -38,17 +39,18 @@ def test_the_age_is_the_baseline_plus_all_contributions(
 def test_a_contribution_is_weight_times_what_the_expert_says_over_the_tokens(
     make_member: MakeMember, small_scans: Tensor
 ) -> None:
-    """Rebuilt from cells with dense matrices: scale / T * w_te * a_e(x_t)."""
+    """Rebuilt with dense matrices: scale / T * w_te * a_e(x_t) less the reference."""
     member = make_member()
-    cells = member.tissue_cells(small_scans)
-    output = member.read_age(cells)
-    x = member.embed(((cells - member.location_tkc) / member.spread_tkc).flatten(2))
+    described = member.describe(small_scans)
+    output = member.read_age(described)
+    x = member.embed(((described - member.location_tfc) / member.spread_tfc).flatten(2))
     u, v = member.experts.bases()
     for e in range(member.config.num_experts):
         dense = u[e] @ torch.diag(member.experts.s_er[e]) @ v[e].T
         read = member.experts.expert_readout_ed[e] + member.experts.position_readout_td
-        says = torch.einsum("td,btd->bt", read, x @ dense.T)
-        expected = member.scale * output.routing.weights_bte[..., e] * says / x.shape[1]
+        says = torch.einsum("td,btd->bt", read, x @ dense.T + u[e] @ member.experts.offset_er[e])
+        weighted = member.scale * output.routing.weights_bte[..., e] * says / x.shape[1]
+        expected = weighted - member.reference_te[:, e]
         torch.testing.assert_close(output.contributions_bte[..., e], expected, atol=1e-5, rtol=1e-4)
 
 
@@ -58,6 +60,7 @@ def test_silenced_experts_leave_the_baseline(make_member: MakeMember, small_scan
     member = make_member()
     for parameter in (member.experts.expert_readout_ed, member.experts.position_readout_td):
         parameter.zero_()
+    member.reference_te.zero_()
     assert member(small_scans).age_b.tolist() == [48.5, 48.5]
 
 
@@ -138,41 +141,95 @@ def test_coordinates_run_from_minus_one_to_one_along_their_own_axis() -> None:
     assert coordinates[2, 0, 3, :].tolist() == [-1.0, 1.0]
 
 
-def test_cells_average_to_what_the_token_grid_says(
+def test_tokens_average_to_what_the_token_grid_says(
     small_tokens: TokenGrid, small_scans: Tensor
 ) -> None:
     """Two routes over a padded grid: torch's pooling of boxes, and numpy's of the lattice."""
     patches = PatchTokens(small_tokens)
-    tokens_bt = patches.pool(patches.box(small_scans)[:, None]).mean(dim=2)[..., 0]
+    tokens_bt = patches.pool(patches.box(small_scans)[:, None])[..., 0]
     for scan, values in zip(small_scans, tokens_bt, strict=True):
         lattice = small_tokens.pool(scan.numpy())
         expected = lattice[tuple(small_tokens.positions.T)]
         np.testing.assert_allclose(values.numpy(), expected, atol=1e-6)
-        inside = patches.pool(patches.box(torch.ones_like(scan))[None, None]).mean(dim=(0, 2, 3))
+        inside = patches.pool(patches.box(torch.ones_like(scan))[None, None])[0, :, 0]
         volume = Volume(scan.numpy(), small_tokens.grid)
         np.testing.assert_allclose(
             (values / inside).numpy(), small_tokens.from_volume(volume), atol=1e-6
         )
 
 
-def test_a_cell_is_an_octant_of_its_token(small_tokens: TokenGrid) -> None:
-    """Cells stand in C order: one bright voxel of eight in the octant (0, 1, 1) is cell 3."""
-    token = 4
-    first = small_tokens.positions[token] * 4 - [low for low, _ in small_tokens.padding]
-    volume = torch.zeros(small_tokens.grid.shape)
-    volume[tuple(first + np.array([1, 2, 3]))] = 8.0
+def test_a_token_is_described_as_worked_by_hand(small_tokens: TokenGrid) -> None:
+    """One voxel of 64 is half cortex, half ventricle and of intensity 0.54; all else is air, 0.
+
+    Its 3 x 3 x 3 voxels have the mean 0.02 and the mean square 0.54 x 0.02, hence the standard
+    deviation sqrt(0.0108 - 0.0004) there. In the border family, 0.5 x 0.5 of either tissue.
+    """
+    token = len(small_tokens) // 2
     patches = PatchTokens(small_tokens)
-    cells = patches.pool(patches.box(volume)[None, None])[0, :, :, 0]
-    expected = torch.zeros_like(cells)
-    expected[token, 3] = 1.0
-    assert torch.equal(cells, expected)
+    voxel = tuple(small_tokens.positions[token] * 4 - [low for low, _ in small_tokens.padding] + 1)
+    t1w = torch.zeros(1, *small_tokens.grid.shape)
+    tissue = torch.zeros(1, len(TISSUES), *small_tokens.grid.shape)
+    tissue[:, TISSUES.index("outside")] = 1.0
+    t1w[(0, *voxel)] = 0.54
+    tissue[(0, slice(None), *voxel)] = 0.0
+    for name in ("cortex", "ventricles"):
+        tissue[(0, TISSUES.index(name), *voxel)] = 0.5
+    described = patches.describe(patches.box(tissue), patches.box(t1w))
+    assert described.shape == (1, len(small_tokens), len(FAMILIES), len(TISSUES))
+    for name in ("cortex", "ventricles"):
+        found = described[0, token, :, TISSUES.index(name)] * 64
+        expected = {
+            "fraction": 0.5,
+            "intensity": 0.27,
+            "contrast": 0.5 * 0.0104**0.5,
+            "border": 0.25,
+        }
+        torch.testing.assert_close(found, torch.tensor([expected[f] for f in FAMILIES]))
+    others = [n for n, t in enumerate(TISSUES) if t not in ("cortex", "ventricles", "outside")]
+    assert described[..., others].abs().max() == 0
 
 
 @torch.no_grad()
 def test_tissue_fractions_sum_to_one(make_member: MakeMember, small_scans: Tensor) -> None:
-    cells = make_member().tissue_cells(small_scans)
-    assert cells.shape[2:] == (8, len(TISSUES))
-    torch.testing.assert_close(cells.sum(dim=-1), torch.ones(cells.shape[:3]))
+    member = make_member()
+    fractions = member(small_scans).fractions_btc
+    inside = member.patches.pool(member.patches.box(torch.ones_like(small_scans))[:, None])
+    assert fractions.shape == (2, len(small_scans.new_ones(inside.shape[1])), len(TISSUES))
+    torch.testing.assert_close(fractions.sum(dim=-1), torch.ones(fractions.shape[:2]))
+
+
+@torch.no_grad()
+def test_a_brain_and_its_opposite_are_routed_differently(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    """The place's code tells them apart; without it every cosine is the same."""
+    member = make_member()
+    deviation = member.describe(small_scans) - member.location_tfc
+    both = [member.location_tfc + deviation, member.location_tfc - deviation]
+
+    def apart() -> float:
+        one, other = (member.read_age(b).routing.scores_bte for b in both)
+        return float((one - other).abs().max())
+
+    member.context.query.weight.zero_()
+    member.context.key.weight.zero_()
+    assert apart() > 0.1
+    member.place_td.zero_()
+    assert apart() < 1e-4
+
+
+@torch.no_grad()
+def test_the_reference_takes_the_mean_out_of_the_shares_and_leaves_the_ages(
+    make_member: MakeMember, small_scans: Tensor
+) -> None:
+    member = make_member()
+    described = member.describe(small_scans)
+    before = member.read_age(described)
+    member.refer_to(described)
+    after = member.read_age(described)
+    torch.testing.assert_close(after.age_b, before.age_b, atol=1e-4, rtol=0)
+    assert before.contributions_bte.mean(dim=0).abs().max() > 1e-2
+    assert after.contributions_bte.mean(dim=0).abs().max() < 1e-5
 
 
 @torch.no_grad()
@@ -218,6 +275,7 @@ def test_given_routing_is_taken(make_member: MakeMember, small_scans: Tensor) ->
     output = member(small_scans)
     weights = torch.zeros_like(output.routing.weights_bte)
     weights[..., 3] = 1.0
+    member.reference_te.zero_()
     rerouted = member(small_scans, replace(output.routing, weights_bte=weights))
     assert rerouted.contributions_bte[..., [0, 1, 2, 4]].abs().max() == 0
     assert rerouted.contributions_bte[..., 3].abs().min() > 0
@@ -264,7 +322,13 @@ def test_the_order_of_tokens_does_not_change_the_age(
     turned_tokens = TokenGrid(small_tokens.grid, 4, small_tokens.positions[::-1].copy())
     turned = make_member(seed=1, tokens=turned_tokens)
     state = member.state_dict()
-    for name in ("location_tkc", "spread_tkc", "experts.position_readout_td"):
+    for name in (
+        "location_tfc",
+        "spread_tfc",
+        "place_td",
+        "reference_te",
+        "experts.position_readout_td",
+    ):
         state[name] = state[name].flip(0)
     turned.load_state_dict(state)
     expected, found = member(small_scans), turned(small_scans)
@@ -279,18 +343,19 @@ def test_tokens_are_silenced_in_training_only(
     make_member: MakeMember, small_config: ModelConfig, small_scans: Tensor
 ) -> None:
     member = make_member(config=replace(small_config, token_dropout=0.5))
-    cells = member.tissue_cells(small_scans)
-    whole = member.read_age(cells).contributions_bte
+    member.reference_te.zero_()
+    described = member.describe(small_scans)
+    whole = member.read_age(described).contributions_bte
     assert (whole.abs().sum(dim=2) > 0).all()
     member.train()
     torch.manual_seed(3)
-    dropped = member.read_age(cells).contributions_bte
+    dropped = member.read_age(described).contributions_bte
     silent = (dropped == 0).all(dim=2)
     assert 0.2 < silent.float().mean() < 0.8
     # Half are silent, so the others speak twice as loud: the expected age stays.
     torch.testing.assert_close(dropped[~silent], 2 * whole[~silent])
     member.eval()
-    assert torch.equal(member.read_age(cells).contributions_bte, whole)
+    assert torch.equal(member.read_age(described).contributions_bte, whole)
 
 
 @torch.no_grad()
@@ -303,8 +368,9 @@ def test_regional_experts_serve_where_their_region_is(
     member = make_member(config=config)
     classes = torch.full((len(small_tokens),), TISSUES.index("ventricles"))
     classes[::2] = TISSUES.index("cortex")
-    cells = functional.one_hot(classes, len(TISSUES)).float()[None, :, None].expand(-1, -1, 8, -1)
-    selected = member.read_age(cells).routing.selected_bte[0]
+    described = torch.zeros(1, len(small_tokens), len(FAMILIES), len(TISSUES))
+    described[:, :, 0] = functional.one_hot(classes, len(TISSUES))
+    selected = member.read_age(described).routing.selected_bte[0]
     assert selected[::2].unique(dim=0).tolist() == [[True, False, True, True, True]]
     assert selected[1::2].unique(dim=0).tolist() == [[False, True, True, True, True]]
 

@@ -255,7 +255,7 @@ def test_square_bases_score_all_alike_and_narrow_ones_do_not() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"patch_size": 5}, "patch_size must be even and at least 2; found 5"),
+        ({"patch_size": 1}, "patch_size must be at least 2; found 1"),
         ({"patch_size": 0}, "at least 2; found 0"),
         ({"num_heads": 0}, "num_heads"),
         ({"regions": ("csf", "csf")}, "one expert"),

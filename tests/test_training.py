@@ -16,13 +16,19 @@ from ermoe_ba.cohort import Participants
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.io import write_volume
-from ermoe_ba.model.config import TISSUES, ModelConfig
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, train_age, variant_cells
+from ermoe_ba.training.age import (
+    AgeConfig,
+    content_spread,
+    described_variants,
+    start_readouts,
+    train_age,
+)
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
@@ -39,6 +45,7 @@ AGE = AgeConfig(
     num_variants=1,
     num_epochs=40,
     batch_size=10,
+    ridge_strength=0.1,
     readout_decay=0.1,
     weight_decay=0.01,
     spread_floor=0.05,
@@ -186,10 +193,10 @@ def test_the_first_variant_is_the_scan_itself(
     make_scan: Callable[[str, float], PreparedScan], make_member: Callable[..., ErmoeBrainAge]
 ) -> None:
     member, scans = make_member(), [make_scan("01", 0.3), make_scan("02", 0.8)]
-    cells = variant_cells(member, scans, 2, seed=0)
-    assert cells.shape[:2] == (2, 3)
-    for scan, variants in zip(scans, cells, strict=True):
-        whole = member.tissue_cells(torch.as_tensor(scan.t1w.data)[None])[0]
+    described = described_variants(member, scans, 2, seed=0)
+    assert described.shape[:2] == (2, 3)
+    for scan, variants in zip(scans, described, strict=True):
+        whole = member.describe(torch.as_tensor(scan.t1w.data)[None])[0]
         torch.testing.assert_close(variants[0].float(), whole, atol=1e-3, rtol=0)
         assert (variants[1] != variants[0]).any()
         assert (variants[2] != variants[1]).any()
@@ -264,9 +271,9 @@ def test_the_stem_learns_the_labels(
 
 @dataclass(frozen=True)
 class _Planted:
-    """Cells of scans whose age is in the ventricles of one token and nowhere else."""
+    """Descriptions of scans whose age is in the ventricles of one token and nowhere else."""
 
-    cells: Tensor
+    described: Tensor
     ages: Array
     token: int
 
@@ -274,18 +281,22 @@ class _Planted:
 def _planted(tokens: TokenGrid, num_scans: int, seed: int) -> _Planted:
     random = np.random.default_rng(seed)
     token = len(tokens) // 2
-    cells = random.uniform(0.08, 0.12, (num_scans, 1, len(tokens), 8, len(TISSUES)))
+    shape = (num_scans, 1, len(tokens), len(FAMILIES), len(TISSUES))
+    # Far below the floor of the spread: what varies by chance must not drown what is planted.
+    described = random.uniform(0.099, 0.101, shape)
     ages = random.uniform(20, 80, num_scans)
     share = 0.1 + 0.6 * (ages - 20) / 60
-    cells[:, 0, token, :, TISSUES.index("ventricles")] = share[:, None]
-    cells /= cells.sum(axis=-1, keepdims=True)
-    return _Planted(torch.as_tensor(cells, dtype=torch.float32).half(), ages, token)
+    # A change of tissue shows in every family.
+    described[:, 0, token, :, TISSUES.index("ventricles")] = share[:, None]
+    described[:, :, :, 0] /= described[:, :, :, 0].sum(axis=-1, keepdims=True)
+    described *= np.array(list(FAMILIES.values()))[:, None]
+    return _Planted(torch.as_tensor(described, dtype=torch.float32).half(), ages, token)
 
 
 def _trained(config: ModelConfig, tokens: TokenGrid, planted: _Planted) -> ErmoeBrainAge:
     torch.manual_seed(7)
     member = ErmoeBrainAge(config, tokens)
-    train_age(member, planted.cells, planted.ages, AGE, seed=7)
+    train_age(member, planted.described, planted.ages, AGE, seed=7)
     return member
 
 
@@ -296,7 +307,7 @@ def test_a_planted_effect_is_learnt_and_found_at_its_token(
     with torch.enable_grad():
         member = _trained(small_config, small_tokens, _planted(small_tokens, 60, seed=0))
     new = _planted(small_tokens, 40, seed=1)
-    output = member.read_age(new.cells[:, 0].float())
+    output = member.read_age(new.described[:, 0].float())
     error = np.abs(output.age_b.numpy() - new.ages).mean()
     median_error = np.abs(new.ages - np.median(new.ages)).mean()
     assert error < 0.5 * median_error
@@ -312,15 +323,73 @@ def test_baseline_content_and_scale_come_from_the_training_scans(
     small_config: ModelConfig, small_tokens: TokenGrid
 ) -> None:
     planted = _planted(small_tokens, 20, seed=0)
-    changed = torch.cat([planted.cells, planted.cells * 0.5], dim=1)
+    changed = torch.cat([planted.described, planted.described * 0.5], dim=1)
     member = ErmoeBrainAge(small_config, small_tokens)
     train_age(member, changed, planted.ages, replace(AGE, num_epochs=1), seed=0)
-    assert float(member.baseline) == pytest.approx(planted.ages.mean(), rel=1e-6)
     assert float(member.scale) == pytest.approx(planted.ages.std(ddof=1), rel=1e-5)
-    unchanged = planted.cells[:, 0].float()
-    torch.testing.assert_close(member.location_tkc, unchanged.mean(dim=0))
-    expected = (unchanged.var(dim=0) + 0.05**2).sqrt()
-    torch.testing.assert_close(member.spread_tkc, expected)
+    unchanged = planted.described[:, 0].float()
+    torch.testing.assert_close(member.location_tfc, unchanged.mean(dim=0))
+    output = member.read_age(unchanged)
+    assert output.contributions_bte.mean(dim=0).abs().max() < 1e-4
+    assert float(member.baseline) == pytest.approx(float(output.age_b.mean()), abs=1e-3)
+
+
+def test_read_outs_start_at_the_ridge_regression(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Against the primal normal equations, with features taken one read-out at a time."""
+    planted = _planted(small_tokens, 9, seed=0)
+    described = planted.described[:, 0].float()
+    torch.manual_seed(1)
+    member = ErmoeBrainAge(small_config, small_tokens).eval()
+    member.scale.fill_(2.0)
+    readout = member.experts.position_readout_td
+    columns = []
+    with torch.no_grad():
+        for place in np.ndindex(*readout.shape):
+            readout.zero_()
+            readout[place] = 1.0
+            columns.append(member.read_age(described).age_b / 2.0)
+        start_readouts(member, described, planted.ages, 0.5)
+        predicted = member.read_age(described).age_b.numpy()
+    features = torch.stack(columns, dim=1).double().numpy()
+    features -= features.mean(axis=0)
+    target = (planted.ages - planted.ages.mean()) / 2.0
+    penalty = 0.5 * np.mean((features**2).sum(axis=1))
+    gram = features.T @ features + penalty * np.eye(features.shape[1])
+    expected = np.linalg.solve(gram, features.T @ target)
+    np.testing.assert_allclose(readout.detach().flatten(), expected, rtol=1e-2, atol=1e-3)
+    np.testing.assert_allclose(
+        predicted, planted.ages.mean() + 2.0 * features @ expected, atol=1e-2
+    )
+
+
+def test_content_is_standardised_within_families_and_balanced_between_them() -> None:
+    """One token, two classes, two scans: they differ by 2 in one class, by 4 in the other.
+
+    The standard deviation of two values a distance d apart is d / sqrt(2), so without a floor each
+    of the eight deviations is 1 / sqrt(2): a family holds 2 x 1/2 = 1, and four of them are to hold
+    a width of 64, 16 each. All spreads are therefore standard deviations over sqrt(16).
+    """
+    described = torch.zeros(2, 1, len(FAMILIES), 2)
+    described[0] = 2.0
+    described[0, ..., 1] = 4.0
+    spread = content_spread(described, 0.0, 64)
+    expected = torch.full((1, len(FAMILIES), 2), 2.0 / 2**0.5 / 4)
+    expected[..., 1] *= 2
+    torch.testing.assert_close(spread, expected)
+
+
+def test_a_tissue_that_never_varies_has_the_floor_for_a_spread() -> None:
+    """The floor is a share of the family's range: 0.1 of 1, and 0.1 of 0.25 for borders."""
+    described = torch.zeros(3, 2, len(FAMILIES), 2)
+    described[0, :, :, 0] = 1.0
+    spread = content_spread(described, 0.1, 64)
+    ratios = spread[0, :, 1] / spread[0, :, 0]
+    deviation = 1 / 3**0.5
+    for ratio, reach in zip(ratios.tolist(), FAMILIES.values(), strict=True):
+        floor = 0.1 * reach
+        assert ratio == pytest.approx(floor / (deviation**2 + floor**2) ** 0.5, rel=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights_to_the_bit(
@@ -331,7 +400,7 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     for seed in (3, 3, 4):
         torch.manual_seed(0)
         member = ErmoeBrainAge(small_config, small_tokens)
-        train_age(member, planted.cells, planted.ages, replace(AGE, num_epochs=2), seed)
+        train_age(member, planted.described, planted.ages, replace(AGE, num_epochs=2), seed)
         states.append(member.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     trained = "experts.position_readout_td"
@@ -344,7 +413,7 @@ def test_the_age_stage_leaves_the_stem_alone(
     member = ErmoeBrainAge(small_config, small_tokens)
     before = {name: value.clone() for name, value in member.named_parameters()}
     planted = _planted(small_tokens, 20, seed=0)
-    train_age(member, planted.cells, planted.ages, replace(AGE, num_epochs=2), seed=0)
+    train_age(member, planted.described, planted.ages, replace(AGE, num_epochs=2), seed=0)
     for name, value in member.named_parameters():
         assert torch.equal(value, before[name]) == name.startswith("stem."), name
 
@@ -354,11 +423,11 @@ def test_routing_probes_by_hand(
     make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
 ) -> None:
     member = make_member()
-    cells = _planted(small_tokens, 4, seed=2).cells[:, 0].float()
-    output = member.read_age(cells)
+    described = _planted(small_tokens, 4, seed=2).described[:, 0].float()
+    output = member.read_age(described)
     # The model is right about all but the first, whom it makes four years too old.
     ages = output.age_b - torch.tensor([4.0, 0, 0, 0])
-    probe = probe_routing(member, cells, output, ages, seed=0)
+    probe = probe_routing(member, described, output, ages, seed=0)
     assert probe["mae"] == pytest.approx(1.0, abs=1e-4)
     zeroed = float((48.5 - ages).abs().mean())
     assert probe["mae_zeroed"] == pytest.approx(zeroed, abs=1e-4)
@@ -368,7 +437,7 @@ def test_routing_probes_by_hand(
     ]
     assert probe["mae_without_expert"] == pytest.approx(without, abs=1e-4)
     rolled = replace(output.routing, weights_bte=output.routing.weights_bte[[3, 0, 1, 2]])
-    swapped = float((member.read_age(cells, rolled).age_b - ages).abs().mean())
+    swapped = float((member.read_age(described, rolled).age_b - ages).abs().mean())
     assert probe["mae_other_subject_routing"] == pytest.approx(swapped, abs=1e-4)
     assert probe["mae_random_routing"] != pytest.approx(1.0, abs=1e-3)
     assert probe["threshold_fallback_share"] == pytest.approx(
@@ -436,6 +505,7 @@ def study(
         run=RunConfig(
             name="tiny",
             num_folds=2,
+            num_starts=2,
             seed=5,
             coverage=0.5,
             t1w="raw/sub-{participant_id}_T1w.nii.gz",
@@ -488,7 +558,7 @@ def test_out_of_fold_ages_do_not_depend_on_the_ages_of_those_tested(
     assert sorted(_fold_0(plain)["participant_id"]) == sorted(TEST_IDS)
     assert (_fold_0(plain)["chronological_age"] != _fold_0(leak)["chronological_age"]).all()
     assert _fold_0(plain)["predicted_age"].tolist() == _fold_0(leak)["predicted_age"].tolist()
-    weights = "fold-0.safetensors"
+    weights = "fold-0_start-1.safetensors"
     assert (plain / weights).read_bytes() == (leak / weights).read_bytes()
     # The counterpart: one training participant's age does move them.
     other = study.run("other", ages | {IDS[1]: 70.0}, 0)
@@ -502,7 +572,7 @@ def test_a_member_does_not_depend_on_the_scans_it_is_tested_on(
     plain = study.run("plain", ages, 0)
     study.scans |= {i: make_scan(i, 0.95) for i in TEST_IDS}
     changed = study.run("changed", ages, 0)
-    weights = "fold-0.safetensors"
+    weights = "fold-0_start-1.safetensors"
     assert (plain / weights).read_bytes() == (changed / weights).read_bytes()
     assert (_fold_0(plain)["predicted_age"] != _fold_0(changed)["predicted_age"]).any()
     study.scans[IDS[1]] = make_scan(IDS[1], 0.95)
@@ -544,11 +614,16 @@ def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
 
     out = study.run("run", ages, None)
     table = pd.read_csv(out / "fold-1_predictions.tsv", sep="\t", dtype={"participant_id": str})
-    member = load_member(out / "fold-1.safetensors", study.recipe.model, small_tokens)
     tested = [study.scans[i] for i in table["participant_id"]]
-    with torch.no_grad():
-        again = member.read_age(variant_cells(member, tested, 0, 0)[:, 0].float()).age_b
-    np.testing.assert_allclose(again.numpy(), table["predicted_age"], atol=1e-3)
+    starts = []
+    for number in range(2):
+        path = out / f"fold-1_start-{number}.safetensors"
+        member = load_member(path, study.recipe.model, small_tokens)
+        with torch.no_grad():
+            described = described_variants(member, tested, 0, 0)[:, 0].float()
+            starts.append(member.read_age(described).age_b.numpy())
+    assert np.abs(starts[0] - starts[1]).max() > 1e-2
+    np.testing.assert_allclose(np.mean(starts, axis=0), table["predicted_age"], atol=1e-3)
 
 
 def test_a_folder_of_another_run_is_refused(study: _Study, ages: dict[str, float]) -> None:
@@ -592,6 +667,7 @@ RECIPE = """
 [run]
 name = "tiny"
 num_folds = 2
+num_starts = 3
 seed = 1
 coverage = 0.9
 t1w = "a/{participant_id}"
@@ -606,9 +682,11 @@ token_min_brain = 0.25
 stem_hidden = 16
 hidden_size = 64
 num_heads = 4
+place_scale = 0.3
 regions = ["grey_matter", "csf"]
 num_free_experts = 4
 rank = 24
+offset_scale = 0.1
 top_k = 2
 score_threshold = 0.0
 region_min_fraction = 0.3
@@ -629,6 +707,7 @@ optimiser = { learning_rate = 0.01, warmup_share = 0.1, max_gradient_norm = 1.0,
 num_variants = 1
 num_epochs = 3
 batch_size = 4
+ridge_strength = 0.1
 readout_decay = 0.3
 weight_decay = 0.01
 spread_floor = 0.02
@@ -752,7 +831,7 @@ def test_batches_hold_every_scan_once_an_epoch(
     monkeypatch.setattr("ermoe_ba.training.age.fit", record)
     planted = _planted(small_tokens, 7, seed=0)
     config = replace(AGE, num_epochs=2, batch_size=3)
-    train_age(ErmoeBrainAge(small_config, small_tokens), planted.cells, planted.ages, config, 0)
+    train_age(ErmoeBrainAge(small_config, small_tokens), planted.described, planted.ages, config, 0)
     assert [len(ages) for ages in seen] == [3, 3, 1, 3, 3, 1]
     for epoch in (seen[:3], seen[3:]):
         np.testing.assert_allclose(np.sort(torch.cat(epoch).numpy()), np.sort(planted.ages))

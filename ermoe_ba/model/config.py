@@ -16,6 +16,11 @@ TISSUES = (
     "brain_stem",
 )
 
+# What is described of each tissue in a token, and the largest value each family can come to: shares
+# and probabilities reach 1 and p (1 - p) a quarter; white matter has intensity 1 and differs from
+# its neighbours' by 0.2 or so where the border runs through.
+FAMILIES = {"fraction": 1.0, "intensity": 1.0, "contrast": 0.2, "border": 0.25}
+
 # Regions that an expert can be tied to, as unions of tissues.
 REGIONS: dict[str, tuple[str, ...]] = {
     "grey_matter": ("cortex", "deep_grey", "medial_temporal", "cerebellar_grey"),
@@ -31,7 +36,7 @@ class ModelConfig:
     Parameters
     ----------
     patch_size : int
-        Edge of a token in voxels; even, since tissue is pooled in halves of it.
+        Edge of a token in voxels.
     token_min_brain : float
         A patch is a token if more than this share of it is template brain.
     stem_hidden : int
@@ -40,12 +45,16 @@ class ModelConfig:
         Width of a token (D).
     num_heads : int
         Heads of the attention that gathers context.
+    place_scale : float
+        Size of the place codes that routing starts from; content has a size of about 1.
     regions : tuple of str
         Names from `REGIONS`; one regional expert each.
     num_free_experts : int
         Experts tied to no region; at least one, since they are the fallback.
     rank : int
         Columns of each expert's bases (R); less than `hidden_size`.
+    offset_scale : float
+        Standard deviation of the experts' offsets that training starts from.
     top_k : int
         At most this many experts a token.
     score_threshold : float
@@ -65,9 +74,11 @@ class ModelConfig:
     stem_hidden: int
     hidden_size: int
     num_heads: int
+    place_scale: float
     regions: tuple[str, ...]
     num_free_experts: int
     rank: int
+    offset_scale: float
     top_k: int
     score_threshold: float
     region_min_fraction: float
@@ -76,8 +87,8 @@ class ModelConfig:
     token_dropout: float
 
     def __post_init__(self) -> None:
-        if self.patch_size < 2 or self.patch_size % 2:
-            raise ValueError(f"patch_size must be even and at least 2; found {self.patch_size}.")
+        if self.patch_size < 2:
+            raise ValueError(f"patch_size must be at least 2; found {self.patch_size}.")
         if not 0 < self.rank < self.hidden_size:
             raise ValueError(
                 f"rank must lie between 1 and hidden_size - 1 = {self.hidden_size - 1}; found "

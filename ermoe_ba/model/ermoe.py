@@ -1,6 +1,7 @@
 """ERMoE-ba: from a T1w volume to an age that is the sum of its experts' contributions.
 
-Shapes: B scans, I J K voxels, T tokens, C tissue classes, D hidden_size, E experts, R rank.
+Shapes: B scans, I J K voxels, T tokens, F families of description, C tissue classes,
+D hidden_size, E experts, R rank.
 """
 
 import torch
@@ -8,21 +9,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
-from ermoe_ba.model.config import REGIONS, TISSUES, ModelConfig
+from ermoe_ba.model.config import FAMILIES, REGIONS, TISSUES, ModelConfig
 from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.output import ModelOutput, Routing
+from ermoe_ba.model.patches import PatchTokens
 from ermoe_ba.model.routing import EigenbasisRouter
-from ermoe_ba.model.stem import PatchTokens, VoxelStem, grid_coordinates
+from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.tokens import TokenGrid
 
 
 class ErmoeBrainAge(nn.Module):
     """The network: context routes, local content contributes.
 
-    ``age = baseline + scale * mean_t sum_e w_te a_e(x_t)``. Content x_t is the token's own tissue
-    fractions against the cohort's mean at that place; the routing weight w_te may look at the whole
-    brain. The age has no other source than the experts, so they cannot be bypassed, and the share
-    of each token and expert is exact.
+    ``age = baseline + sum_te (scale / T * w_te a_e(x_t) - reference_te)``. The token x_t is its
+    place's code plus its content: what the tissue at that place looks like against the cohort's
+    mean there. The routing weight w_te may look at the whole brain. Without the place's code, a
+    brain and its opposite would be routed alike, for a cosine keeps its value where both sides
+    change their sign. Content is centred on the cohort and not on the scan: a scan's own mean tells
+    how far the whole brain has aged, and routing without it hardly differed between subjects. The
+    reference is the cohort's mean share, so that a contribution tells what
+    this brain adds to an average one. The age has no other source than the experts, so they cannot
+    be bypassed, and the share of each token and expert is exact.
 
     Parameters
     ----------
@@ -40,15 +47,21 @@ class ErmoeBrainAge(nn.Module):
         self.patches = PatchTokens(tokens)
         coordinates = self.patches.box(grid_coordinates(tokens.grid.shape))
         self.register_buffer("coordinates_xijk", coordinates, persistent=False)
-        shape = (num_tokens, PatchTokens.CELLS, num_classes)
-        self.register_buffer("location_tkc", torch.zeros(shape))
-        self.register_buffer("spread_tkc", torch.ones(shape))
+        shape = (num_tokens, len(FAMILIES), num_classes)
+        self.register_buffer("location_tfc", torch.zeros(shape))
+        self.register_buffer("spread_tfc", torch.ones(shape))
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
-        self.embed = nn.Linear(PatchTokens.CELLS * num_classes, config.hidden_size, bias=False)
+        self.register_buffer("reference_te", torch.zeros(num_tokens, config.num_experts))
+        self.embed = nn.Linear(len(FAMILIES) * num_classes, config.hidden_size, bias=False)
+        # Lengths and angles of the content are kept: no direction starts with an advantage.
+        nn.init.orthogonal_(self.embed.weight)
         position_td = sincos_positions(tokens.centres_mm, config.hidden_size)
+        self.place_td = nn.Parameter(config.place_scale * position_td)
         self.context = ContextAttention(config.hidden_size, config.num_heads, position_td)
-        self.experts = EigenExperts(config.num_experts, config.hidden_size, config.rank, num_tokens)
+        self.experts = EigenExperts(
+            config.num_experts, config.hidden_size, config.rank, num_tokens, config.offset_scale
+        )
         self.router = EigenbasisRouter(
             num_regional=len(config.regions),
             num_free=config.num_free_experts,
@@ -61,8 +74,9 @@ class ErmoeBrainAge(nn.Module):
         member = torch.tensor([[t in REGIONS[r] for t in TISSUES] for r in config.regions])
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
         self.coordinates_xijk: Tensor
-        self.location_tkc: Tensor
-        self.spread_tkc: Tensor
+        self.location_tfc: Tensor
+        self.spread_tfc: Tensor
+        self.reference_te: Tensor
         self.baseline: Tensor
         self.scale: Tensor
         self.region_ec: Tensor
@@ -82,20 +96,27 @@ class ErmoeBrainAge(nn.Module):
         ModelOutput
             Age in years with everything it is made of.
         """
-        return self.read_age(self.tissue_cells(t1w_bijk), routing)
+        return self.read_age(self.describe(t1w_bijk), routing)
 
-    def tissue_cells(self, t1w_bijk: Tensor) -> Tensor:
-        """Return the tissue fractions of the tokens' cells, shape (B, T, 8, C)."""
-        logits = self.stem(self.patches.box(t1w_bijk), self.coordinates_xijk)
-        return self.patches.pool(logits.softmax(dim=1))
+    def describe(self, t1w_bijk: Tensor) -> Tensor:
+        """Return how much of each tissue the tokens hold and what it looks like, (B, T, F, C)."""
+        box = self.patches.box(t1w_bijk)
+        logits = self.stem(box, self.coordinates_xijk)
+        return self.patches.describe(logits.softmax(dim=1), box)
 
-    def read_age(self, cells_btkc: Tensor, routing: Routing | None = None) -> ModelOutput:
-        """Predict ages from the tissue fractions of the tokens' cells.
+    def content(self, described_btfc: Tensor) -> Tensor:
+        """Return the tokens' content, what they add to the cohort's mean, shape (B, T, D)."""
+        unlike = (described_btfc - self.location_tfc) / self.spread_tfc
+        content: Tensor = self.embed(unlike.flatten(2))
+        return content
+
+    def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
+        """Predict ages from the description of the tokens.
 
         Parameters
         ----------
-        cells_btkc : Tensor
-            As `tissue_cells` returns them.
+        described_btfc : Tensor
+            As `describe` returns it.
         routing : Routing, optional
             As in `forward`.
 
@@ -104,27 +125,26 @@ class ErmoeBrainAge(nn.Module):
         ModelOutput
             As from `forward`.
         """
-        fractions_btc = cells_btkc.mean(dim=2)
-        content = ((cells_btkc - self.location_tkc) / self.spread_tkc).flatten(2)
-        x_btd = self.embed(content)
+        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
+        content_btd = self.content(described_btfc)
         u_edr, v_edr = self.experts.bases()
-        z_bter = torch.einsum("btd,edr->bter", x_btd, v_edr)
+        z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
         if routing is None:
-            routing = self._route(x_btd, z_bter, v_edr, fractions_btc)
+            routing = self._route(content_btd, z_bter, v_edr, fractions_btc)
         says_bte = self.experts(z_bter, u_edr)
         weights_bte = self._drop_tokens(routing.weights_bte)
-        contributions = self.scale * weights_bte * says_bte / says_bte.shape[1]
+        contributions = self.scale * weights_bte * says_bte / says_bte.shape[1] - self.reference_te
         age_b = self.baseline + contributions.sum(dim=(1, 2))
         return ModelOutput(age_b, self.baseline, contributions, routing, fractions_btc)
 
     def _route(
-        self, x_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
+        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
     ) -> Routing:
-        # Uncentred, the part that all tokens share decides every cosine.
-        context = torch.einsum("btd,edr->bter", self.context(x_btd), v_edr)
-        centred = [y - y.mean(dim=1, keepdim=True) for y in (z_bter, context)]
+        # The projection of token and place is the sum of theirs: that of the content is known.
+        token = z_bter + torch.einsum("td,edr->ter", self.place_td, v_edr)
+        context = torch.einsum("btd,edr->bter", self.context(content_btd), v_edr)
         region_bte = fractions_btc @ self.region_ec.T
-        routing: Routing = self.router(*centred, region_bte)
+        routing: Routing = self.router(token, context, region_bte)
         return routing
 
     def _drop_tokens(self, weights_bte: Tensor) -> Tensor:
@@ -133,6 +153,19 @@ class ErmoeBrainAge(nn.Module):
             torch.ones_like(weights_bte[..., :1]), self.config.token_dropout, self.training
         )
         return weights_bte * keep
+
+    @torch.no_grad()
+    def refer_to(self, described_ntfc: Tensor) -> None:
+        """Make contributions relative to their mean over scans; ages do not change.
+
+        Parameters
+        ----------
+        described_ntfc : Tensor
+            Scans of the cohort, as `describe` returns them.
+        """
+        mean_te = self.read_age(described_ntfc).contributions_bte.mean(dim=0)
+        self.reference_te += mean_te
+        self.baseline += mean_te.sum()
 
     def after_step(self, output: ModelOutput) -> None:
         """Do what follows an optimiser step: let the selection bias follow the load."""
@@ -157,7 +190,9 @@ class ErmoeBrainAge(nn.Module):
             experts.raw_u_edr,
             experts.raw_v_edr,
             experts.s_er,
+            experts.offset_er,
             experts.expert_readout_ed,
         ):
             parameter.copy_(parameter[order])
         self.router.bias_e.copy_(self.router.bias_e[order])
+        self.reference_te.copy_(self.reference_te[:, order])

@@ -30,25 +30,38 @@ def orthonormal_columns(raw_edr: Tensor) -> Tensor:
 
 
 class EigenExperts(nn.Module):
-    """Linear experts ``W_e = U_e diag(s_e) V_e^T`` read by one vector per position.
+    """Affine experts ``W_e x + b_e``, with ``W_e = U_e diag(s_e) V_e^T`` and ``b_e = U_e m_e``.
 
-    Expert e says of token x at position t: ``a_e(x) = (w_e + q_t)^T U_e diag(s_e) V_e^T x``, where
-    w_e is the expert's own read-out and q_t the position's, shared by all experts (ERMoE, arXiv
-    2511.10971, for the reparameterisation; the position-aware read-out is this project's).
+    Expert e says of token x at position t ``a_e(x) = (w_e + q_t)^T U_e (diag(s_e) V_e^T x + m_e)``,
+    where w_e is the expert's own read-out and q_t the position's, shared by all experts (ERMoE,
+    arXiv 2511.10971, for the reparameterisation; offset and position-aware read-out are this
+    project's). The offset m_e makes an expert a prototype: that a token comes to it says something
+    of age already, before the token's own values are read.
 
     Parameters
     ----------
     num_experts, hidden_size, rank, num_tokens : int
         E, D, R and T.
+    offset_scale : float
+        Standard deviation of the offsets that training starts from.
     """
 
-    def __init__(self, num_experts: int, hidden_size: int, rank: int, num_tokens: int) -> None:
+    def __init__(
+        self,
+        num_experts: int,
+        hidden_size: int,
+        rank: int,
+        num_tokens: int,
+        offset_scale: float,
+    ) -> None:
         super().__init__()
         raw = orthonormal_columns(torch.randn(num_experts, hidden_size, rank))
         self.raw_v_edr = nn.Parameter(raw.clone())
         # U starts at V: each expert begins as the projector on its own subspace.
         self.raw_u_edr = nn.Parameter(raw.clone())
         self.s_er = nn.Parameter(torch.ones(num_experts, rank))
+        # Different from the start: equal offsets would tell nothing of who was chosen.
+        self.offset_er = nn.Parameter(offset_scale * torch.randn(num_experts, rank))
         self.expert_readout_ed = nn.Parameter(torch.zeros(num_experts, hidden_size))
         self.position_readout_td = nn.Parameter(torch.zeros(num_tokens, hidden_size))
 
@@ -73,4 +86,8 @@ class EigenExperts(nn.Module):
         """
         own_er = torch.einsum("ed,edr->er", self.expert_readout_ed, u_edr)
         shared_ter = torch.einsum("td,edr->ter", self.position_readout_td, u_edr)
-        return torch.einsum("bter,ter->bte", z_bter * self.s_er, own_er + shared_ter)
+        return torch.einsum("bter,ter->bte", self.within(z_bter), own_er + shared_ter)
+
+    def within(self, z_bter: Tensor) -> Tensor:
+        """Return the experts' outputs in their own output bases, ``diag(s_e) z + m_e``."""
+        return z_bter * self.s_er + self.offset_er

@@ -13,8 +13,8 @@ from ermoe_ba.model.output import Routing
 class EigenbasisRouter(nn.Module):
     """Choose experts by the cosine of token and context in each expert's basis.
 
-    Score: ``sigma_e = cos(V_e^T x, V_e^T c)`` (ERMoE, arXiv 2511.10971), with x and c centred on
-    their image's mean by the caller. Expert e is eligible for a token where its score, standardised
+    Score: ``sigma_e = cos(V_e^T x, V_e^T c)`` (ERMoE, arXiv 2511.10971), with x and c centred by
+    the caller. Expert e is eligible for a token where its score, standardised
     over the experts, reaches the threshold and, for a regional expert, where its region fills
     enough of the token. The eligible experts with the highest score plus selection bias are
     taken, at most k; where none is eligible, the best free expert serves. Weights are
@@ -62,7 +62,7 @@ class EigenbasisRouter(nn.Module):
         Parameters
         ----------
         z_bter, context_bter : Tensor
-            Centred tokens and contexts, projected on each expert's basis.
+            Tokens and contexts, projected on each expert's basis.
         region_bte : Tensor
             Share of the token that each regional expert's region fills, regional experts only.
 

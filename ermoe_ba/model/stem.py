@@ -1,15 +1,13 @@
-"""The voxel stem: what tissue each voxel is, and the tissue fractions of each token.
+"""The voxel stem: what tissue each voxel is.
 
-Shapes: B scans, I J K voxels, C tissue classes, T tokens.
+Shapes: B scans, I J K voxels, C tissue classes.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.model.config import TISSUES
-from ermoe_ba.tokens import TokenGrid
 
 
 class VoxelStem(nn.Module):
@@ -124,68 +122,3 @@ def grid_coordinates(shape: tuple[int, int, int]) -> Tensor:
     """Return voxel coordinates from -1 to 1 along each axis, shape (3, I, J, K)."""
     axes = [torch.linspace(-1.0, 1.0, n) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))
-
-
-class PatchTokens(nn.Module):
-    """The patches that are tokens: cut out of a volume as one box, then pooled cell by cell.
-
-    A cell is a patch halved along each axis, so a token has eight.
-
-    Parameters
-    ----------
-    tokens : TokenGrid
-        Which patches are tokens.
-    """
-
-    # Halves along three axes.
-    CELLS = 8
-
-    def __init__(self, tokens: TokenGrid) -> None:
-        super().__init__()
-        self.patch_size = tokens.patch_size
-        # torch pads the last axis first.
-        self.padding = [n for pair in reversed(tokens.padding) for n in pair]
-        low, high = tokens.positions.min(axis=0), tokens.positions.max(axis=0) + 1
-        self.voxels = tuple(
-            slice(int(a), int(b))
-            for a, b in zip(low * self.patch_size, high * self.patch_size, strict=True)
-        )
-        flat = np.ravel_multi_index(tuple((tokens.positions - low).T), tuple(high - low))
-        self.register_buffer("index_t", torch.as_tensor(flat), persistent=False)
-        self.index_t: Tensor
-
-    def box(self, volumes: Tensor) -> Tensor:
-        """Return the smallest box of whole patches that holds all tokens.
-
-        Parameters
-        ----------
-        volumes : Tensor, shape (..., I, J, K)
-            On the model grid; patches that reach beyond it are filled with 0.
-
-        Returns
-        -------
-        Tensor, shape (..., I', J', K')
-            The box, each edge a multiple of the patch.
-        """
-        padded = functional.pad(volumes, self.padding)
-        i, j, k = self.voxels
-        return padded[..., i, j, k]
-
-    def pool(self, box_bcijk: Tensor) -> Tensor:
-        """Average a box's values over the cells of the tokens.
-
-        Parameters
-        ----------
-        box_bcijk : Tensor
-            Values on the box.
-
-        Returns
-        -------
-        Tensor, shape (B, T, 8, C)
-            Mean in each cell.
-        """
-        cells = functional.avg_pool3d(box_bcijk, self.patch_size // 2)
-        b, c, i, j, k = cells.shape
-        cells = cells.reshape(b, c, i // 2, 2, j // 2, 2, k // 2, 2)
-        cells = cells.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(b, -1, self.CELLS, c)
-        return cells[:, self.index_t]

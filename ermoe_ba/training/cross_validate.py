@@ -31,7 +31,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import split_folds
 from ermoe_ba.tables import write_table
-from ermoe_ba.training.age import train_age, variant_cells
+from ermoe_ba.training.age import described_variants, train_age
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.recipe import Recipe
@@ -92,6 +92,9 @@ class CrossValidation:
     def _fold_table(self, fold: int) -> Path:
         return self.out / f"fold-{fold}_predictions.tsv"
 
+    def _member(self, fold: int, start: int) -> Path:
+        return self.out / f"fold-{fold}_start-{start}.safetensors"
+
     def _keep_recipe(self) -> None:
         path = self.out / "recipe.json"
         content = {"text": self.recipe.text, "data_hash": self._data_hash()}
@@ -144,31 +147,40 @@ class CrossValidation:
         if {s.participant_id for s in train} & {s.participant_id for s in test}:
             raise ErmoeError(f"Fold {fold}: a participant stands on both sides of the split.")
         torch.manual_seed(seed)
-        member = ErmoeBrainAge(recipe.model, self.tokens)
+        first = ErmoeBrainAge(recipe.model, self.tokens)
 
         def stem() -> dict[str, torch.Tensor]:
-            train_stem(member.stem, train, tissues, recipe.tissue, seed)
-            return member.stem.state_dict()
+            train_stem(first.stem, train, tissues, recipe.tissue, seed)
+            return first.stem.state_dict()
 
-        def cells() -> dict[str, torch.Tensor]:
+        def described() -> dict[str, torch.Tensor]:
             variants = recipe.age.num_variants
             return {
-                "train": variant_cells(member, train, variants, seed),
-                "test": variant_cells(member, test, 0, seed),
+                "train": described_variants(first, train, variants, seed),
+                "test": described_variants(first, test, 0, seed),
             }
 
-        member.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
-        seen = self._kept(f"fold-{fold}_cells", cells)
-        train_age(member, seen["train"], self._ages(train), recipe.age, seed)
-        test_cells = seen["test"][:, 0].float()
-        with torch.no_grad():
-            output = member.read_age(test_cells)
-        ages = self._ages(test)
-        probe = probe_routing(
-            member, test_cells, output, torch.as_tensor(ages, dtype=torch.float32), seed
+        first.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
+        seen = self._kept(f"fold-{fold}_described", described)
+        test_described, ages = seen["test"][:, 0].float(), self._ages(test)
+        test_ages = torch.as_tensor(ages, dtype=torch.float32)
+        predicted, probes = [], []
+        for number in range(recipe.run.num_starts):
+            # No seed serves twice: folds count up by one.
+            start = seed + number * recipe.run.num_folds
+            torch.manual_seed(start)
+            member = ErmoeBrainAge(recipe.model, self.tokens)
+            member.stem.load_state_dict(first.stem.state_dict())
+            train_age(member, seen["train"], self._ages(train), recipe.age, start)
+            with torch.no_grad():
+                output = member.read_age(test_described)
+            predicted.append(output.age_b.numpy().astype(float))
+            probes.append(probe_routing(member, test_described, output, test_ages, start))
+            save_member(self._member(fold, number), member)
+        write_json(
+            self.out / f"fold-{fold}_probe.json",
+            {name: np.mean([p[name] for p in probes], axis=0).tolist() for name in probes[0]},
         )
-        save_member(self.out / f"fold-{fold}.safetensors", member)
-        write_json(self.out / f"fold-{fold}_probe.json", dict(probe))
         # Last: where this table stands, the fold is done.
         write_table(
             self._fold_table(fold),
@@ -177,7 +189,7 @@ class CrossValidation:
                     "participant_id": [scan.participant_id for scan in test],
                     "fold": fold,
                     "chronological_age": ages,
-                    "predicted_age": output.age_b.numpy().astype(float),
+                    "predicted_age": np.mean(predicted, axis=0),
                 }
             ),
         )
@@ -246,17 +258,22 @@ class CrossValidation:
         reference = None
         # Thirty scans settle a mean over tokens; all would take minutes.
         some = scans[:: max(1, len(scans) // 30)]
-        for fold in range(self.recipe.run.num_folds):
-            path = self.out / f"fold-{fold}.safetensors"
-            member = load_member(path, self.recipe.model, self.tokens)
-            cells = variant_cells(member, some, 0, 0)[:, 0].float()
-            weights = member.read_age(cells).routing.weights_bte.mean(dim=0).numpy()
-            if reference is None:
-                reference = weights
-                continue
-            order = matched_order(reference, weights, len(self.recipe.model.regions))
-            member.permute_experts(torch.tensor(order))
-            save_member(path, member)
+        run = self.recipe.run
+        for fold in range(run.num_folds):
+            described = None
+            for number in range(run.num_starts):
+                path = self._member(fold, number)
+                member = load_member(path, self.recipe.model, self.tokens)
+                if described is None:
+                    # The members of a fold share their stem.
+                    described = described_variants(member, some, 0, 0)[:, 0].float()
+                weights = member.read_age(described).routing.weights_bte.mean(dim=0).numpy()
+                if reference is None:
+                    reference = weights
+                    continue
+                order = matched_order(reference, weights, len(self.recipe.model.regions))
+                member.permute_experts(torch.tensor(order))
+                save_member(path, member)
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from ermoe_ba.model.output import ModelOutput, Routing
 
 @torch.no_grad()
 def probe_routing(
-    model: ErmoeBrainAge, cells_btkc: Tensor, output: ModelOutput, ages_b: Tensor, seed: int
+    model: ErmoeBrainAge, described_btfc: Tensor, output: ModelOutput, ages_b: Tensor, seed: int
 ) -> dict[str, float | list[float]]:
     """Measure what depends on the experts and on their routing.
 
@@ -23,8 +23,8 @@ def probe_routing(
     ----------
     model : ErmoeBrainAge
         In evaluation mode.
-    cells_btkc : Tensor
-        Tissue cells of scans that the model was not trained on.
+    described_btfc : Tensor
+        Scans that the model was not trained on, as the model describes them.
     output : ModelOutput
         What the model makes of them.
     ages_b : Tensor
@@ -47,7 +47,7 @@ def probe_routing(
 
     def rerouted(weights_bte: Tensor) -> float:
         changed: Routing = replace(routing, weights_bte=weights_bte)
-        return mae(model.read_age(cells_btkc, changed).age_b)
+        return mae(model.read_age(described_btfc, changed).age_b)
 
     random = torch.Generator().manual_seed(seed)
     weights = routing.weights_bte

@@ -25,6 +25,8 @@ class RunConfig:
         Name of the model.
     num_folds, seed : int
         Folds of the cross-validation, and the seed of everything random.
+    num_starts : int
+        Members of each fold: trained from the same stem, each with random numbers of its own.
     coverage : float
         Of the prediction interval.
     t1w, labels : str
@@ -38,6 +40,7 @@ class RunConfig:
 
     name: str
     num_folds: int
+    num_starts: int
     seed: int
     coverage: float
     t1w: str
@@ -49,6 +52,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.num_folds < 2:
             raise ValueError(f"num_folds must be at least 2; found {self.num_folds}")
+        if self.num_starts < 1:
+            raise ValueError(f"num_starts must be at least 1; found {self.num_starts}")
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage must lie between 0 and 1; found {self.coverage}")
         for pattern in (self.t1w, self.labels):
