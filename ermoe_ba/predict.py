@@ -88,13 +88,8 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
     ScanError
         If the network gives no finite age.
     """
-    device = ensemble.members[0].baseline.device
-    t1w = torch.as_tensor(state.image.data, dtype=torch.float32, device=device)[None]
-    described: dict[VoxelStem, torch.Tensor] = {}
-    for member in ensemble.members:
-        if member.stem not in described:
-            described[member.stem] = member.describe(t1w)
-    outputs = [member.read_age(described[member.stem]) for member in ensemble.members]
+    described = described_once(ensemble, state)
+    outputs = [m.read_age(d) for m, d in zip(ensemble.members, described, strict=True)]
     # Sums in double precision: shares on disk must add up to the age on disk.
     contributions = np.mean(
         [o.contributions_bte[0].cpu().numpy().astype(np.float64) for o in outputs], axis=0
@@ -122,6 +117,31 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
             np.mean([o.routing.fallback_bt.float().mean().item() for o in outputs])
         ),
     )
+
+
+@torch.inference_mode()
+def described_once(ensemble: Ensemble, state: ScanState) -> list[torch.Tensor]:
+    """Return how each member describes a scan; members that share a stem share the description.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The model.
+    state : ScanState
+        A preprocessed scan.
+
+    Returns
+    -------
+    list of Tensor, shape (1, T, F, C)
+        In the order of the members.
+    """
+    device = ensemble.members[0].baseline.device
+    t1w = torch.as_tensor(state.image.data, dtype=torch.float32, device=device)[None]
+    by_stem: dict[VoxelStem, torch.Tensor] = {}
+    for member in ensemble.members:
+        if member.stem not in by_stem:
+            by_stem[member.stem] = member.describe(t1w)
+    return [by_stem[member.stem] for member in ensemble.members]
 
 
 def map_prediction(

@@ -427,10 +427,10 @@ def test_routing_probes_by_hand(
     output = member.read_age(described)
     # The model is right about all but the first, whom it makes four years too old.
     ages = output.age_b - torch.tensor([4.0, 0, 0, 0])
-    probe = probe_routing(member, described, output, ages, seed=0)
+    probe = probe_routing([member], [described], ages, seed=0)
     assert probe["mae"] == pytest.approx(1.0, abs=1e-4)
     zeroed = float((48.5 - ages).abs().mean())
-    assert probe["mae_zeroed"] == pytest.approx(zeroed, abs=1e-4)
+    assert probe["mae_zeroed"] == pytest.approx([zeroed], abs=1e-4)
     without = [
         float((output.age_b - output.contributions_bte[:, :, e].sum(dim=1) - ages).abs().mean())
         for e in range(5)
@@ -444,8 +444,34 @@ def test_routing_probes_by_hand(
         float(output.routing.fallback_bt.float().mean())
     )
     load = output.routing.selected_bte.float().mean(dim=(0, 1))
-    assert probe["dead_experts"] == float((load == 0).sum())
+    assert probe["dead_experts"] == [float((load == 0).sum())]
     assert probe["max_orthonormality_error"] < 1e-5
+
+
+def test_members_are_interfered_with_alike_and_averaged_after(
+    make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    members = [make_member(), make_member(seed=1)]
+    described = _planted(small_tokens, 3, seed=2).described[:, 0].float()
+    ages = torch.tensor([30.0, 40.0, 50.0])
+    with torch.no_grad():
+        outputs = [member.read_age(described) for member in members]
+        last = [
+            m.read_age(described, replace(o.routing, weights_bte=o.routing.weights_bte[[2, 0, 1]]))
+            for m, o in zip(members, outputs, strict=True)
+        ]
+    probe = probe_routing(members, [described, described], ages, seed=0)
+    for name, pair in (("mae", outputs), ("mae_other_subject_routing", last)):
+        mean = (pair[0].age_b + pair[1].age_b) / 2
+        assert probe[name] == pytest.approx(float((mean - ages).abs().mean()), abs=1e-4)
+
+
+def test_one_scan_has_no_other_subject(
+    make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    described = _planted(small_tokens, 1, seed=2).described[:, 0].float()
+    with pytest.raises(ValueError, match="At least two scans"):
+        probe_routing([make_member()], [described], torch.tensor([30.0]), seed=0)
 
 
 NUM_PARTICIPANTS = 12

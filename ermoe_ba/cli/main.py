@@ -11,7 +11,7 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "info", "cross-validate", "phantom")
+COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "phantom")
 LEVELS = ("participant", "group")
 
 
@@ -28,7 +28,8 @@ def build_parser() -> argparse.ArgumentParser:
 
     predict = commands.add_parser("predict", help="predict brain ages of T1w scans")
     preprocess = commands.add_parser("preprocess", help="write scans as the models see them")
-    for command in (predict, preprocess):
+    probe = commands.add_parser("probe", help="measure what a model owes to its experts")
+    for command in (predict, preprocess, probe):
         command.add_argument(
             "inputs",
             nargs="+",
@@ -39,6 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
         )
         command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
         _add_selection(command)
+    for command in (predict, preprocess):
         command.add_argument(
             "--age-from-dicom", action="store_true", help="take PatientAge as chronological age"
         )
@@ -56,6 +58,18 @@ def build_parser() -> argparse.ArgumentParser:
     preprocess.add_argument(
         "--overwrite", action="store_true", help="make derivatives again that are up to date"
     )
+
+    probe.set_defaults(age_from_dicom=False)
+    probe.add_argument(
+        "--participants",
+        required=True,
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age",
+    )
+    probe.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    _add_preprocessed(probe)
+    _add_device(probe)
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
     info.add_argument("--json", action="store_true", help="as JSON")
@@ -145,6 +159,10 @@ def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", type=_count, default=1, metavar="N", help="processes, each with one thread"
     )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
@@ -160,14 +178,18 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
     parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    _add_preprocessed(parser)
+    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
+    parser.add_argument("--no-report", action="store_true", help="no HTML report")
+
+
+def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preprocessed",
         type=Path,
         metavar="DIR",
         help="what `preprocess` wrote; used where it is of these scans and fits the model",
     )
-    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
-    parser.add_argument("--no-report", action="store_true", help="no HTML report")
 
 
 def _count(text: str) -> int:
@@ -221,6 +243,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.bids_app import run_bids_app
 
             return run_bids_app(options)
+        if options.command == "probe":
+            from ermoe_ba.cli.probe import run_probe
+
+            return run_probe(options)
         if options.command == "cross-validate":
             from ermoe_ba.cli.cross_validate import run_cross_validate
 

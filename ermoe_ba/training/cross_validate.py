@@ -33,7 +33,7 @@ from ermoe_ba.splits import split_folds
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.age import described_variants, train_age
 from ermoe_ba.training.matching import matched_order
-from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.probe import Probe, probe_routing
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.tissue import train_stem
 
@@ -162,9 +162,7 @@ class CrossValidation:
 
         first.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
         seen = self._kept(f"fold-{fold}_described", described)
-        test_described, ages = seen["test"][:, 0].float(), self._ages(test)
-        test_ages = torch.as_tensor(ages, dtype=torch.float32)
-        predicted, probes = [], []
+        predicted = []
         for number in range(recipe.run.num_starts):
             # No seed serves twice: folds count up by one.
             start = seed + number * recipe.run.num_folds
@@ -173,14 +171,9 @@ class CrossValidation:
             member.stem.load_state_dict(first.stem.state_dict())
             train_age(member, seen["train"], self._ages(train), recipe.age, start)
             with torch.no_grad():
-                output = member.read_age(test_described)
+                output = member.read_age(seen["test"][:, 0].float())
             predicted.append(output.age_b.numpy().astype(float))
-            probes.append(probe_routing(member, test_described, output, test_ages, start))
             save_member(self._member(fold, number), member)
-        write_json(
-            self.out / f"fold-{fold}_probe.json",
-            {name: np.mean([p[name] for p in probes], axis=0).tolist() for name in probes[0]},
-        )
         # Last: where this table stands, the fold is done.
         write_table(
             self._fold_table(fold),
@@ -188,7 +181,7 @@ class CrossValidation:
                 {
                     "participant_id": [scan.participant_id for scan in test],
                     "fold": fold,
-                    "chronological_age": ages,
+                    "chronological_age": self._ages(test),
                     "predicted_age": np.mean(predicted, axis=0),
                 }
             ),
@@ -219,10 +212,7 @@ class CrossValidation:
         ages = table["chronological_age"].to_numpy()
         predictions = table["predicted_age"].to_numpy()
         metrics: dict[str, Any] = {**age_metrics(ages, predictions), **mae_by_group(table)}
-        probes = [
-            json.loads((self.out / f"fold-{f}_probe.json").read_text(encoding="utf-8"))
-            for f in range(num_folds)
-        ]
+        probes = [self._probe(fold, table) for fold, table in enumerate(tables)]
         for name in probes[0]:
             metrics[f"probe_{name}"] = np.mean([p[name] for p in probes], axis=0).tolist()
         write_json(self.out / "metrics.json", metrics)
@@ -251,6 +241,15 @@ class CrossValidation:
             ),
         )
         return metrics
+
+    def _probe(self, fold: int, table: pd.DataFrame) -> Probe:
+        """Probe a fold's members together on the scans they were not trained on."""
+        described = load_file(self.out / "kept" / f"fold-{fold}_described.safetensors")["test"]
+        paths = [self._member(fold, number) for number in range(self.recipe.run.num_starts)]
+        members = [load_member(path, self.recipe.model, self.tokens) for path in paths]
+        ages = torch.as_tensor(table["chronological_age"].to_numpy(), dtype=torch.float32)
+        scans = [described[:, 0].float()] * len(members)
+        return probe_routing(members, scans, ages, self.recipe.run.seed + fold)
 
     @torch.no_grad()
     def _match_experts(self, scans: list[PreparedScan]) -> None:

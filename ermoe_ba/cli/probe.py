@@ -1,0 +1,78 @@
+"""``ermoe-ba probe``: what a trained model owes to its experts, measured on any scans."""
+
+import argparse
+import sys
+
+import torch
+from tqdm import tqdm
+
+from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
+from ermoe_ba.cli.predict import cannot_write, chosen_device
+from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.cohort import read_participants
+from ermoe_ba.derivatives import derivatives_of, read_derivative
+from ermoe_ba.errors import ScanError, UsageError
+from ermoe_ba.io import content_hash, write_json
+from ermoe_ba.predict import described_once
+from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.training.probe import probe_routing
+
+FILE = "probe.json"
+# Of the random routing.
+SEED = 0
+
+
+def run_probe(options: argparse.Namespace) -> int:
+    """Probe a model; return the exit code (0 all scans taken, 1 some could not be used).
+
+    Raises
+    ------
+    UsageError
+        If the call is wrong, or fewer than two scans with an age can be used.
+    """
+    scans = meant_scans(options)
+    participants = read_participants(options.participants)
+    ensemble = load_ensemble(options.model or DEFAULT_MODEL, chosen_device(options.device))
+    preprocessor = Preprocessor(ensemble.card.preprocess, chosen_device(options.device))
+    places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
+    ages, described = [], []
+    for number, scan in enumerate(tqdm(scans, desc="scans", unit="scan")):
+        try:
+            known = scan.participant_id in participants.table.index
+            age = participants.age_of(scan.participant_id) if known else None
+            if age is None:
+                raise ScanError(
+                    scan.path,
+                    must_hold="the participants table must give an age",
+                    found=f"none for {scan.participant_id}",
+                    remedy=f"Add it to {options.participants}.",
+                )
+            state = None
+            if places and (place := places[number]) is not None:
+                wanted = ensemble.card.preprocessing_id
+                state = read_derivative(place, scan.path, wanted, content_hash(scan.path))
+            state = state or preprocessor(scan.path)
+        except ScanError as error:
+            tqdm.write(f"failed  {error}", file=sys.stderr)
+            continue
+        ages.append(age)
+        described.append([d.cpu().half() for d in described_once(ensemble, state)])
+    if len(ages) < 2:
+        raise UsageError(
+            f"A probe needs at least two scans with an age; of {len(scans)}, {len(ages)} could be "
+            "used. Give more scans."
+        )
+    by_member = [torch.cat(column).float() for column in zip(*described, strict=True)]
+    members = [member.cpu() for member in ensemble.members]
+    probe = probe_routing(members, by_member, torch.tensor(ages, dtype=torch.float32), SEED)
+    content = {"model_id": ensemble.model_id, "num_scans": len(ages), **probe}
+    try:
+        write_json(options.out / FILE, content)
+    except OSError as error:
+        raise cannot_write(options.out, error) from error
+    for name, value in content.items():
+        values = value if isinstance(value, list) else [value]
+        shown = "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
+        print(f"{name:28} {shown}")
+    print(f"Written: {options.out / FILE}")
+    return 0 if len(ages) == len(scans) else 1
