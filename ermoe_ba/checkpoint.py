@@ -189,12 +189,12 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
     if not paths:
         raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
     members = [load_member(path, card.model, tokens).to(torch.device(device)) for path in paths]
-    _share_stems(members)
+    share_stems(members)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
     return Ensemble(card, members, tokens, f"{card.name}-{digest}")
 
 
-def _share_stems(members: list[ErmoeBrainAge]) -> None:
+def share_stems(members: list[ErmoeBrainAge]) -> None:
     """Let members with equal stems hold the first one's."""
     distinct: list[VoxelStem] = []
     for member in members:
