@@ -247,7 +247,7 @@ class CrossValidation:
         described = load_file(self.out / "kept" / f"fold-{fold}_described.safetensors")["test"]
         paths = [self._member(fold, number) for number in range(self.recipe.run.num_starts)]
         members = [load_member(path, self.recipe.model, self.tokens) for path in paths]
-        ages = torch.as_tensor(table["chronological_age"].to_numpy(), dtype=torch.float32)
+        ages = torch.tensor(table["chronological_age"].tolist(), dtype=torch.float32)
         scans = [described[:, 0].float()] * len(members)
         return probe_routing(members, scans, ages, self.recipe.run.seed + fold)
 
