@@ -143,8 +143,8 @@ class FakePreprocessor:
 
 @pytest.fixture
 def _stand_ins(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", FakePreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.Preprocessor", FakePreprocessor)
 
 
 @dataclass(frozen=True)
@@ -749,8 +749,9 @@ class CountingPreprocessor(FakePreprocessor, Preprocessor):
 @pytest.fixture
 def seen(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were preprocessed."""
-    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", CountingPreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: ensemble)
+    for worker in ("predictor", "derivative_maker"):
+        monkeypatch.setattr(f"ermoe_ba.workers.{worker}.Preprocessor", CountingPreprocessor)
     CountingPreprocessor.seen.clear()
     return CountingPreprocessor.seen
 
