@@ -6,7 +6,9 @@ from typing import Any
 from ermoe_ba.derivatives import read_derivative, remove_derivative, write_derivative
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import content_hash
+from ermoe_ba.outputs import thumbnail
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor
+from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
 from ermoe_ba.workers.outcome import Outcome, Task
 from ermoe_ba.workers.worker import Clock, Worker
 
@@ -50,6 +52,7 @@ class DerivativeMaker(Worker):
         super().__init__(debug=settings.debug)
         self.settings = settings
         self.preprocessor = Preprocessor(settings.config, settings.device)
+        self.reference = load_reference()
 
     def traced(self) -> dict[str, Any]:
         """Return the identity of the preprocessing."""
@@ -74,10 +77,19 @@ class DerivativeMaker(Worker):
             clock("")
         else:
             state = done
+        figures = state.figures | measure_figures(state.image, state.mask, self.reference)
+        # What predicting will refuse is preprocessed all the same: --force may be meant.
+        verdict = assess(load_limits().limits, figures, state.flags)
         row = {
             **row,
             "status": "ok",
-            "qc_flags": ",".join(state.flags) or None,
+            "qc_flags": ";".join(verdict.flags) or None,
             "seconds": clock.seconds,
         }
-        return Outcome(row=row, written=place.files, kept=done is not None, stages=clock.stages)
+        return Outcome(
+            row=row,
+            written=place.files,
+            kept=done is not None,
+            stages=clock.stages,
+            thumbnail=thumbnail(state.image, state.mask),
+        )

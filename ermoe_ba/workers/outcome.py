@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ermoe_ba.derivatives import Derivative
 from ermoe_ba.errors import printable
@@ -42,18 +42,31 @@ class Outcome:
         Whether the work had been done before, by an earlier run.
     stages : dict
         Seconds by stage.
+    thumbnail : bytes
+        PNG of the brain and its outline; empty where there is no brain.
     """
 
     row: dict[str, Any]
     written: tuple[Path, ...] = ()
     kept: bool = False
     stages: dict[str, float] = field(default_factory=dict)
+    thumbnail: bytes = b""
 
 
-def failure(row: dict[str, Any], message: str, seconds: float | None = None) -> Outcome:
+def failure(
+    row: dict[str, Any],
+    message: str,
+    seconds: float | None = None,
+    *,
+    status: Literal["failed", "refused"] = "failed",
+) -> Outcome:
     """Return the outcome of a scan that has none but a reason, which is brought to one line."""
-    line = printable(" ".join(message.split()))
-    return Outcome(row={**row, "status": "failed", "message": line, "seconds": seconds})
+    return Outcome(row={**row, "status": status, "message": one_line(message), "seconds": seconds})
+
+
+def one_line(message: str) -> str:
+    """Return a message in a form that a cell of a table holds."""
+    return printable(" ".join(message.split()))
 
 
 def lost(task: Task) -> Outcome:

@@ -1,26 +1,29 @@
 """The worker that predicts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ermoe_ba.atlas import load_atlas
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import Participants
 from ermoe_ba.derivatives import read_derivative
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.io import content_hash
 from ermoe_ba.naming import ScanName
 from ermoe_ba.outputs import (
     ScanResult,
     finished_row,
+    kept_thumbnail,
     provenance,
     remove_scan,
     scan_files,
+    thumbnail,
     write_scan,
 )
 from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
-from ermoe_ba.workers.outcome import Outcome, Task
+from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
+from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
 
 
@@ -38,6 +41,8 @@ class PredictSettings:
         What to write beside the age.
     participants : Participants or None
         Ages, which count before those that came with the scans.
+    force : bool
+        Give an age where the quality of a scan forbids it, with the reason beside it.
     resume : bool
         Keep what an earlier run finished, where this run would give the same.
     debug : bool
@@ -50,6 +55,7 @@ class PredictSettings:
     maps: bool
     report: bool
     participants: Participants | None
+    force: bool
     resume: bool
     debug: bool
 
@@ -78,7 +84,12 @@ class Predictor(Worker):
         self.settings = settings
         self.atlas = load_atlas(settings.atlas)
         self.ensemble = load_ensemble(settings.model, settings.device)
-        self.preprocessor = Preprocessor(self.ensemble.card.preprocess, settings.device)
+        card = self.ensemble.card
+        self.preprocessor = Preprocessor(card.preprocess, settings.device, force=settings.force)
+        self.reference = load_reference()
+        self.limits = load_limits().limits
+        if card.ages:
+            self.limits += age_limits(min(card.ages), max(card.ages))
 
     def traced(self) -> dict[str, Any]:
         """Return the identities of model and preprocessing."""
@@ -98,16 +109,33 @@ class Predictor(Worker):
             raise
         files = scan_files(scan.name, maps=settings.maps, report=settings.report)
         if settings.resume:
-            traced = provenance(self.ensemble, self.atlas if settings.maps else None)
+            atlas = self.atlas if settings.maps else None
+            traced = provenance(self.ensemble, atlas, forced=settings.force)
             before = {**row, "chronological_age": age}
             done = finished_row(
                 task.folder, before, name=scan.name, files=files, traced=traced, input_sha256=source
             )
             if done is not None:
                 written = tuple(task.folder / name for name in sorted(files))
-                return Outcome(row=done, written=written, kept=True)
+                picture = kept_thumbnail(task.folder, scan.name)
+                return Outcome(row=done, written=written, kept=True, thumbnail=picture)
         remove_scan(task.folder, scan.name)
         state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
+        clock("CheckQuality")
+        figures = state.figures | measure_figures(state.image, state.mask, self.reference)
+        known = {} if age is None else {"chronological_age": age}
+        verdict = assess(self.limits, figures | known, state.flags)
+        row["qc_flags"] = ";".join(verdict.flags) or None
+        picture = thumbnail(state.image, state.mask)
+        refusal = verdict.refusing
+        if refusal is not None:
+            why = str(RefusedScanError(scan.path, **refusal.refusal()))
+            if not settings.force:
+                row["chronological_age"] = age
+                return replace(
+                    failure(row, why, clock.seconds, status="refused"), thumbnail=picture
+                )
+            row["message"] = one_line(f"forced: {why}")
         clock("PredictAge")
         prediction = predict_age(self.ensemble, state)
         maps = map_prediction(self.ensemble, prediction, state.mask) if settings.maps else None
@@ -119,7 +147,6 @@ class Predictor(Worker):
             "predicted_age_upper": prediction.upper,
             "chronological_age": age,
             "brain_age_gap": None if age is None else prediction.predicted_age - age,
-            "qc_flags": ",".join(state.flags) or None,
             "seconds": clock.seconds,
         }
         result = ScanResult(
@@ -127,13 +154,22 @@ class Predictor(Worker):
             row=row,
             input_sha256=source,
             state=state,
+            figures=figures,
+            checks=verdict.checks,
             prediction=prediction,
             maps=maps,
         )
         clock("WriteResults")
-        paths = write_scan(task.folder, result, self.ensemble, self.atlas, report=settings.report)
+        paths = write_scan(
+            task.folder,
+            result,
+            self.ensemble,
+            self.atlas,
+            report=settings.report,
+            forced=settings.force,
+        )
         clock("")
-        return Outcome(row=row, written=tuple(paths), stages=clock.stages)
+        return Outcome(row=row, written=tuple(paths), stages=clock.stages, thumbnail=picture)
 
     def _preprocessed(self, task: Task, source: str) -> ScanState | None:
         if task.derivative is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.workers.outcome import Outcome, Task, failure, known_of
 
 Announce = Callable[[str], None]
@@ -70,6 +70,8 @@ class Worker(ABC):
         row = {**known_of(task.scan), **self.traced()}
         try:
             return self.work(task, row, clock)
+        except RefusedScanError as error:
+            return failure(row, str(error), clock.seconds, status="refused")
         except ScanError as error:
             message = str(error)
         except OSError:
