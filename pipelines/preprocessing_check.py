@@ -91,7 +91,8 @@ table = pd.DataFrame(rows)
 overlap = table["dice"]
 print(
     f"{len(table)} of {count} heads; Dice of masks with labels > 0: mean {overlap.mean():.4f} "
-    f"(aim {AIM_MEAN}), least {overlap.min():.4f} (aim {AIM_LEAST}; {table['participant_id'][overlap.idxmin()]})"
+    f"(aim {AIM_MEAN}), least {overlap.min():.4f} (aim {AIM_LEAST}) of "
+    f"{table['participant_id'][overlap.idxmin()]}"
 )
 maps_nv = np.stack(maps)
 labels = np.unique(maps_nv)
