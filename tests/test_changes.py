@@ -3,6 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ermoe_ba.changes import CHANGES, bright
 from ermoe_ba.space import SpatialGrid, Volume
@@ -64,6 +65,8 @@ def test_the_mirror_swaps_left_and_right_alone(head: Volume) -> None:
 
 
 def test_a_turned_head_stays_whole_about_the_middle(head: Volume) -> None:
+    # Splines overshoot at sharp edges, which no head has.
+    head = head.same_grid(gaussian_filter(head.data, 1.5))
     changed = _change("turn_head", head, 40.0)
     assert changed.data.sum() == pytest.approx(head.data.sum(), rel=0.02)
     middle = nib.affines.apply_affine(head.grid.affine, (np.array(head.grid.shape) - 1) / 2)
@@ -81,7 +84,6 @@ def test_thick_slices_have_the_size_and_keep_the_place(head: Volume) -> None:
 
 def test_noise_has_the_stated_deviation(head: Volume) -> None:
     """Where the signal is strong, Rician noise is nearly normal."""
-    assert bright(head) == 100.0 or bright(head) == 60.0
     difference = (_change("add_noise", head, 0.05).data - head.data)[head.data > 0]
     assert difference.std() == pytest.approx(0.05 * bright(head), rel=0.05)
 

@@ -372,7 +372,11 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
     assert table["message"].isna().tolist() == [False] * 4 + [True]
     assert "4 of 5 scans failed" in run.stdout
     name = "sub-01_ses-2"
-    assert run.files() == {"predictions.tsv", *(f"{name}_{suffix}" for suffix in OUTPUTS)}
+    assert run.files() == {
+        "predictions.tsv",
+        "qc.html",
+        *(f"{name}_{suffix}" for suffix in OUTPUTS),
+    }
     _check_outputs(run, name, ensemble, table.iloc[4])
 
 
@@ -448,7 +452,7 @@ def test_without_maps_none_are_written(write_head: WriteHead, predict: Callable[
     run = predict(write_head(), "--no-maps")
     assert run.code == 0
     expected = {f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS}
-    assert run.files() == {"predictions.tsv", *expected}
+    assert run.files() == {"predictions.tsv", "qc.html", *expected}
     content = json.loads((run.out / "head_prediction.json").read_text(encoding="utf-8"))
     assert content["provenance"]["atlas"] == "none"
     # One scan alone: its files are listed.
@@ -463,6 +467,7 @@ def test_without_report_the_maps_are_written(
     run = predict(write_head(), "--no-report")
     assert run.files() == {
         "predictions.tsv",
+        "qc.html",
         *(f"head_{suffix}" for suffix in OUTPUTS if suffix != "report.html"),
     }
 
@@ -529,12 +534,13 @@ def test_old_results_do_not_stand_beside_new_ones(
     run = predict(scan, "--no-maps", "--overwrite")
     assert run.files() == {
         "predictions.tsv",
+        "qc.html",
         *(f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS),
     }
     scan.write_text("damaged", encoding="utf-8")
     run = predict(scan, "--overwrite")
     assert run.code == 1
-    assert run.files() == {"predictions.tsv"}
+    assert run.files() == {"predictions.tsv", "qc.html"}
 
 
 def test_info_does_without_bundled_atlases(
@@ -856,7 +862,9 @@ def test_preprocessing_again_does_what_is_missing_alone(
     bad = write_head("sub-3_T1w.nii.gz")
     bad.write_bytes(b"damaged")
     assert _preprocess(scans[0], "--out", tmp_path / "prep") == 0
-    first = {p: p.read_bytes() for p in (tmp_path / "prep").rglob("*") if p.is_file()}
+    # The page is the batch's own, and batches differ.
+    files = set((tmp_path / "prep").rglob("*")) - {tmp_path / "prep" / "qc.html"}
+    first = {p: p.read_bytes() for p in files if p.is_file()}
     seen.clear()
     assert _preprocess(*scans, bad, "--out", tmp_path / "prep") == 1
     assert seen == ["sub-2_T1w.nii.gz", "sub-3_T1w.nii.gz"]
