@@ -16,6 +16,7 @@ BIDS_VERSION = "1.10.0"
 # BIDS has no rule for transforms, reports and predictions.
 _IGNORED = (
     "*_xfm.txt",
+    "qc.html",
     "*_report.html",
     "*_prediction.json",
     "*_regions.tsv",

@@ -38,3 +38,7 @@ class ScanError(ErmoeError):
     def __init__(self, where: Path | str, *, must_hold: str, found: str, remedy: str) -> None:
         self.where, self.must_hold, self.found, self.remedy = where, must_hold, found, remedy
         super().__init__(f"{printable(str(where))}: {must_hold}; found {found}. {remedy}")
+
+
+class RefusedScanError(ScanError):
+    """A readable scan whose content forbids an age: no brain, another contrast, a brain cut off."""

@@ -34,6 +34,8 @@ _CIFTI_INTENTS = range(3000, 3100)
 # Notes between header and voxels (extensions) take kilobytes; a packed file that is told to skip
 # more would be unpacked for minutes to find nothing.
 MAX_OFFSET = 16 * 2**20
+# A disagreement of forms that is greater, or no number, is told as this much: JSON knows no others.
+MAX_DISAGREEMENT_MM = 1e6
 # What nibabel raises for content that is none.
 _UNREADABLE = (
     HeaderDataError,
@@ -65,6 +67,8 @@ class StoredVolume:
         Voxel sizes as the header states them, apart from the affine.
     oriented : bool
         Whether the header says how the voxels lie in space.
+    form_disagreement_mm : float
+        How far apart sform and qform put a corner of the image, at most; 0 unless both are set.
     proxy : ArrayProxy
         Reads the voxels.
     """
@@ -74,6 +78,7 @@ class StoredVolume:
     affine: Array
     header_mm: Array
     oriented: bool
+    form_disagreement_mm: float
     proxy: ArrayProxy
 
 
@@ -252,8 +257,26 @@ def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVol
         affine=np.asarray(header.get_best_affine()),
         header_mm=np.abs(np.asarray(stored["pixdim"][1:4], dtype=np.float64)),
         oriented=bool(stored["sform_code"] > 0 or stored["qform_code"] > 0),
+        form_disagreement_mm=_form_disagreement(header),
         proxy=ArrayProxy(str(files[1]), header),
     )
+
+
+def _form_disagreement(header: Any) -> float:
+    """Return how far apart the two forms put a corner of the image, at most, in mm."""
+    sform = header.get_sform(coded=True)[0]
+    try:
+        qform = header.get_qform(coded=True)[0]
+    except _UNREADABLE:
+        # A damaged qform is no harm where the sform counts, and the worst disagreement.
+        return MAX_DISAGREEMENT_MM if sform is not None else 0.0
+    if sform is None or qform is None:
+        return 0.0
+    shape = tuple(header.get_data_shape())[:3]
+    corners = np.array(list(np.ndindex(2, 2, 2)))[:, : len(shape)] * (np.array(shape) - 1)
+    apart = corners @ (sform - qform)[:3, : len(shape)].T + (sform - qform)[:3, 3]
+    largest = float(np.linalg.norm(apart, axis=1).max())
+    return min(largest, MAX_DISAGREEMENT_MM) if largest >= 0 else MAX_DISAGREEMENT_MM
 
 
 def _read_mgh(path: Path, block: bytes) -> StoredVolume:
@@ -266,5 +289,6 @@ def _read_mgh(path: Path, block: bytes) -> StoredVolume:
         affine=np.asarray(header.get_affine()),
         header_mm=np.abs(np.asarray(header.get_zooms()[:3], dtype=np.float64)),
         oriented=good == 1,
+        form_disagreement_mm=0.0,
         proxy=ArrayProxy(str(path), header),
     )

@@ -147,6 +147,30 @@ def read_t1w(path: Path) -> Volume:
     return Volume(data, SpatialGrid(shape, stored.affine, "scan"))
 
 
+def form_disagreement_mm(path: Path) -> float:
+    """Return how far apart a NIfTI header's two forms put a corner of the image, at most.
+
+    Where both are set, the sform counts: tools that move an image write it, and leave the qform to
+    the scanner.
+
+    Parameters
+    ----------
+    path : Path
+        A scan that `read_t1w` reads.
+
+    Returns
+    -------
+    float
+        In mm; 0 where only one form is set, and for formats that have only one.
+
+    Raises
+    ------
+    ScanError
+        If the header cannot be read.
+    """
+    return 0.0 if path.is_dir() else open_volume(path).form_disagreement_mm
+
+
 def read_volume(path: Path, space: str) -> Volume:
     """Read a map of the project's own, or an atlas, whose space the caller knows.
 

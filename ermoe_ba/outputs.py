@@ -12,14 +12,16 @@ import pandas as pd
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.checkpoint import Ensemble
-from ermoe_ba.io import remove_file, write_json, write_volume
+from ermoe_ba.checkpoint import Ensemble, ModelCard
+from ermoe_ba.io import read_volume, remove_file, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.naming import ScanName
 from ermoe_ba.predict import Prediction, PredictionMaps
 from ermoe_ba.preprocess import ScanState
+from ermoe_ba.quality import Check
+from ermoe_ba.quality.limits import LIMITS_FILE
 from ermoe_ba.software import software
-from ermoe_ba.space import MODEL_GRID
+from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, write_table
 
 if TYPE_CHECKING:
@@ -58,6 +60,10 @@ class ScanResult:
         Of the scan's files.
     state : ScanState
         The preprocessed scan.
+    figures : dict of str to float
+        All that was measured of its quality.
+    checks : tuple of Check
+        The figures against their limits.
     prediction : Prediction
         Its age.
     maps : PredictionMaps or None
@@ -68,11 +74,13 @@ class ScanResult:
     row: dict[str, Any]
     input_sha256: str
     state: ScanState
+    figures: dict[str, float]
+    checks: tuple[Check, ...]
     prediction: Prediction
     maps: PredictionMaps | None
 
 
-def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
+def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict[str, str]:
     """Return versions, model and settings that a result can be traced by."""
     return {
         **software(),
@@ -81,6 +89,8 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None) -> dict[str, str]:
         "model_grid": f"{MODEL_GRID.space}, {' x '.join(map(str, MODEL_GRID.shape))}, 2 mm",
         "training_data": str(ensemble.card.provenance.get("data", "unknown")),
         "training_data_hash": str(ensemble.card.provenance.get("data_hash", "unknown")),
+        "quality_limits": hashlib.sha256(LIMITS_FILE.read_bytes()).hexdigest()[:12],
+        "forced": "yes" if forced else "no",
         "atlas": atlas.name if atlas else "none",
         "atlas_hash": _atlas_hash(atlas) if atlas else "none",
     }
@@ -155,8 +165,33 @@ def finished_row(
     return {key: content[key] for key in PREDICTION_COLUMNS if key in content} if same else None
 
 
+def kept_thumbnail(folder: Path, name: str) -> bytes:
+    """Draw the thumbnail of a scan that an earlier run finished, from what it wrote.
+
+    Raises
+    ------
+    ScanError
+        If its files cannot be read.
+    """
+    t1w = read_volume(folder / f"{name}_{T1W}", TEMPLATE_SPACE)
+    return thumbnail(t1w, read_volume(folder / f"{name}_{MASK}", TEMPLATE_SPACE))
+
+
+def thumbnail(t1w: Volume, brain_mask: Volume) -> bytes:
+    """Draw a preprocessed scan as the page of its batch shows it, PNG."""
+    from ermoe_ba.report import draw_thumbnail
+
+    return draw_thumbnail(t1w, brain_mask)
+
+
 def write_scan(
-    folder: Path, result: ScanResult, ensemble: Ensemble, atlas: Atlas, *, report: bool
+    folder: Path,
+    result: ScanResult,
+    ensemble: Ensemble,
+    atlas: Atlas,
+    *,
+    report: bool,
+    forced: bool,
 ) -> list[Path]:
     """Write the files of one scan, each whole or not at all, the JSON last.
 
@@ -172,6 +207,8 @@ def write_scan(
         For the region table.
     report : bool
         Whether to draw the HTML report as well; it needs the maps.
+    forced : bool
+        Whether ages were given whatever the quality.
 
     Returns
     -------
@@ -197,7 +234,8 @@ def write_scan(
             if report:
                 from ermoe_ba.report import write_report
 
-                content = _report_content(result, maps, regions, ensemble, atlas)
+                traced = provenance(ensemble, atlas, forced=forced)
+                content = _report_content(result, maps, regions, ensemble.card, traced)
                 write_report(path(REPORT), content)
     for task in tasks:
         task.result()
@@ -219,10 +257,11 @@ def write_scan(
             "member_ages": list(prediction.member_ages),
             "interval_coverage": ensemble.card.coverage,
             "threshold_fallback_share": prediction.fallback_share,
-            "quality": state.figures,
+            "quality": result.figures,
+            "quality_checks": [check.describe() for check in result.checks],
             "scan_to_template_affine": state.scan_to_template.tolist(),
             "grid": MODEL_GRID.describe(),
-            "provenance": provenance(ensemble, atlas if maps else None),
+            "provenance": provenance(ensemble, atlas if maps else None, forced=forced),
         },
     )
     return written
@@ -232,12 +271,12 @@ def _report_content(
     result: ScanResult,
     maps: PredictionMaps,
     regions: pd.DataFrame,
-    ensemble: Ensemble,
-    atlas: Atlas,
+    card: ModelCard,
+    traced: dict[str, str],
 ) -> "ReportContent":
     from ermoe_ba.report import ReportContent
 
-    card, names = ensemble.card, ensemble.card.model.expert_names
+    names = card.model.expert_names
     years = result.prediction.contributions_te.sum(axis=0)
     return ReportContent(
         name=result.scan.name,
@@ -253,8 +292,8 @@ def _report_content(
         regions=regions,
         training_ages=np.array(card.ages),
         training_predictions=np.array(card.predictions),
-        figures=result.state.figures,
-        provenance=provenance(ensemble, atlas),
+        figures=result.figures,
+        provenance=traced,
         limits=LIMITS,
         coverage=card.coverage,
     )

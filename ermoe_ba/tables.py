@@ -13,17 +13,19 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "participant_id": "BIDS participant, without sub-",
     "session_id": "BIDS session, without ses-; n/a where the name has none",
     "input": "the file as given",
-    "status": "ok, or failed (then message says why and no age is given)",
+    "status": "ok; refused (readable, but its content forbids an age) or failed: then message says "
+    "why and no age is given",
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",
     "predicted_age_lower": "years; lower end of the prediction interval",
     "predicted_age_upper": "years; upper end of the prediction interval",
     "chronological_age": "years, from the participants table; n/a where not given",
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
-    "qc_flags": "remarks on the scan's quality, separated by commas; n/a where there are none",
+    "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",
     "model_id": "name and content hash of the model",
     "preprocessing_id": "hash of the preprocessing's settings",
     "seconds": "time spent on the scan",
-    "message": "why a scan failed: what must hold, what was found, what to do",
+    "message": "why a scan has no age, or would have none without --force: what must hold, what "
+    "was found, what to do",
 }
 
 # <name>_regions.tsv, one row an expert and region.

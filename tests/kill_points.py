@@ -22,7 +22,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-import ermoe_ba.workers
+import ermoe_ba.workers.derivative_maker
+import ermoe_ba.workers.predictor
 from ermoe_ba.assets import template
 from ermoe_ba.checkpoint import ModelCard, save_card, save_member, token_grid
 from ermoe_ba.cli.main import main
@@ -53,7 +54,8 @@ class QuickPreprocessor(Preprocessor):
 
 
 # Here, so that worker processes, which import this file, have it too.
-ermoe_ba.workers.Preprocessor = QuickPreprocessor
+ermoe_ba.workers.derivative_maker.Preprocessor = QuickPreprocessor
+ermoe_ba.workers.predictor.Preprocessor = QuickPreprocessor
 torch.set_num_threads(1)
 
 

@@ -123,7 +123,7 @@ class FakePreprocessor:
     The change depends on the scan's voxels, so that different scans have different ages.
     """
 
-    def __init__(self, config: PreprocessConfig, device: str) -> None:
+    def __init__(self, config: PreprocessConfig, device: str, *, force: bool = False) -> None:
         self.config = config
 
     def __call__(self, path: Path, announce: Callable[[str], None] | None = None) -> ScanState:
@@ -134,6 +134,8 @@ class FakePreprocessor:
         brain = template("desc-brain_mask")
         head = template("desc-brain_T1w").data.astype(np.float32)
         image = np.where(brain.data > 0, head / head.max() * factor, 0).astype(np.float32)
+        if path.name.startswith("inverted"):
+            image = np.where(brain.data > 0, 1.5 - image, 0).astype(np.float32)
         return ScanState(
             path=path,
             t1w=Volume(image, MODEL_GRID),
@@ -145,8 +147,8 @@ class FakePreprocessor:
 
 @pytest.fixture
 def _stand_ins(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", FakePreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: ensemble)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.Preprocessor", FakePreprocessor)
 
 
 @dataclass(frozen=True)
@@ -372,7 +374,11 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
     assert table["message"].isna().tolist() == [False] * 4 + [True]
     assert "4 of 5 scans failed" in run.stdout
     name = "sub-01_ses-2"
-    assert run.files() == {"predictions.tsv", *(f"{name}_{suffix}" for suffix in OUTPUTS)}
+    assert run.files() == {
+        "predictions.tsv",
+        "qc.html",
+        *(f"{name}_{suffix}" for suffix in OUTPUTS),
+    }
     _check_outputs(run, name, ensemble, table.iloc[4])
 
 
@@ -448,7 +454,7 @@ def test_without_maps_none_are_written(write_head: WriteHead, predict: Callable[
     run = predict(write_head(), "--no-maps")
     assert run.code == 0
     expected = {f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS}
-    assert run.files() == {"predictions.tsv", *expected}
+    assert run.files() == {"predictions.tsv", "qc.html", *expected}
     content = json.loads((run.out / "head_prediction.json").read_text(encoding="utf-8"))
     assert content["provenance"]["atlas"] == "none"
     # One scan alone: its files are listed.
@@ -463,6 +469,7 @@ def test_without_report_the_maps_are_written(
     run = predict(write_head(), "--no-report")
     assert run.files() == {
         "predictions.tsv",
+        "qc.html",
         *(f"head_{suffix}" for suffix in OUTPUTS if suffix != "report.html"),
     }
 
@@ -529,12 +536,13 @@ def test_old_results_do_not_stand_beside_new_ones(
     run = predict(scan, "--no-maps", "--overwrite")
     assert run.files() == {
         "predictions.tsv",
+        "qc.html",
         *(f"head_{suffix}" for suffix in OUTPUTS if suffix not in MAPS),
     }
     scan.write_text("damaged", encoding="utf-8")
     run = predict(scan, "--overwrite")
     assert run.code == 1
-    assert run.files() == {"predictions.tsv"}
+    assert run.files() == {"predictions.tsv", "qc.html"}
 
 
 def test_info_does_without_bundled_atlases(
@@ -732,6 +740,68 @@ def test_names_that_no_table_could_hold_are_told_in_print(
     assert len((run.out / "predictions.tsv").read_text(encoding="utf-8").splitlines()) == 4
 
 
+# Quality
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_scan_of_another_contrast_is_refused_and_costs_no_other(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scans = [write_head("inverted_T1w.nii.gz"), write_head("sub-1_T1w.nii.gz")]
+    run = predict(*scans, "--no-maps")
+    assert run.code == 1
+    assert run.table["status"].tolist() == ["refused", "ok"]
+    row = run.table.iloc[0]
+    assert pd.isna(row["predicted_age"])
+    assert "white matter must be brighter" in row["message"]
+    assert "--force" in row["message"]
+    assert "contrast_low" in row["qc_flags"].split(";")
+    assert f"refused {scans[0]}" in run.stderr
+    assert "1 of 2 scans were refused" in run.stdout
+    assert not [name for name in run.files() if name.startswith("inverted")]
+    page = (run.out / "qc.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png") == 2
+    assert page.count('<tr class="refused">') == 1
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_force_gives_the_age_with_the_reason_against_it(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head("inverted_T1w.nii.gz")
+    run = predict(scan, "--no-maps", "--force")
+    assert run.code == 0
+    row = run.table.iloc[0]
+    assert row["status"] == "ok"
+    assert row["predicted_age"] > 0
+    assert row["message"].startswith("forced: ")
+    content = json.loads((run.out / "inverted_prediction.json").read_text(encoding="utf-8"))
+    assert content["provenance"]["forced"] == "yes"
+    (check,) = [c for c in content["quality_checks"] if c["flag"] == "contrast_low"]
+    assert check["outcome"] == "refused"
+    assert check["value"] == content["quality"]["white_grey_contrast"] < check["refuse_at"]
+    # What was forced is no result of a run that does not force.
+    again = predict(scan, "--no-maps", "--resume")
+    assert again.code == 1
+    assert again.table["status"].tolist() == ["refused"]
+    assert "inverted_prediction.json" not in again.files()
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_ages_beyond_the_training_cohort_are_flagged_and_told(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    """The stand-in was trained on people of 25 to 75 years."""
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in (1, 2)]
+    table = tmp_path / "participants.tsv"
+    table.write_text("participant_id\tage\nsub-1\t75\nsub-2\t75.5\n", encoding="utf-8")
+    run = predict(*scans, "--no-maps", "--participants", table)
+    assert run.code == 0
+    flags = [str(text).split(";") for text in run.table["qc_flags"]]
+    assert ["age_outside_training" in found for found in flags] == [False, True]
+    assert f"flagged {scans[1]}: " in run.stderr
+
+
 # Preprocessing, and its use
 
 
@@ -740,8 +810,8 @@ class CountingPreprocessor(FakePreprocessor, Preprocessor):
 
     seen: ClassVar[list[str]] = []
 
-    def __init__(self, config: PreprocessConfig, device: str) -> None:
-        Preprocessor.__init__(self, config, device)
+    def __init__(self, config: PreprocessConfig, device: str, *, force: bool = False) -> None:
+        Preprocessor.__init__(self, config, device, force=force)
 
     def __call__(self, path: Path, announce: Callable[[str], None] | None = None) -> ScanState:
         self.seen.append(path.name)
@@ -751,8 +821,9 @@ class CountingPreprocessor(FakePreprocessor, Preprocessor):
 @pytest.fixture
 def seen(ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the scans that were preprocessed."""
-    monkeypatch.setattr("ermoe_ba.workers.load_ensemble", lambda *_: ensemble)
-    monkeypatch.setattr("ermoe_ba.workers.Preprocessor", CountingPreprocessor)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: ensemble)
+    for worker in ("predictor", "derivative_maker"):
+        monkeypatch.setattr(f"ermoe_ba.workers.{worker}.Preprocessor", CountingPreprocessor)
     CountingPreprocessor.seen.clear()
     return CountingPreprocessor.seen
 
@@ -793,7 +864,9 @@ def test_preprocessing_again_does_what_is_missing_alone(
     bad = write_head("sub-3_T1w.nii.gz")
     bad.write_bytes(b"damaged")
     assert _preprocess(scans[0], "--out", tmp_path / "prep") == 0
-    first = {p: p.read_bytes() for p in (tmp_path / "prep").rglob("*") if p.is_file()}
+    # The page is the batch's own, and batches differ.
+    files = set((tmp_path / "prep").rglob("*")) - {tmp_path / "prep" / "qc.html"}
+    first = {p: p.read_bytes() for p in files if p.is_file()}
     seen.clear()
     assert _preprocess(*scans, bad, "--out", tmp_path / "prep") == 1
     assert seen == ["sub-2_T1w.nii.gz", "sub-3_T1w.nii.gz"]

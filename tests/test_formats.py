@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import MAX_OFFSET, volume_files
-from ermoe_ba.io import content_hash, read_t1w
+from ermoe_ba.formats import MAX_DISAGREEMENT_MM, MAX_OFFSET, volume_files
+from ermoe_ba.io import content_hash, form_disagreement_mm, read_t1w
 
 WriteHead = Callable[..., Path]
 
@@ -54,6 +54,50 @@ def test_every_format_gives_the_same_voxels_in_the_same_place(
     assert volume.data.dtype == np.float32
     assert volume.grid == expected.grid
     np.testing.assert_allclose(volume.grid.affine, affine, atol=1e-4)
+
+
+def _with_forms(path: Path, sform: np.ndarray | None, qform: np.ndarray | None) -> Path:
+    image = nib.Nifti1Image(np.random.default_rng(1).random((20, 22, 24), np.float32), None)
+    image.header.set_zooms((5.0, 5.0, 5.0))
+    image.set_sform(sform, code=0 if sform is None else 1)
+    image.set_qform(qform, code=0 if qform is None else 1)
+    image.to_filename(path)
+    return path
+
+
+STRAIGHT = np.diag([5.0, 5.0, 5.0, 1.0])
+FLIPPED = np.diag([-5.0, 5.0, 5.0, 1.0])
+SHIFTED = np.array([[5.0, 0, 0, 3.0], [0, 5.0, 0, 4.0], [0, 0, 5.0, 0], [0, 0, 0, 1.0]])
+
+
+@pytest.mark.parametrize(
+    ("sform", "qform", "apart"),
+    [
+        (STRAIGHT, STRAIGHT, 0.0),
+        (STRAIGHT, SHIFTED, 5.0),
+        # The far end of 20 voxels of 5 mm goes to the other side: 2 x 19 x 5 mm.
+        (STRAIGHT, FLIPPED, 190.0),
+        (STRAIGHT, None, 0.0),
+        (None, FLIPPED, 0.0),
+    ],
+)
+def test_forms_that_disagree_are_measured_and_the_sform_counts(
+    tmp_path: Path, sform: np.ndarray | None, qform: np.ndarray | None, apart: float
+) -> None:
+    path = _with_forms(tmp_path / "forms.nii.gz", sform, qform)
+    assert form_disagreement_mm(path) == pytest.approx(apart, abs=1e-3)
+    expected = qform if sform is None else sform
+    np.testing.assert_allclose(read_t1w(path).grid.affine, expected, atol=1e-3)
+
+
+def test_a_damaged_qform_beside_a_good_sform_is_the_worst_disagreement(tmp_path: Path) -> None:
+    path = _with_forms(tmp_path / "forms.nii", STRAIGHT, STRAIGHT)
+    content = bytearray(path.read_bytes())
+    # quatern_b, c, d of the NIfTI-1 header: 2, 2, 2 is no unit quaternion.
+    struct.pack_into("<3f", content, 256, 2.0, 2.0, 2.0)
+    path.write_bytes(content)
+    assert form_disagreement_mm(path) == MAX_DISAGREEMENT_MM
+    np.testing.assert_allclose(read_t1w(path).grid.affine, STRAIGHT)
 
 
 def test_big_endian_headers_are_read(tmp_path: Path) -> None:

@@ -412,6 +412,14 @@ def test_white_matter_darker_than_grey_is_refused() -> None:
         _normalise()(_head(grey=80.0, white=60.0))
 
 
+def test_force_scales_another_contrast_by_what_should_be_white_matter() -> None:
+    forced = NormaliseIntensity(_white(), certain=230, ceiling=1.5, force=True)
+    result = forced(_head(grey=80.0, white=60.0)).image.data
+    assert np.median(result[_white().data >= 230]) == pytest.approx(1.0)
+    good = _head(grey=60.0, white=80.0)
+    np.testing.assert_array_equal(forced(good).image.data, _normalise()(good).image.data)
+
+
 def test_white_matter_darker_than_grey_is_refused_in_a_noisy_scan_too() -> None:
     """T2 weighting: a few voxels out of hundreds are bright by chance, and are no white matter."""
     with pytest.raises(ScanError, match="brighter"):

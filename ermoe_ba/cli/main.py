@@ -181,6 +181,9 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
     _add_preprocessed(parser)
     parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
     parser.add_argument("--no-report", action="store_true", help="no HTML report")
+    parser.add_argument(
+        "--force", action="store_true", help="give an age where the scan's quality forbids it"
+    )
 
 
 def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
@@ -219,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 all done, 1 at least one scan failed (the others are written), 2 usage.
+        0 all done, 1 at least one scan failed or was refused (the others are written), 2 usage.
     """
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)

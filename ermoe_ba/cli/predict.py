@@ -21,7 +21,7 @@ from ermoe_ba.io import remove_file
 from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
-TABLE = "predictions.tsv"
+TABLE, PAGE = "predictions.tsv", "qc.html"
 
 
 def run_predict(options: argparse.Namespace) -> int:
@@ -32,7 +32,7 @@ def run_predict(options: argparse.Namespace) -> int:
     UsageError
         If the call itself is wrong: before anything is computed.
     """
-    table_path = options.out / TABLE
+    table_path, page_path = options.out / TABLE, options.out / PAGE
     if table_path.exists() and not (options.overwrite or options.resume):
         raise UsageError(
             f"{options.out} already holds {TABLE}; give --resume to go on with that run, "
@@ -45,6 +45,7 @@ def run_predict(options: argparse.Namespace) -> int:
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
     try:
+        remove_file(page_path)
         remove_file(table_path)
         write_rows(table_path, [])
     except OSError as error:
@@ -55,11 +56,17 @@ def run_predict(options: argparse.Namespace) -> int:
         for number, scan in enumerate(scans)
     ]
 
-    def finished(done: dict[int, Outcome], _: int) -> None:
-        write_rows(table_path, [done[number] for number in sorted(done)])
+    from ermoe_ba.report import QualityPage
 
-    outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
-    summarise(outcomes, worker.ensemble.card.coverage, [table_path])
+    with QualityPage("Brain ages") as page:
+
+        def finished(done: dict[int, Outcome], newest: int) -> None:
+            write_rows(table_path, [done[number] for number in sorted(done)])
+            page.add(newest, done[newest].row, done[newest].thumbnail)
+
+        outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
+        page.write(page_path)
+    summarise(outcomes, worker.ensemble.card.coverage, [table_path, page_path])
     return exit_code(outcomes)
 
 
@@ -78,6 +85,7 @@ def predict_settings(options: argparse.Namespace, *, resume: bool) -> PredictSet
         maps=not options.no_maps,
         report=not (options.no_maps or options.no_report),
         participants=read_participants(options.participants) if options.participants else None,
+        force=options.force,
         resume=resume,
         debug=options.debug,
     )
@@ -131,7 +139,7 @@ def chosen_device(asked: str) -> str:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """Return 0 where all scans are done, 1 where at least one failed."""
+    """Return 0 where all scans are done, 1 where at least one failed or was refused."""
     return 0 if all(outcome.row["status"] == "ok" for outcome in outcomes) else 1
 
 
@@ -155,9 +163,11 @@ def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Pat
                 f"({coverage:.0%} interval {row['predicted_age_lower']:.1f} to "
                 f"{row['predicted_age_upper']:.1f})"
             )
-    failed = sum(row["status"] != "ok" for row in rows)
-    if failed:
-        print(f"{failed} of {len(rows)} scans failed; see status and message in the table.")
+    for status in ("failed", "refused"):
+        count = sum(row["status"] == status for row in rows)
+        if count:
+            word = f"scans {status}" if status == "failed" else f"scans were {status}"
+            print(f"{count} of {len(rows)} {word}; see status and message in the table.")
     # Of a batch, the tables are the place to look; of one scan, each of its files.
     files = outcomes[0].written if len(rows) == 1 else ()
     print("\n".join(["Written:", *(f"  {path}" for path in (*tables, *files))]))

@@ -3,16 +3,16 @@
 import argparse
 
 from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, read_card
-from ermoe_ba.cli.predict import chosen_device, exit_code, load_ahead
+from ermoe_ba.cli.predict import PAGE, chosen_device, exit_code, load_ahead
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans
 from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import derivatives_of
-from ermoe_ba.workers import PreprocessSettings, Task
+from ermoe_ba.workers import Outcome, PreprocessSettings, Task
 
 
 def run_preprocess(options: argparse.Namespace) -> int:
-    """Preprocess all inputs; return the exit code (0 all done, 1 at least one scan failed).
+    """Preprocess all inputs; return the exit code (0 all done, 1 some failed or were refused).
 
     Raises
     ------
@@ -33,9 +33,19 @@ def run_preprocess(options: argparse.Namespace) -> int:
         Task(scan=scan, folder=place.folder, derivative=place)
         for scan, place in zip(scans, derivatives_of(options.out, scans), strict=True)
     ]
-    outcomes = run_tasks(settings, worker, tasks, options.jobs, lambda *_: None)
+    from ermoe_ba.report import QualityPage
+
+    with QualityPage("Preprocessed scans") as page:
+
+        def finished(done: dict[int, Outcome], newest: int) -> None:
+            page.add(newest, done[newest].row, done[newest].thumbnail)
+
+        outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
+        page.write(options.out / PAGE)
     failed = sum(outcome.row["status"] != "ok" for outcome in outcomes)
     if failed:
-        print(f"{failed} of {len(outcomes)} scans failed; the messages above say why.")
+        print(
+            f"{failed} of {len(outcomes)} scans failed or were refused; the messages above say why."
+        )
     print(f"Written: {options.out}, preprocessing {settings.config.identity()}")
     return exit_code(outcomes)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from tqdm import tqdm
@@ -54,10 +55,15 @@ def run_tasks(
         start = (lambda: here) if alone else settings.start
         for number, outcome in run_batch(start, tasks, jobs, lost):
             outcomes[number] = outcome
-            if outcome.row["status"] != "ok":
-                tqdm.write(f"failed  {outcome.row['message']}", file=sys.stderr)
+            row = outcome.row
+            if row["status"] != "ok":
+                tqdm.write(f"{row['status']:7} {row['message']}", file=sys.stderr)
+            elif row.get("qc_flags"):
+                tqdm.write(f"flagged {row['input']}: {row['qc_flags']}", file=sys.stderr)
             bar.update()
             finished(outcomes, number)
+            # Told, it is not needed any more: of a large batch, pictures would fill the memory.
+            outcomes[number] = replace(outcome, thumbnail=b"")
     results = [outcomes[n] for n in sorted(outcomes)]
     _tell_time(results, time.perf_counter() - begin)
     return results

@@ -10,7 +10,8 @@ import fill_voids
 import numpy as np
 from monai.transforms import Transform
 
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError
+from ermoe_ba.preprocess.field_of_view import flat_end_cm2
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import Array
 
@@ -71,14 +72,18 @@ class ExtractBrain(Transform):
         volume = float(mask.sum() * voxel_ml)
         low, high = self.volume_range_ml
         if not low <= volume <= high:
-            raise ScanError(
+            raise RefusedScanError(
                 state.path,
                 must_hold=f"the image must show a brain of {low:g} to {high:g} mL",
                 found=f"{volume:.0f} mL that look like one",
                 remedy="Give a T1w scan of a whole adult head; check its voxel sizes.",
             )
-        figures = {**state.figures, "brain_volume_ml": volume}
         result = state.image.same_grid(mask.astype(np.uint8))
+        figures = {
+            **state.figures,
+            "brain_volume_ml": volume,
+            "flat_end_cm2": flat_end_cm2(state.image, result),
+        }
         return replace(state, brain_mask=result, figures=figures, flags=flags)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from monai.transforms import Transform
 from scipy.ndimage import binary_dilation
 
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError
 from ermoe_ba.preprocess.ants_bridge import from_ants, to_ants
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import Volume
@@ -62,12 +62,18 @@ class NormaliseIntensity(Transform):
         Voxels at or above this value count as white matter.
     ceiling : float
         Values above it (vessels, fat) are cut to it.
+    force : bool
+        Scale a scan without T1 contrast all the same, by the median of all that should be white
+        matter.
     """
 
-    def __init__(self, white_matter: Volume, certain: int, ceiling: float) -> None:
+    def __init__(
+        self, white_matter: Volume, certain: int, ceiling: float, *, force: bool = False
+    ) -> None:
         self.white_matter = white_matter
         self.certain = certain
         self.ceiling = ceiling
+        self.force = force
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan with values from 0 to the ceiling, zero outside brain and its rim."""
@@ -79,8 +85,10 @@ class NormaliseIntensity(Transform):
         # Where most of it is not brighter, a few voxels are by noise alone.
         enough = 2 * bright.size > values.size
         level = float(np.median(bright)) if enough else 0.0
+        if self.force and level <= 0.0 and values.size:
+            level = float(np.median(values))
         if level <= 0.0:
-            raise ScanError(
+            raise RefusedScanError(
                 state.path,
                 must_hold="white matter must be brighter than the rest of the brain (T1 weighting)",
                 found=f"{bright.size} of {values.size} voxels that are, where white matter is due",

@@ -8,7 +8,7 @@ from monai.transforms import Compose, Transform
 
 from ermoe_ba.assets import template
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import read_t1w
+from ermoe_ba.io import form_disagreement_mm, read_t1w
 from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
@@ -23,7 +23,9 @@ class LoadT1w(Transform):
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan on its own grid, in its own axis order."""
-        return replace(state, t1w=read_t1w(state.path))
+        image = read_t1w(state.path)
+        apart = form_disagreement_mm(state.path)
+        return replace(state, t1w=image, figures={**state.figures, "form_disagreement_mm": apart})
 
 
 class Preprocessor:
@@ -35,9 +37,13 @@ class Preprocessor:
         Settings.
     device : {"cpu", "cuda", "mps"}
         Where brain extraction computes.
+    force : bool
+        Go on with scans that have no T1 contrast.
     """
 
-    def __init__(self, config: PreprocessConfig, device: str = "cpu") -> None:
+    def __init__(
+        self, config: PreprocessConfig, device: str = "cpu", *, force: bool = False
+    ) -> None:
         self.config = config
         self.steps = Compose(
             [
@@ -57,6 +63,7 @@ class Preprocessor:
                     template("label-WM_probseg"),
                     config.white_matter_certain,
                     config.intensity_ceiling,
+                    force=force,
                 ),
             ]
         )

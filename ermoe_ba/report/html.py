@@ -26,13 +26,35 @@ from ermoe_ba.report.figures import (
 FLAGS_IN_WORDS = {
     "brain_already_extracted": "The scan came without skull; its own outline was kept as the brain "
     "mask.",
-    "registration_doubtful": "The scan resembles the template less than any scan of the training "
-    "cohort did: look at Figure 1 before you use the age.",
+    "registration_doubtful": "The scan resembles the template less than those of the training "
+    "cohort: look at Figure 1 before you use the age.",
+    "brain_volume_low": "The brain is smaller than those of the training cohort.",
+    "brain_volume_high": "The brain is larger than those of the training cohort.",
+    "contrast_low": "Grey and white matter differ less than on the scans of the training cohort.",
+    "contrast_high": "Grey and white matter differ more than on the scans of the training cohort.",
+    "contrast_to_noise_low": "There is less contrast for the noise than in the training cohort: "
+    "look for noise and motion.",
+    "noisy": "White matter is less even than in the training cohort: look for noise and motion.",
+    "entropy_low": "Intensities are spread as noise, motion and ghosts spread them.",
+    "entropy_high": "Intensities are more even than those of a brain in the training cohort.",
+    "unlike_training": "The brain lies far from those that the model was trained on.",
+    "mirrored_look": "Left and right look swapped: check the header's orientation.",
+    "mask_touches_border": "The brain mask reaches the end of the image: it may be cut.",
+    "qform_sform_disagree": "The two orientations of the header disagree; the sform was used.",
+    "age_outside_training": "The chronological age lies outside those of the training cohort.",
 }
 # Name, unit and decimals of the figures that the preprocessing measures.
 QUALITY_FIGURES = {
     "brain_volume_ml": ("Brain volume (intracranial)", " mL", 0),
     "template_correlation": ("Correlation with the template", "", 3),
+    "flat_end_cm2": ("Brain at the end of the image", " cm²", 1),
+    "form_disagreement_mm": ("Disagreement of qform and sform", " mm", 2),
+    "white_grey_contrast": ("Contrast of white and grey matter", "", 3),
+    "cnr": ("Contrast-to-noise ratio", "", 2),
+    "snr_white_matter": ("Signal-to-noise ratio of white matter", "", 1),
+    "efc": ("Entropy focus criterion", "", 3),
+    "training_distance": ("Distance from the training cohort", "", 2),
+    "side_score": ("Likeness of left and right to the cohort's", "", 2),
 }
 # Rows of the region table that go to paper; the file holds them all.
 PRINTED_ROWS = 32
@@ -98,10 +120,10 @@ def render(content: ReportContent) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"signed": signed, "in_words": in_words, "number": _number}
-    script = _resource("report.js")
+    script = resource("report.js")
     return environment.get_template("report.html.j2").render(
         content=content,
-        style=Markup(_resource("report.css")),
+        style=Markup(resource("report.css")),
         script=Markup(script),
         # The one script that may run: nothing that slips into the text ever does.
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -131,7 +153,8 @@ def render(content: ReportContent) -> str:
     )
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """Return the text of a file that lies beside the templates."""
     return files("ermoe_ba.report").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -1,0 +1,107 @@
+"""The page of a batch: one row a scan, with its picture, flags and age; one file, sortable."""
+
+import base64
+import hashlib
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from ermoe_ba.io import write_whole
+from ermoe_ba.report.content import in_words, signed
+from ermoe_ba.report.html import resource
+
+_COLUMNS = ("status", "qc_flags", "predicted_age", "chronological_age", "brain_age_gap", "message")
+
+
+class QualityPage:
+    """Collects the rows of a batch on disk, so that memory does not grow with it.
+
+    Parameters
+    ----------
+    title : str
+        Heading of the page.
+    """
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        # The spool lives as long as this object, which closes it; it has no name to leave behind.
+        self._spool = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._places: dict[int, int] = {}
+
+    def __enter__(self) -> "QualityPage":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._spool.close()
+
+    def add(self, number: int, row: dict[str, Any], thumbnail: bytes) -> None:
+        """Add a scan.
+
+        Parameters
+        ----------
+        number : int
+            Its place among the inputs.
+        row : dict
+            Its row of ``predictions.tsv``.
+        thumbnail : bytes
+            PNG; may be empty.
+        """
+        kept = {name: row.get(name) for name in _COLUMNS}
+        name = "_".join(str(row[k]) for k in ("participant_id", "session_id") if row.get(k))
+        picture = base64.b64encode(thumbnail).decode()
+        self._places[number] = self._spool.seek(0, 2)
+        self._spool.write(json.dumps({**kept, "name": name, "picture": picture}) + "\n")
+
+    def write(self, path: Path) -> None:
+        """Write the page in the order of the inputs, row by row, whole or not at all.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("ermoe_ba.report", "."),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters |= {"in_words": in_words, "signed": signed}
+        script = resource("quality_page.js")
+        parts = environment.get_template("quality_page.html.j2").generate(
+            title=self.title,
+            count=len(self._places),
+            style=Markup(resource("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            rows=self._rows(),
+        )
+
+        def write(partial: Path) -> None:
+            with partial.open("w", encoding="utf-8") as file:
+                file.writelines(parts)
+
+        write_whole(path, write)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        for number in sorted(self._places):
+            self._spool.seek(self._places[number])
+            row = json.loads(self._spool.readline())
+            for name in ("predicted_age", "chronological_age", "brain_age_gap"):
+                value = row[name]
+                row[name] = value if value is not None and math.isfinite(value) else None
+            row["flags"] = [flag for flag in (row["qc_flags"] or "").split(";") if flag]
+            yield row

@@ -1,0 +1,87 @@
+"""One scan's task, and what became of it."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ermoe_ba.derivatives import Derivative
+from ermoe_ba.errors import printable
+from ermoe_ba.naming import ScanName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One scan, and where what is made of it goes.
+
+    Parameters
+    ----------
+    scan : ScanName
+        The scan.
+    folder : Path
+        Of its results.
+    derivative : Derivative or None
+        Where its preprocessed form lies, or shall lie.
+    """
+
+    scan: ScanName
+    folder: Path
+    derivative: Derivative | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of one scan.
+
+    Parameters
+    ----------
+    row : dict
+        Its row of ``predictions.tsv``; of a preprocessed scan, the columns that apply.
+    written : tuple of Path
+        Its files.
+    kept : bool
+        Whether the work had been done before, by an earlier run.
+    stages : dict
+        Seconds by stage.
+    thumbnail : bytes
+        PNG of the brain and its outline; empty where there is no brain.
+    """
+
+    row: dict[str, Any]
+    written: tuple[Path, ...] = ()
+    kept: bool = False
+    stages: dict[str, float] = field(default_factory=dict)
+    thumbnail: bytes = b""
+
+
+def failure(
+    row: dict[str, Any],
+    message: str,
+    seconds: float | None = None,
+    *,
+    status: Literal["failed", "refused"] = "failed",
+) -> Outcome:
+    """Return the outcome of a scan that has none but a reason, which is brought to one line."""
+    return Outcome(row={**row, "status": status, "message": one_line(message), "seconds": seconds})
+
+
+def one_line(message: str) -> str:
+    """Return a message in a form that a cell of a table holds."""
+    return printable(" ".join(message.split()))
+
+
+def lost(task: Task) -> Outcome:
+    """Return the outcome of a scan whose worker process was killed or crashed."""
+    return failure(
+        known_of(task.scan),
+        f"{task.scan.path}: its process must live to the end; found that it was killed or crashed. "
+        "Most often memory ran out: give fewer --jobs.",
+    )
+
+
+def known_of(scan: ScanName) -> dict[str, Any]:
+    """Return what a row holds of a scan before any work."""
+    return {
+        "participant_id": printable(scan.participant_id),
+        "session_id": None if scan.session_id is None else printable(scan.session_id),
+        "input": printable(str(scan.path)),
+    }

@@ -1,0 +1,192 @@
+"""The worker that predicts."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ermoe_ba.atlas import load_atlas
+from ermoe_ba.checkpoint import load_ensemble
+from ermoe_ba.cohort import Participants
+from ermoe_ba.derivatives import read_derivative
+from ermoe_ba.errors import RefusedScanError, ScanError
+from ermoe_ba.io import content_hash
+from ermoe_ba.naming import ScanName
+from ermoe_ba.outputs import (
+    ScanResult,
+    finished_row,
+    kept_thumbnail,
+    provenance,
+    remove_scan,
+    scan_files,
+    thumbnail,
+    write_scan,
+)
+from ermoe_ba.predict import map_prediction, predict_age
+from ermoe_ba.preprocess import Preprocessor, ScanState
+from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
+from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
+from ermoe_ba.workers.worker import Clock, Worker
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictSettings:
+    """What all scans of a prediction share; picklable, so that every process can make its own.
+
+    Parameters
+    ----------
+    model, atlas : str
+        Names or paths.
+    device : {"cpu", "cuda", "mps"}
+        Where to compute.
+    maps, report : bool
+        What to write beside the age.
+    participants : Participants or None
+        Ages, which count before those that came with the scans.
+    force : bool
+        Give an age where the quality of a scan forbids it, with the reason beside it.
+    resume : bool
+        Keep what an earlier run finished, where this run would give the same.
+    debug : bool
+        Show tracebacks.
+    """
+
+    model: str
+    atlas: str
+    device: str
+    maps: bool
+    report: bool
+    participants: Participants | None
+    force: bool
+    resume: bool
+    debug: bool
+
+    def start(self) -> "Predictor":
+        """Load the model and whatever else all scans share.
+
+        Raises
+        ------
+        UsageError
+            If model or atlas cannot be used.
+        """
+        return Predictor(self)
+
+
+class Predictor(Worker):
+    """Predicts one scan after the other.
+
+    Parameters
+    ----------
+    settings : PredictSettings
+        What they share.
+    """
+
+    def __init__(self, settings: PredictSettings) -> None:
+        super().__init__(debug=settings.debug)
+        self.settings = settings
+        self.atlas = load_atlas(settings.atlas)
+        self.ensemble = load_ensemble(settings.model, settings.device)
+        card = self.ensemble.card
+        self.preprocessor = Preprocessor(card.preprocess, settings.device, force=settings.force)
+        self.reference = load_reference()
+        self.limits = load_limits().limits
+        if card.ages:
+            self.limits += age_limits(min(card.ages), max(card.ages))
+
+    def traced(self) -> dict[str, Any]:
+        """Return the identities of model and preprocessing."""
+        return {
+            "model_id": self.ensemble.model_id,
+            "preprocessing_id": self.ensemble.card.preprocessing_id,
+        }
+
+    def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
+        """Predict a scan and write its files."""
+        scan, settings = task.scan, self.settings
+        try:
+            age = _chronological_age(scan, settings.participants)
+            source = content_hash(scan.path)
+        except ScanError:
+            remove_scan(task.folder, scan.name)
+            raise
+        files = scan_files(scan.name, maps=settings.maps, report=settings.report)
+        if settings.resume:
+            atlas = self.atlas if settings.maps else None
+            traced = provenance(self.ensemble, atlas, forced=settings.force)
+            before = {**row, "chronological_age": age}
+            done = finished_row(
+                task.folder, before, name=scan.name, files=files, traced=traced, input_sha256=source
+            )
+            if done is not None:
+                written = tuple(task.folder / name for name in sorted(files))
+                picture = kept_thumbnail(task.folder, scan.name)
+                return Outcome(row=done, written=written, kept=True, thumbnail=picture)
+        remove_scan(task.folder, scan.name)
+        state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
+        clock("CheckQuality")
+        figures = state.figures | measure_figures(state.image, state.mask, self.reference)
+        known = {} if age is None else {"chronological_age": age}
+        verdict = assess(self.limits, figures | known, state.flags)
+        row["qc_flags"] = ";".join(verdict.flags) or None
+        picture = thumbnail(state.image, state.mask)
+        refusal = verdict.refusing
+        if refusal is not None:
+            why = str(RefusedScanError(scan.path, **refusal.refusal()))
+            if not settings.force:
+                row["chronological_age"] = age
+                return replace(
+                    failure(row, why, clock.seconds, status="refused"), thumbnail=picture
+                )
+            row["message"] = one_line(f"forced: {why}")
+        clock("PredictAge")
+        prediction = predict_age(self.ensemble, state)
+        maps = map_prediction(self.ensemble, prediction, state.mask) if settings.maps else None
+        row = {
+            **row,
+            "status": "ok",
+            "predicted_age": prediction.predicted_age,
+            "predicted_age_lower": prediction.lower,
+            "predicted_age_upper": prediction.upper,
+            "chronological_age": age,
+            "brain_age_gap": None if age is None else prediction.predicted_age - age,
+            "seconds": clock.seconds,
+        }
+        result = ScanResult(
+            scan=scan,
+            row=row,
+            input_sha256=source,
+            state=state,
+            figures=figures,
+            checks=verdict.checks,
+            prediction=prediction,
+            maps=maps,
+        )
+        clock("WriteResults")
+        paths = write_scan(
+            task.folder,
+            result,
+            self.ensemble,
+            self.atlas,
+            report=settings.report,
+            forced=settings.force,
+        )
+        clock("")
+        return Outcome(row=row, written=tuple(paths), stages=clock.stages, thumbnail=picture)
+
+    def _preprocessed(self, task: Task, source: str) -> ScanState | None:
+        if task.derivative is None:
+            return None
+        wanted = self.ensemble.card.preprocessing_id
+        return read_derivative(task.derivative, task.scan.path, wanted, source)
+
+
+def _chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
+    if participants is None:
+        return scan.chronological_age
+    try:
+        return participants.age_of(scan.participant_id)
+    except KeyError:
+        raise ScanError(
+            scan.path,
+            must_hold="its participant must stand in the participants table",
+            found=f"no row for {scan.participant_id!r}",
+            remedy="Add the row (age n/a if unknown), or leave --participants out.",
+        ) from None

@@ -1,0 +1,288 @@
+"""Quality control: figures by hand, limits from cohorts whose spread is known, verdicts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ermoe_ba.assets import template
+from ermoe_ba.errors import UsageError
+from ermoe_ba.preprocess.field_of_view import flat_end_cm2
+from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
+from ermoe_ba.quality.figures import GREY_CERTAIN, WHITE_CERTAIN, entropy_focus
+from ermoe_ba.quality.limits import (
+    DEVIATIONS,
+    RULES,
+    Limit,
+    QualityLimits,
+    learn_limits,
+    save_limits,
+)
+from ermoe_ba.quality.reference import (
+    COMPONENTS,
+    cell_means,
+    fit_reference,
+    inside_cells,
+    save_reference,
+)
+from ermoe_ba.space import MODEL_GRID, SpatialGrid, Volume
+
+LIMITS = {limit.flag: limit for limit in load_limits().limits}
+
+
+def _brain() -> Volume:
+    return Volume((template("desc-brain_mask").data > 0).astype(np.uint8), MODEL_GRID)
+
+
+def _scan(white: float, grey: float) -> Volume:
+    """Two even tissues."""
+    image = np.where(template("label-WM_probseg").data >= WHITE_CERTAIN, white, 0.5)
+    image = np.where(template("label-GM_probseg").data >= GREY_CERTAIN, grey, image)
+    return Volume((image * _brain().data).astype(np.float32), MODEL_GRID)
+
+
+@pytest.fixture(scope="module")
+def cohort() -> np.ndarray:
+    """Thirty scans: noise about the template's brain, the left hemisphere a little brighter."""
+    rng = np.random.default_rng(3)
+    means = cell_means(Volume(np.ones(MODEL_GRID.shape, np.float32), MODEL_GRID), _brain())
+    side = np.zeros_like(means)
+    side[: len(means) // 2] = 0.05
+    return means + side + rng.normal(0, 0.05, (30, *means.shape))
+
+
+# Figures
+
+
+def test_contrast_of_two_even_tissues_is_that_of_the_formula() -> None:
+    even = measure_figures(_scan(1.0, 0.8), _brain(), load_reference())
+    assert even["white_grey_contrast"] == pytest.approx(0.2, abs=1e-6)
+    # Without any spread there is no noise to divide by.
+    assert even["cnr"] == even["snr_white_matter"] == 0.0
+
+
+def test_noise_of_a_known_deviation_is_found() -> None:
+    scan = _scan(1.0, 0.7)
+    rng = np.random.default_rng(1)
+    noisy = scan.same_grid((scan.data + rng.normal(0, 0.1, scan.data.shape)).astype(np.float32))
+    found = measure_figures(noisy, _brain(), load_reference())
+    assert found["snr_white_matter"] == pytest.approx(1 / 0.1, rel=0.03)
+    assert found["cnr"] == pytest.approx(0.3 / np.hypot(0.1, 0.1), rel=0.03)
+
+
+def test_grey_brighter_than_white_has_a_negative_contrast_and_is_refused() -> None:
+    found = measure_figures(_scan(0.6, 0.9), _brain(), load_reference())
+    assert found["white_grey_contrast"] == pytest.approx(-0.5, abs=1e-6)
+    verdict = assess(load_limits().limits, found, ())
+    assert verdict.refusing is not None
+    assert "white matter must be brighter" in verdict.refusing.refusal()["must_hold"]
+    assert "contrast_low" in verdict.flags
+
+
+def test_entropy_focus_is_1_of_equal_values_and_0_of_a_point() -> None:
+    assert entropy_focus(np.full(50, 7.0)) == pytest.approx(1.0)
+    assert entropy_focus(np.array([0.0, 0.0, 3.0])) == pytest.approx(0.0)
+    assert entropy_focus(np.zeros(9)) == 0.0
+    # Two equal values among four: m = sqrt(2), so -2 (1/sqrt 2) ln(1/sqrt 2) over 2 ln 2.
+    expected = np.sqrt(2) * np.log(np.sqrt(2)) / (2 * np.log(2))
+    assert entropy_focus(np.array([1.0, 0.0, 1.0, 0.0])) == pytest.approx(expected)
+
+
+def test_a_scan_on_another_grid_cannot_be_measured() -> None:
+    other = SpatialGrid(MODEL_GRID.shape, MODEL_GRID.affine, "scan")
+    volume = Volume(np.zeros(other.shape, np.float32), other)
+    with pytest.raises(ValueError, match="model grid"):
+        cell_means(volume, volume)
+
+
+# The cohort's centre, spread and sides
+
+
+def test_the_mean_scan_lies_at_distance_0_and_distance_is_in_standard_deviations(cohort) -> None:
+    reference = fit_reference(cohort)
+    mean = np.zeros(cohort.shape[1:])
+    mean[inside_cells()] = reference.mean_c
+    assert reference.training_distance(mean) == pytest.approx(0.0, abs=1e-9)
+    away = mean.copy()
+    step = 3 * np.sqrt(reference.variance_k[0])
+    away[inside_cells()] += step * reference.components_kc[0]
+    # Three deviations along one of C directions: sqrt(9 / C).
+    count = int(inside_cells().sum())
+    assert reference.training_distance(away) == pytest.approx(3 / np.sqrt(count))
+
+
+def test_the_mirror_image_has_the_opposite_score_and_equal_sides_none(cohort) -> None:
+    reference = fit_reference(cohort)
+    for cells in cohort[:5]:
+        assert reference.side_score(cells[::-1]) == pytest.approx(-reference.side_score(cells))
+        assert reference.side_score(cells) > 0.5
+        assert reference.side_score(cells + cells[::-1]) == pytest.approx(0.0, abs=1e-12)
+    assert reference.side_score(cohort.mean(axis=0)) == pytest.approx(1.0)
+
+
+def test_cells_of_mirror_images_are_mirror_images() -> None:
+    rng = np.random.default_rng(2)
+    scan = Volume(rng.random(MODEL_GRID.shape).astype(np.float32), MODEL_GRID)
+    mirrored = Volume(scan.data[::-1].copy(), MODEL_GRID)
+    everywhere = Volume(np.ones(MODEL_GRID.shape, np.uint8), MODEL_GRID)
+    np.testing.assert_allclose(
+        cell_means(mirrored, everywhere), cell_means(scan, everywhere)[::-1], rtol=1e-5
+    )
+
+
+def test_the_shipped_reference_knows_left_from_right() -> None:
+    """The template is symmetric: it has no sides."""
+    reference = load_reference()
+    t1w = template("desc-brain_T1w").data.astype(np.float32) / 255
+    score = reference.side_score(cell_means(Volume(t1w, MODEL_GRID), _brain()))
+    assert abs(score) < abs(LIMITS["mirrored_look"].flag_at)
+
+
+def test_few_scans_describe_no_cohort(cohort) -> None:
+    with pytest.raises(ValueError, match=f"More than {COMPONENTS + 1} scans"):
+        fit_reference(cohort[: COMPONENTS + 1])
+
+
+def test_a_reference_survives_the_disk(cohort, tmp_path: Path) -> None:
+    reference = fit_reference(cohort)
+    save_reference(tmp_path / "cohort.safetensors", reference)
+    again = load_reference(tmp_path / "cohort.safetensors")
+    assert again.side_score(cohort[0]) == pytest.approx(reference.side_score(cohort[0]), rel=1e-4)
+    with pytest.raises(UsageError, match=r"absent\.safetensors"):
+        load_reference(tmp_path / "absent.safetensors")
+
+
+# Limits
+
+
+def _figures(values: np.ndarray) -> dict[str, np.ndarray]:
+    return {rule.figure: values for rule in RULES}
+
+
+def test_limits_lie_the_stated_deviations_from_the_median_on_either_side() -> None:
+    # Quantiles of a normal distribution of mean 10 and deviation 2.
+    from scipy.stats import norm
+
+    values = norm.ppf((np.arange(2001) + 0.5) / 2001, 10, 2)
+    learnt = {limit.flag: limit for limit in learn_limits(_figures(values))}
+    assert learnt["brain_volume_low"].flag_at == pytest.approx(10 - DEVIATIONS * 2, rel=1e-2)
+    assert learnt["brain_volume_high"].flag_at == pytest.approx(10 + DEVIATIONS * 2, rel=1e-3)
+    assert learnt["mirrored_look"].flag_at == pytest.approx(-values.min() / 2)
+    assert learnt["contrast_low"].refuse_at == pytest.approx(values.min() / 2)
+    assert learnt["mask_touches_border"].refuse_at == pytest.approx(2 * values.max())
+    assert learnt["brain_volume_low"].refuse_at is None
+
+
+def test_a_value_at_the_limit_is_within_it() -> None:
+    low = Limit(flag="f", figure="x", side="low", flag_at=2.0, refuse_at=1.0)
+    assert [low.flags(v) for v in (1.9, 2.0, 2.1)] == [True, False, False]
+    assert [low.refuses(v) for v in (0.9, 1.0)] == [True, False]
+    high = Limit(flag="f", figure="x", side="high", flag_at=2.0)
+    assert [high.flags(v) for v in (1.9, 2.0, 2.1)] == [False, False, True]
+    assert not high.refuses(1e9)
+
+
+def test_limits_survive_the_disk_and_damage_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    kept = QualityLimits(limits=learn_limits(_figures(np.arange(1.0, 30))), provenance={"n": 29})
+    save_limits(path, kept)
+    assert load_limits(path) == kept
+    broken = tmp_path / "broken.json"
+    broken.write_text('{"limits": 3}', encoding="utf-8")
+    with pytest.raises(UsageError, match=r"broken\.json"):
+        load_limits(broken)
+
+
+def test_the_shipped_limits_are_those_of_the_rules_and_say_where_they_come_from() -> None:
+    shipped = load_limits()
+    assert [(limit.flag, limit.figure, limit.side) for limit in shipped.limits] == [
+        (rule.flag, rule.figure, rule.side) for rule in RULES
+    ]
+    for limit, rule in zip(shipped.limits, RULES, strict=True):
+        assert (limit.refuse_at is not None) == rule.refuses
+        # A refusal is the harder verdict: whatever is refused is flagged as well.
+        if limit.refuse_at is not None:
+            assert limit.flags(limit.refuse_at)
+    assert {"cohort", "scans", "preprocessing_id", "command"} <= set(shipped.provenance)
+
+
+# Verdicts
+
+
+def test_flags_come_in_order_each_once_with_those_of_the_preprocessing_first() -> None:
+    figures = {"snr_white_matter": 1.0, "cnr": 0.1, "chronological_age": 91.0}
+    limits = load_limits().limits + age_limits(20.0, 82.0)
+    verdict = assess(limits, figures, ("brain_already_extracted",))
+    assert verdict.flags == (
+        "brain_already_extracted",
+        "contrast_to_noise_low",
+        "noisy",
+        "age_outside_training",
+    )
+    assert verdict.refusing is None
+    checked = [check.describe() for check in verdict.checks]
+    assert [(c["figure"], c["value"]) for c in checked] == [
+        ("cnr", 0.1),
+        ("snr_white_matter", 1.0),
+        ("chronological_age", 91.0),
+        ("chronological_age", 91.0),
+    ]
+    assert [c["outcome"] for c in checked] == ["flagged", "flagged", "ok", "flagged"]
+
+
+@pytest.mark.parametrize("age", [20.0, 50.0, 82.0])
+def test_ages_of_the_training_cohort_bear_no_flag(age: float) -> None:
+    assert assess(age_limits(20.0, 82.0), {"chronological_age": age}, ()).flags == ()
+
+
+def test_a_brain_without_skull_may_touch_the_border_but_not_be_cut() -> None:
+    limits, worst = load_limits().limits, LIMITS["mask_touches_border"].refuse_at
+    assert worst is not None
+    touching, cut = {"flat_end_cm2": worst / 2}, {"flat_end_cm2": worst * 1.1}
+    extracted = ("brain_already_extracted",)
+    assert assess(limits, touching, ()).flags == ("mask_touches_border",)
+    assert assess(limits, touching, extracted).flags == extracted
+    for remarks in ((), extracted):
+        refusing = assess(limits, cut, remarks).refusing
+        assert refusing is not None
+        assert "field of view" in refusing.refusal()["must_hold"]
+        assert "--force" in refusing.refusal()["remedy"]
+
+
+# The end of the image
+
+
+def _block(first: tuple[int, int, int], last: tuple[int, int, int]) -> tuple[Volume, Volume]:
+    """A brain of 1 in a head of 5 that fills a grid of 2 x 3 x 1.5 mm voxels."""
+    grid = SpatialGrid((12, 14, 16), np.diag([2.0, 3.0, 1.5, 1.0]), "scan")
+    brain = np.zeros(grid.shape, np.uint8)
+    brain[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = 1
+    image = np.full(grid.shape, 5, np.int16)
+    image[0, 0, 0] = 0
+    return Volume(image, grid), Volume(brain, grid)
+
+
+def test_a_brain_inside_the_image_has_no_flat_end() -> None:
+    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 13))) == 0.0
+
+
+def test_the_area_of_a_cut_is_in_square_centimetres() -> None:
+    # 8 voxels of 2 mm by 10 of 3 mm, at the upper end: 16 x 30 mm.
+    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 15))) == pytest.approx(4.8)
+    # The larger of two: above 8 of 2 mm by 12 of 3 mm; in front 8 of 2 mm by 14 of 1.5 mm.
+    assert flat_end_cm2(*_block((2, 2, 2), (9, 13, 15))) == pytest.approx(max(5.76, 3.36))
+
+
+def test_zeros_end_an_image_as_its_border_does() -> None:
+    image, brain = _block((2, 2, 2), (9, 11, 12))
+    image.data[:, :, 13:] = 0
+    assert flat_end_cm2(image, brain) == pytest.approx(4.8)
+
+
+def test_image_and_mask_of_two_grids_have_no_common_end() -> None:
+    image, _ = _block((2, 2, 2), (9, 11, 13))
+    with pytest.raises(ValueError, match="one grid"):
+        flat_end_cm2(image, Volume(np.zeros((5, 5, 5), np.uint8), MODEL_GRID_LIKE))
+
+
+MODEL_GRID_LIKE = SpatialGrid((5, 5, 5), np.eye(4), "scan")
