@@ -29,7 +29,7 @@ from ermoe_ba.tables import write_table
 
 # Raised when the same settings no longer give the same images: such a cohort must not be gone on
 # with.
-REVISION = 1
+REVISION = 2
 README = """Simulated T1w scans of brains whose ageing is known, made by ermoe-ba phantom.
 
 participants.tsv holds the truth about each subject; participants.json says what its columns mean.
