@@ -225,7 +225,7 @@ def test_time_is_halved_until_no_step_doubles_or_halves_a_volume() -> None:
     assert squarings(np.array([0.0, -4.0])) == 3
 
 
-def test_stages_widen_the_ventricles_step_by_step(anatomy: Anatomy, shaper: Shaper) -> None:
+def test_stages_widen_the_ventricles_step_by_step(anatomy: Anatomy) -> None:
     stages = Stages(anatomy, Flow(anatomy.grid.shape))
     rest = anatomy.region_fractions
     sizes = [stages.nearest(rest * WIDER**step).fractions for step in (0, 1, 2, 99)]
@@ -235,7 +235,8 @@ def test_stages_widen_the_ventricles_step_by_step(anatomy: Anatomy, shaper: Shap
         np.testing.assert_allclose(ratio[LATERAL], WIDER, rtol=0.1)
         np.testing.assert_allclose(ratio[THIRD], WIDER, rtol=0.2)
         others = MOVED & ~LATERAL & ~THIRD
-        assert np.abs(np.log(ratio[others])).mean() < 0.05
+        # Others make room, but by a fifth of that at most: what is left the subject corrects.
+        assert np.abs(np.log(ratio[others])).mean() < np.log(WIDER) / 5
     # Narrower ones than at rest need no stage.
     assert stages.nearest(rest / 5) is stages.nearest(rest)
 
