@@ -22,9 +22,6 @@ LEAST_SQUARINGS = 2
 SOURCE_PADDING, RANDOM_PADDING = 2, 8
 # Width (SD) of a source's edge in voxels of the flow's lattice.
 SOURCE_BLUR = 0.6
-# The third ventricle is a slit that widens to the sides: how easily, against that, what leaves its
-# sources goes to the front and up.
-FORWARD_EASE = 0.15
 
 
 def _inverse(values: Array) -> Array:
@@ -57,11 +54,8 @@ class Flow:
         self._k = _wave_numbers(self._padded)
         i2, j2, k2 = (k**2 for k in self._k)
         edge = np.exp(-(i2 + j2 + k2) * (SOURCE_BLUR**2 / 2))
-        # Velocity is the ease along each axis times the slope of a potential: of -s / (k . ease k).
+        # Velocity is the slope of a potential, which is -s / k^2.
         self._to_potential = np.complex64(-1j) * edge * _inverse(i2 + j2 + k2)
-        self._to_potential_across = (
-            np.complex64(-1j) * edge * _inverse(i2 + FORWARD_EASE * (j2 + k2))
-        )
 
     def coarsen(self, fine: Array) -> Array:
         """Average blocks of the anatomy's grid; shape (I, J, K) to (I/2, J/2, K/2)."""
@@ -70,26 +64,21 @@ class Flow:
             fine.reshape(i, COARSE, j, COARSE, k, COARSE).mean(axis=(1, 3, 5), dtype=np.float32)
         )
 
-    def from_sources(self, sources: Array, sideways: Array) -> Array:
-        """Return the smooth velocity whose divergence is given.
+    def from_sources(self, sources: Array) -> Array:
+        """Return the curl-free velocity whose divergence is given.
 
         Parameters
         ----------
         sources : ndarray, shape (i, j, k)
-            Growth of the logarithm of volume per unit of time; what leaves goes to all sides alike.
-        sideways : ndarray, shape (i, j, k)
-            Likewise; but what leaves goes to the left and right, as `FORWARD_EASE` says.
+            Growth of the logarithm of volume per unit of time.
 
         Returns
         -------
         ndarray, shape (3, i, j, k)
             Velocity in voxels of the flow's lattice.
         """
-        everywhere = fft.rfftn(sources, self._padded) * self._to_potential
-        across = fft.rfftn(sideways, self._padded) * self._to_potential_across
-        parts = everywhere + across, everywhere + FORWARD_EASE * across
-        spectra = [k * parts[min(axis, 1)] for axis, k in enumerate(self._k)]
-        return self._in_box(spectra, self._padded)
+        potential = fft.rfftn(sources, self._padded) * self._to_potential
+        return self._in_box([k * potential for k in self._k], self._padded)
 
     def _in_box(self, spectra: Sequence[Array], size: Sequence[int]) -> Array:
         """Return fields of which the spectra on a padded lattice are given, shape (c, i, j, k)."""
@@ -138,7 +127,7 @@ class Flow:
         spectra = np.zeros((3, size[0], size[1], size[2] // 2 + 1), np.complex64)
         for whole, k, part in zip(spectra, waves, low, strict=True):
             whole[places] = part - k * along
-        return self._in_box(spectra, size)
+        return self._in_box(list(spectra), size)
 
 
 def exponential(velocity: Array, active: Array, *, squarings: int) -> Array:

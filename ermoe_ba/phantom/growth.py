@@ -91,7 +91,8 @@ class Response:
         bound = ~MOVED | ((growth <= low) & (missing < 0)) | ((growth >= high) & (missing > 0))
         slope[bound] = np.eye(len(REGIONS))[bound]
         change = np.linalg.solve(slope, np.where(bound, 0.0, missing))
-        return np.clip(growth + np.clip(change, -LARGEST_STEP, LARGEST_STEP), low, high)
+        change = np.clip(change, -LARGEST_STEP, LARGEST_STEP)
+        return np.asarray(np.clip(growth + change, low, high))
 
     def first(self, wanted: Array) -> Array:
         """Return the growth that changes the logarithm of volume as wanted, shape (regions,)."""

@@ -95,11 +95,7 @@ class Stage:
     def velocity(self, growth: Array) -> Array:
         """Return the velocity by which regions grow (log of volume) and surroundings give way."""
         source = np.where(MOVED, sources(growth), 0.0)[MOVED].astype(np.float32)
-        third = THIRD[MOVED]
-        lattice = self._flow.shape
-        around = (np.where(third, 0, source) @ self._drive).reshape(lattice)
-        sideways = (source[third] @ self._drive[third]).reshape(lattice)
-        return self._flow.from_sources(around, sideways)
+        return self._flow.from_sources((source @ self._drive).reshape(self._flow.shape))
 
     def displacement(self, individual: Array, growth: Array) -> Array:
         """Return where the content of each voxel came from at rest, less where it is.
