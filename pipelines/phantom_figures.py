@@ -19,14 +19,13 @@ from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.floors import latent_floor, regression_floors, volume_floor
 from ermoe_ba.phantom.regions import REGIONS
 from ermoe_ba.report.phantom import (
+    LARGE_ML,
     draw_agreement,
     draw_decades,
     draw_lifespan,
     draw_trajectories,
 )
 
-# Regions of at least this volume are held to the plan one by one; smaller ones are printed too.
-LARGE_ML = 3.0
 # A hemisphere missing so much against the other was cut off by the field of view, not by age.
 CUT_OFF = 0.7
 

@@ -1,5 +1,7 @@
 """The phantom's truth: regions, norms, what is drawn of them, and how well an age can be told."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -182,12 +184,19 @@ def test_regressions_find_an_age_that_a_volume_holds() -> None:
     rng = np.random.default_rng(0)
     age = rng.uniform(20, 80, 200)
     columns = {f"realised_{name}_ml": np.exp(rng.normal(0, 0.1, 200)) for name in NAMES}
-    columns["realised_insula_L_ml"] = np.exp(-age / 20)
+    # Logarithms of volume that a hidden age bends: a line cannot follow them, a curve can.
+    hidden = age + rng.normal(0, 1.0, 200)
+    columns["realised_insula_L_ml"] = np.exp(np.sin(hidden / 20))
+    columns["realised_insula_R_ml"] = np.exp(np.cos(hidden / 20))
     table = pd.DataFrame({"age": age, "realised_intracranial_ml": 1.0, **columns})
-    found = regression_floors(table)
+    with warnings.catch_warnings():
+        # A kernel that ends at its bounds is a wrong kernel.
+        warnings.simplefilter("error")
+        found = regression_floors(table)
     assert found["median"] == pytest.approx(np.abs(age - np.median(age)).mean())
-    assert found["ridge"] < found["median"] / 10
-    assert found["gaussian_process"] < found["median"] / 2
+    assert found["ridge"] < found["median"] / 2
+    # Nobody can do better than the mean deviation of a normal distribution, SD 1.
+    assert np.sqrt(2 / np.pi) * 0.8 < found["gaussian_process"] < found["ridge"]
 
 
 def test_kinds_cover_the_brain() -> None:

@@ -15,6 +15,7 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_t1w, read_volume, write_volume
+from ermoe_ba.phantom import dataset
 from ermoe_ba.phantom.anatomy import muse_regions
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.dataset import PhantomDataset
@@ -247,6 +248,23 @@ def test_subjects_can_be_shaped_from_label_maps(muse_map: Path, tmp_path: Path) 
     assert table["anatomy"].tolist() == ["sub-a_dseg"]
     ratio = table["realised_frontal_white_L_ml"] / table["planted_frontal_white_L_ml"]
     assert ratio[0] == pytest.approx(1.0, abs=0.03)
+
+
+def test_subjects_of_one_anatomy_are_made_in_a_row(
+    muse_map: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    for name in "abc":
+        (maps / f"{name}.nii.gz").symlink_to(muse_map)
+    cohort = PhantomDataset(tmp_path / "out", CONFIG, _atlas_file(), maps)
+    made: list[int] = []
+    monkeypatch.setattr(dataset, "make_subject", lambda _, index: made.append(index))
+    cohort.make(20)
+    anatomies = [dataset.anatomy_of(cohort.source, index) for index in made]
+    assert sorted(made) == list(range(1, 21))
+    assert anatomies == sorted(anatomies)
+    assert set(anatomies) == {0, 1, 2}
 
 
 def _width(png: bytes) -> int:

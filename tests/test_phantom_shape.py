@@ -1,5 +1,7 @@
 """From an anatomy to a scan: flows that do not fold, volumes as planned, images as acquired."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
@@ -10,19 +12,15 @@ from ermoe_ba.phantom.anatomy import Anatomy, even_box, nearest_label, template_
 from ermoe_ba.phantom.brain import Brain
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.cortex import thin_cortex
-from ermoe_ba.phantom.flow import (
-    Flow,
-    exponential,
-    interpolation_matrix,
-    jacobian_determinant,
-    sample_separably,
-)
-from ermoe_ba.phantom.growth import first_growth, response, sources
+from ermoe_ba.phantom.flow import Flow, compose, exponential, jacobian_determinant
+from ermoe_ba.phantom.growth import GROWTH_RANGE, MOVED, Response, sources, squarings
 from ermoe_ba.phantom.latents import Subject, draw_subject, stream
 from ermoe_ba.phantom.lesions import draw_lesions
 from ermoe_ba.phantom.norms import load_norms
 from ermoe_ba.phantom.regions import LESION_INDEX, REGIONS, SULCAL_CSF_INDEX, Kind, indices
+from ermoe_ba.phantom.sampling import Places, interpolation_matrix, nearest, sample_separably
 from ermoe_ba.phantom.shape import Shaper
+from ermoe_ba.phantom.stage import LATERAL, THIRD, WIDER, Stages
 from ermoe_ba.phantom.subject import scan_subject
 from ermoe_ba.space import Array, SpatialGrid, Volume
 
@@ -55,7 +53,7 @@ def brains(shaper: Shaper) -> dict[int, Brain]:
 
 
 def _everywhere(flow: Flow) -> Array:
-    return np.ones(flow.shape, bool)
+    return np.arange(int(np.prod(flow.shape)))
 
 
 def _interior(field: Array, margin: int = 4) -> Array:
@@ -72,7 +70,7 @@ def test_nothing_moves_without_velocity_and_all_alike_with_a_constant_one() -> N
 
 def test_a_flow_and_its_reverse_undo_each_other() -> None:
     flow = Flow(FINE)
-    velocity = flow.random(np.random.default_rng(0), sd=0.6, smoothness=3.0)
+    velocity = flow.random(np.random.default_rng(0), [(0.6, 3.0)])
     there = exponential(velocity, _everywhere(flow), squarings=4)
     back = exponential(-velocity, _everywhere(flow), squarings=4)
     moved = np.indices(flow.shape) + there
@@ -85,19 +83,16 @@ def test_a_flow_and_its_reverse_undo_each_other() -> None:
 
 def test_random_flows_have_the_spread_asked_for_and_no_divergence() -> None:
     flow = Flow((80, 104, 64))
-    fields = [flow.random(np.random.default_rng(s), sd=2.0, smoothness=2.0) for s in range(4)]
+    # Variances of independent parts add up: 1.2^2 + 1.6^2 = 2^2.
+    scales = [(1.2, 2.0), (1.6, 3.0)]
+    fields = [flow.random(np.random.default_rng(s), scales) for s in range(4)]
     assert np.std(fields) == pytest.approx(2.0, rel=0.1)
     slopes = np.stack([np.gradient(fields[0][axis], axis=axis) for axis in range(3)])
     assert _interior(slopes.sum(axis=0)).std() < 0.1 * _interior(slopes).std()
 
 
-def test_what_flows_out_of_a_box_is_what_its_sources_give() -> None:
-    flow = Flow(FINE)
-    source = np.zeros(flow.shape, np.float32)
-    source[8:12, 10:14, 6:9] = 0.5
-    v = flow.from_sources(source)
-    # Gauss: through the faces of a box that holds the blurred source, one lattice step around.
-    low, high = (3, 4, 2), (16, 20, 13)
+def _outflow(v: Array, low: tuple[int, int, int], high: tuple[int, int, int]) -> float:
+    """What flows out through the faces of a box, by the trapezoid rule."""
     out = 0.0
     for axis in range(3):
         box = [slice(a, b + 1) for a, b in zip(low, high, strict=True)]
@@ -105,7 +100,6 @@ def test_what_flows_out_of_a_box_is_what_its_sources_give() -> None:
             face = [*box]
             face[axis] = slice(end, end + 1)
             weights = np.ones(v[axis][tuple(face)].shape)
-            # Trapezoid: edges of a face count half.
             for other in range(3):
                 if other != axis:
                     for edge in (0, -1):
@@ -113,8 +107,33 @@ def test_what_flows_out_of_a_box_is_what_its_sources_give() -> None:
                         index[other] = slice(edge, None) if edge else slice(0, 1)
                         weights[tuple(index)] *= 0.5
             out += sign * float((v[axis][tuple(face)] * weights).sum())
-    # The periodic box, 16 voxels wider each way, must lose as much as the source gives.
-    assert out == pytest.approx(float(source.sum()), rel=0.1)
+    return out
+
+
+def test_what_flows_out_of_a_box_is_what_its_sources_give() -> None:
+    flow = Flow((60, 52, 32))
+    source = np.zeros(flow.shape, np.float32)
+    source[8:12, 10:14, 6:9] = 0.5
+    # As much is lost elsewhere: nothing is left over for the periodic box to swallow.
+    source[22:26, 10:14, 6:9] = -0.5
+    low, high = (3, 4, 2), (16, 20, 13)
+    given = 0.5 * 4 * 4 * 3
+    # Gauss: through the faces of a box that holds the blurred source.
+    assert _outflow(flow.from_sources(source), low, high) == pytest.approx(given, rel=0.03)
+
+
+def test_composing_looks_the_second_up_where_the_first_leads() -> None:
+    shape = (9, 8, 7)
+    x = np.indices(shape)[0]
+    first = np.stack([np.full(shape, 1.5), np.zeros(shape), np.zeros(shape)]).astype(np.float32)
+    then = np.stack([0.5 * x, np.zeros(shape), 2.0 * x]).astype(np.float32)
+    active = np.flatnonzero(x.ravel() < 5)
+    found = compose(first, then, active)
+    looked_up, added = x < 5, x >= 5
+    # 1.5 + 0.5 (x + 1.5), 2 (x + 1.5); and just the sums elsewhere.
+    np.testing.assert_allclose(found[0][looked_up], (0.5 * x + 2.25)[looked_up], rtol=1e-6)
+    np.testing.assert_allclose(found[2][looked_up], (2.0 * x + 3.0)[looked_up], rtol=1e-6)
+    np.testing.assert_allclose(found[0][added], (1.5 + 0.5 * x)[added], rtol=1e-6)
 
 
 def test_jacobians_of_a_stretch_are_the_product_of_its_factors() -> None:
@@ -127,26 +146,77 @@ def test_jacobians_of_a_stretch_are_the_product_of_its_factors() -> None:
 
 
 def test_interpolation_reproduces_a_slope_on_three_unequal_axes() -> None:
-    positions = [np.array([0.5, 1.0, 4.25]), np.array([2.5, 3.0]), np.array([0.5, 6.5, 5.0, 1.5])]
+    positions = [np.array([0.0, 0.25, 2.9]), np.array([1.0, 1.5]), np.array([0.0, 3.5, 4.0, 0.5])]
     shape = (4, 3, 5)
     matrices = [interpolation_matrix(p, n) for p, n in zip(positions, shape, strict=True)]
-    # The centre of coarse voxel c lies at 2 c + 0.5 on the fine axis.
-    centres = np.meshgrid(*(2 * np.arange(n) + 0.5 for n in shape), indexing="ij")
+    centres = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
     field = 1.0 * centres[0] + 10.0 * centres[1] - 5.0 * centres[2]
     x, y, z = np.meshgrid(*positions, indexing="ij")
     found = sample_separably(field, (matrices[0], matrices[1], matrices[2]))
     np.testing.assert_allclose(found, x + 10 * y - 5 * z, rtol=1e-5)
 
 
+def test_places_sample_as_scipy_does_inside_and_take_the_edge_beyond() -> None:
+    rng = np.random.default_rng(4)
+    fields = rng.standard_normal((2, 6, 5, 9)).astype(np.float32)
+    where = rng.uniform(-2, 10, (3, 500)).astype(np.float32)
+    expected = [map_coordinates(f, where, order=1, mode="nearest") for f in fields]
+    np.testing.assert_allclose(Places(where, (6, 5, 9)).sample(fields), expected, atol=2e-6)
+    at = nearest(np.array([[1.4], [3.6], [20.0]]), (6, 5, 9))
+    np.testing.assert_array_equal(at, np.ravel_multi_index(([1], [4], [8]), (6, 5, 9)))
+
+
+def _response() -> Response:
+    """Regions that answer by 0.6, neighbours in the list pressing on each other by 0.1."""
+    count = len(REGIONS)
+    return Response(0.6 * np.eye(count) - 0.1 * np.eye(count, k=1) - 0.1 * np.eye(count, k=-1))
+
+
 def test_growth_asked_for_first_answers_as_the_response_says() -> None:
-    wanted = np.linspace(-1.0, 1.5, len(REGIONS))
-    growth = first_growth(wanted)
-    # What is planned: 1 + response x source for growth, exp(response x sink) for loss.
-    grown = 1 + 0.6 * sources(growth)
-    np.testing.assert_allclose(np.log(grown[wanted > 0]), wanted[wanted > 0])
-    assert (growth[wanted < 0] <= wanted[wanted < 0] / 0.6 + 1e-12).all()
-    slope = (np.log(1 + 0.6 * np.expm1(1.0 + 1e-6)) - np.log(1 + 0.6 * np.expm1(1.0))) / 1e-6
-    np.testing.assert_allclose(response(np.ones(len(REGIONS))), slope, rtol=1e-5)
+    model, wanted = _response(), np.linspace(-0.5, 0.4, len(REGIONS))
+    growth = model.first(wanted)
+    np.testing.assert_allclose(model.predict(growth)[MOVED], wanted[MOVED], atol=1e-6)
+    assert (growth[~MOVED] == 0).all()
+    # By hand, a single region: 1 + answer x source for growth, exp(answer x sink) for loss.
+    alone = np.zeros(len(REGIONS))
+    alone[0] = np.log(3.0)
+    assert model.predict(alone)[0] == pytest.approx(np.log(1 + 0.6 * 2.0))
+    assert model.predict(alone)[1] == pytest.approx(-0.1 * 2.0)
+    assert model.predict(-alone)[0] == pytest.approx(-0.6 * np.log(3.0))
+
+
+def test_what_cannot_be_reached_stops_at_its_bound_and_pulls_no_neighbour() -> None:
+    model, wanted = _response(), np.zeros(len(REGIONS))
+    wanted[2] = -50.0
+    growth = model.first(wanted)
+    assert growth[2] == GROWTH_RANGE[0]
+    others = MOVED.copy()
+    others[2] = False
+    np.testing.assert_allclose(model.predict(growth)[others], 0.0, atol=1e-6)
+
+
+def test_time_is_halved_until_no_step_doubles_or_halves_a_volume() -> None:
+    for growth in (np.array([0.1, -0.2]), np.array([2.0, 0.0]), np.array([0.0, -4.0])):
+        step = sources(growth) / 2 ** squarings(growth)
+        assert step.min() >= -0.5
+        assert step.max() <= 1.0
+    assert squarings(np.array([0.0, -4.0])) == 3
+
+
+def test_stages_widen_the_ventricles_step_by_step(anatomy: Anatomy) -> None:
+    stages = Stages(anatomy, Flow(anatomy.grid.shape))
+    rest = anatomy.region_fractions
+    sizes = [stages.nearest(rest * WIDER**step).fractions for step in (0, 1, 2, 99)]
+    np.testing.assert_allclose(sizes[0][MOVED], rest[MOVED], rtol=1e-3)
+    for before, after in pairwise(sizes):
+        ratio = after / np.maximum(before, 1e-9)
+        np.testing.assert_allclose(ratio[LATERAL], WIDER, rtol=0.1)
+        np.testing.assert_allclose(ratio[THIRD], WIDER, rtol=0.2)
+        others = MOVED & ~LATERAL & ~THIRD
+        # Others make room, but by a fifth of that at most: what is left the subject corrects.
+        assert np.abs(np.log(ratio[others])).mean() < np.log(WIDER) / 5
+    # Narrower ones than at rest need no stage.
+    assert stages.nearest(rest / 5) is stages.nearest(rest)
 
 
 def test_cortex_turns_to_fluid_until_its_volume_is_met() -> None:

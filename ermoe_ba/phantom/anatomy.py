@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy.ndimage import binary_dilation, distance_transform_edt
+from scipy.ndimage import binary_dilation, distance_transform_edt, generate_binary_structure
 
 from ermoe_ba.assets import template
 from ermoe_ba.phantom.regions import REGIONS, SOLIDS, SULCAL_CSF_INDEX, Kind, indices
@@ -60,8 +60,13 @@ class Anatomy:
     @cached_property
     def drawn(self) -> Array:
         """Voxels that may hold something after deformation, boolean, shape (I, J, K)."""
+        return binary_dilation(self.filled, iterations=MARGIN - 1)
+
+    @cached_property
+    def filled(self) -> Array:
+        """Voxels that hold something, or lie beside one that does, boolean, shape (I, J, K)."""
         what = self.cavity if self.head is None else self.cavity | (self.head > 0)
-        return binary_dilation(what, iterations=MARGIN)
+        return binary_dilation(what, generate_binary_structure(3, 3))
 
     @cached_property
     def region_fractions(self) -> Array:

@@ -29,15 +29,16 @@ from ermoe_ba.tables import write_table
 
 # Raised when the same settings no longer give the same images: such a cohort must not be gone on
 # with.
-REVISION = 1
+REVISION = 2
 README = """Simulated T1w scans of brains whose ageing is known, made by ermoe-ba phantom.
 
 participants.tsv holds the truth about each subject; participants.json says what its columns mean.
 derivatives/phantom holds a label map for each scan, on the scan's own grid; dseg.tsv is its key,
 and its column "planted" marks the regions that carry the effect. phantom.json holds the settings.
 """
-# Anatomies that a worker keeps ready, about 20 MB each.
-ANATOMIES_AT_HAND = 24
+# Anatomies that a worker keeps ready, with their stages. Subjects of one anatomy are made in a row:
+# more would not be asked for again.
+ANATOMIES_AT_HAND = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +151,7 @@ class PhantomDataset:
         source = self.source
         self._describe()
         missing = [n for n in range(1, count + 1) if not _truth_file(source.out, n).is_file()]
+        missing.sort(key=partial(anatomy_of, source))
         for _ in tqdm(
             _each(partial(make_subject, source), missing, jobs),
             total=count,
@@ -236,12 +238,18 @@ def _truth_file(out: Path, index: int) -> Path:
     return _truth_root(out) / name / "anat" / f"{name}_desc-truth_dseg.json"
 
 
+def anatomy_of(source: Source, index: int) -> int:
+    """Return which of the label maps a subject is made from; 0 also where there are none."""
+    choices = max(len(source.label_maps), 1)
+    return int(stream(source.config, index, "anatomy").integers(choices))
+
+
 def _shaper(source: Source, index: int) -> Shaper:
     """Return the shaper of the anatomy that a subject is made from."""
     if not source.label_maps:
         return _template_shaper(source.atlas_file)
-    pick = stream(source.config, index, "anatomy").integers(len(source.label_maps))
-    return _label_map_shaper(source.label_maps[pick], source.atlas_file, source.config.head)
+    label_map = source.label_maps[anatomy_of(source, index)]
+    return _label_map_shaper(label_map, source.atlas_file, source.config.head)
 
 
 # Workers are handed paths and keep what they read: images are large to send.

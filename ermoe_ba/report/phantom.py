@@ -43,6 +43,8 @@ KIND_COLOURS = {
     Kind.CORTEX: YOUNGER,
 }
 DPI = 110
+# Regions of at least this volume are held to the plan one by one.
+LARGE_ML = 3.0
 
 
 def draw_lifespan(scans: Sequence[tuple[float, Volume]]) -> bytes:
@@ -155,11 +157,15 @@ def draw_agreement(table: pd.DataFrame) -> bytes:
             planted = table[[f"planted_{name}_ml" for name in names]].to_numpy().ravel()
             realised = table[[f"realised_{name}_ml" for name in names]].to_numpy().ravel()
             ax.scatter(planted, realised, s=3, color=colour, alpha=0.4, label=kind.value)
+        # The limit that agreement is asked for; below it lie slits and nuclei of a few voxels.
+        ax.axvline(LARGE_ML, color=FAINT, linewidth=0.8, linestyle=":")
         ends = np.array([0.1, 200.0])
         ax.plot(ends, ends, color=INK, linewidth=0.8)
         ax.set(xscale="log", yscale="log", xlim=ends, ylim=ends)
         ax.set(xlabel="planted volume (mL)", ylabel="realised volume (mL)")
-        ax.legend(frameon=False, markerscale=4)
+        for handle in ax.legend(frameon=False, markerscale=4).legend_handles:
+            if handle is not None:
+                handle.set_alpha(1.0)
         return to_png(figure)
 
 
