@@ -3,7 +3,7 @@
 # Command: bash pipelines/container_check.sh
 #          TORCH_WHEELS=FOLDER takes PyTorch's CPU wheel from there; BASE=IMAGE takes another base
 #          than one made here of Debian's packages
-# Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 8 GB of disk
+# Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 20 GB of disk
 # Result:  build/container/: base, image, SBOM, licences, both predictions. Exit code 0 where the image
 #          is small enough, runs locked down under any user number and gives the ages of this
 #          machine's pip install.
