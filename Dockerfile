@@ -1,0 +1,85 @@
+# ermoe_ba in an image: model, atlases and all libraries inside, no network when it runs.
+#
+#   podman build --format docker -t ermoe_ba .                    (docker build -t ermoe_ba . as well)
+#   podman build --format docker -t ermoe_ba:cuda --build-arg TORCH=cuda .
+#
+# --format docker: podman's own format has no place for HEALTHCHECK. pipelines/container_check.sh
+# builds, runs and checks it.
+
+# Any image with Python 3.11, its venv and CA certificates, as `python3`: the locks are for 3.11.
+ARG BASE=python:3.11-slim
+
+# What builds: uv, hatchling and what lists software and licences. Nothing of it stays but the lists.
+FROM ${BASE} AS tools
+COPY pipelines/container_lock_tools.txt /locks/tools.txt
+RUN python3 -m venv /opt/tools \
+    && /opt/tools/bin/pip install --no-cache-dir --require-hashes --only-binary :all: \
+        -r /locks/tools.txt
+
+FROM tools AS wheel
+COPY . /source
+WORKDIR /source
+RUN /opt/tools/bin/hatchling build -t wheel -d /wheels
+
+# Before the project and apart from it: a change of the source leaves this gigabyte as it is.
+FROM tools AS dependencies
+# cpu or cuda: which build of PyTorch.
+ARG TORCH=cpu
+# A folder, mounted during the build, with a wheel of PyTorch that shall not be fetched.
+ARG TORCH_WHEELS=
+COPY pipelines/container_lock_${TORCH}.txt /locks/torch.txt
+# System certificates: institutes that look into their traffic add theirs there. Byte code is
+# compiled now, because an image that is read only cannot keep it later. docopt has no wheel; what
+# builds it is held to hashes too. PyTorch's CPU builds lie in an index of their own.
+RUN if [ -n "${TORCH_WHEELS}" ]; then from="--find-links=${TORCH_WHEELS}"; \
+    elif [ "${TORCH}" = cpu ]; then from=--torch-backend=cpu; else from=; fi \
+    && export UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_LINK_MODE=copy \
+    && /opt/tools/bin/uv venv --python "$(command -v python3)" /opt/ermoe_ba \
+    && /opt/tools/bin/uv pip install --python /opt/ermoe_ba/bin/python --compile-bytecode \
+        --require-hashes --build-constraints /locks/tools.txt ${from:+"${from}"} \
+        -r /locks/torch.txt
+
+# What never runs here: the libraries' own tests, PyTorch's headers and its C++ test programs. A
+# fifth of the image.
+WORKDIR /opt/ermoe_ba
+RUN find lib -type d -name tests -prune -exec rm -rf {} + \
+    && rm -rf lib/python3*/site-packages/torch/test \
+        lib/python3*/site-packages/torch/include lib/python3*/site-packages/torch/share \
+    && find lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+
+FROM dependencies AS project
+COPY --from=wheel /wheels /wheels
+# Apart, so that the image takes the project alone as its last layer.
+RUN UV_NO_CACHE=1 /opt/tools/bin/uv pip install --python /opt/ermoe_ba/bin/python --offline \
+        --no-deps --compile-bytecode /wheels/*.whl \
+    && mkdir -p /project share/ermoe_ba \
+    && /opt/tools/bin/cyclonedx-py environment --output-reproducible \
+        -o share/ermoe_ba/sbom.cdx.json bin/python \
+    && /opt/tools/bin/pip-licenses --python bin/python --from=mixed --format=markdown \
+        --output-file share/ermoe_ba/licences.md \
+    && cp -a --parents bin/ermoe-ba lib/python3*/site-packages/ermoe_ba* share/ermoe_ba /project
+
+FROM ${BASE} AS image
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="ermoe_ba" \
+    org.opencontainers.image.description="Brain age from one T1-weighted MRI. Research use; not a diagnosis." \
+    org.opencontainers.image.licenses="Apache-2.0 AND CC-BY-SA-3.0" \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}"
+COPY --from=dependencies /opt/ermoe_ba /opt/ermoe_ba
+COPY --from=project /project /opt/ermoe_ba
+# Whatever the user's number, home and caches lie where `--tmpfs /tmp` makes room for them. A number
+# without an entry in /etc/passwd has no name, and PyTorch asks for one.
+ENV PATH=/opt/ermoe_ba/bin:$PATH \
+    HOME=/tmp \
+    USER=ermoe \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# The first number that Debian gives to people; nothing in the image belongs to it.
+USER 1000:1000
+WORKDIR /tmp
+HEALTHCHECK --interval=5m --timeout=30s CMD ["ermoe-ba", "info"]
+ENTRYPOINT ["ermoe-ba"]
+CMD ["--help"]
