@@ -13,12 +13,14 @@ import pytest
 from monai.transforms import Compose, Transform
 from scipy.spatial.transform import Rotation
 
+from ermoe_ba.assets import template
 from ermoe_ba.errors import ScanError
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import affine_of, from_ants, to_ants
-from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
+from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox, own_axes
 from ermoe_ba.preprocess.intensity import NormaliseIntensity
+from ermoe_ba.preprocess.register import RegisterAffine
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import SpatialGrid, Volume
 
@@ -182,6 +184,57 @@ def test_voxels_of_the_working_size_are_moved_and_not_changed() -> None:
     np.testing.assert_allclose(result.image.grid.affine[:3, 3], [-7.3, 1.9, 4.4 + 2.0])
 
 
+def test_an_oblique_header_turns_no_voxel() -> None:
+    # The box begins one voxel inside the scan: at its very edge, rounding decides what is outside.
+    state = _in_a_box((slice(5, 11), slice(6, 12), slice(6, 13)), (16, 18, 18))
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("xyz", [40.0, -15.0, 8.0], degrees=True).as_matrix()
+    grid = state.image.grid
+    oblique = SpatialGrid(grid.shape, turn @ grid.affine, "scan")
+    step = ToWorkingBox(2.0, (12, 14, 16))
+    turned = step(_state(Volume(state.image.data, oblique), Volume(state.mask.data, oblique)))
+    straight = step(state)
+    np.testing.assert_allclose(turned.image.data, straight.image.data, atol=1e-5)
+    np.testing.assert_allclose(
+        turned.image.grid.affine, turn @ straight.image.grid.affine, atol=1e-5
+    )
+
+
+def test_the_axes_of_a_grid_along_the_world_s_are_exactly_the_world_s() -> None:
+    sizes = np.diag([1.0, 1.2, 0.9, 1.0])
+    assert (own_axes(SpatialGrid((3, 4, 5), sizes, "scan")) == np.eye(3)).all()
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_euler("zx", [30.0, -20.0], degrees=True).as_matrix()
+    found = own_axes(SpatialGrid((3, 4, 5), turn @ sizes, "scan"))
+    np.testing.assert_allclose(found, turn[:3, :3], atol=1e-12)
+
+
+@pytest.mark.parametrize("tilted", ["header", "head"])
+def test_a_tilt_of_45_degrees_is_found_whether_header_or_head_is_tilted(tilted: str) -> None:
+    """The template itself, tilted, must come to lie on the template."""
+    brain = template("desc-brain_T1w")
+    values = brain.data.astype(np.float32)
+    turn = np.eye(4)
+    turn[:3, :3] = Rotation.from_rotvec([np.radians(45.0), 0.0, 0.0]).as_matrix()
+    if tilted == "header":
+        # The voxels lie as in the template; the header says they are tilted.
+        scan = Volume(values, SpatialGrid(brain.grid.shape, turn @ brain.grid.affine, "scan"))
+        expected = np.linalg.inv(turn)
+    else:
+        # The field of view is tilted and the head straight.
+        grid = SpatialGrid(brain.grid.shape, turn @ brain.grid.affine, "scan")
+        scan = resample(Volume(values, brain.grid), grid, order=1, to_grid_space=np.eye(4))
+        scan = Volume(np.asarray(scan.data, dtype=np.float32), grid)
+        expected = np.eye(4)
+    state = _state(scan, scan.same_grid((scan.data > 0).astype(np.uint8)))
+    found = RegisterAffine(brain, (6, 4), (2, 1), (100, 100))(state).scan_to_template
+    assert found is not None
+    for corner in product([-40.0, 40.0], [-60.0, 20.0], [-30.0, 50.0], [1.0]):
+        np.testing.assert_allclose(
+            found @ np.linalg.inv(expected) @ np.array(corner), corner, atol=3.0, err_msg=tilted
+        )
+
+
 def test_air_around_the_head_changes_nothing() -> None:
     state = _in_a_box((slice(4, 10), slice(5, 11), slice(6, 13)), (14, 16, 18))
     air = ((3, 0), (2, 5), (0, 4))
@@ -218,7 +271,7 @@ def test_a_marker_keeps_its_place_in_millimetres(
     scan = Volume(ball, grid)
     before = _centre_of_mass_mm(scan)
     result = ToWorkingBox(2.0, (32, 34, 36))(_state(scan, scan.same_grid(ball.astype(np.uint8))))
-    np.testing.assert_allclose(result.image.grid.affine[:3, :3], 2.0 * np.eye(3), atol=1e-5)
+    np.testing.assert_allclose(result.image.grid.affine[:3, :3], 2.0 * turn[:3, :3], atol=1e-5)
     assert result.mask.grid == result.image.grid
     assert result.image.grid.space == "scan"
     np.testing.assert_allclose(_centre_of_mass_mm(result.image), before, atol=0.1)

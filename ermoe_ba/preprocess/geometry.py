@@ -8,11 +8,34 @@ import nibabel as nib
 import numpy as np
 from monai.transforms import Transform
 from nibabel.processing import smooth_image
+from scipy.linalg import polar
 
 from ermoe_ba.io import to_nibabel
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.resampling import resample
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import Array, SpatialGrid, Volume
+
+# Headers keep four decimals of a millimetre here: a smaller turn is their rounding.
+STRAIGHT = 1e-3
+
+
+def own_axes(grid: SpatialGrid) -> Array:
+    """Return the rotation from the world's axes to a grid's own.
+
+    Parameters
+    ----------
+    grid : SpatialGrid
+        In RAS+ order.
+
+    Returns
+    -------
+    ndarray, shape (3, 3)
+        The rotation nearest to the affine (polar decomposition); exactly the identity for a grid
+        along the world's axes.
+    """
+    rotation, _ = polar(grid.affine[:3, :3] / grid.voxel_sizes)
+    straight = np.eye(3)
+    return straight if np.abs(rotation - straight).max() < STRAIGHT else rotation
 
 
 class ToRas(Transform):
@@ -32,11 +55,12 @@ class ToRas(Transform):
 
 
 class ToWorkingBox(Transform):
-    """Bring scan and mask to a box of isotropic voxels around the brain, along the world's axes.
+    """Bring scan and mask to a box of isotropic voxels around the brain, along the scan's axes.
 
     The box has one size for all scans and its middle in the middle of the brain mask, so that what
     follows does not depend on how much air or neck the field of view holds: bias correction and
-    registration answer to the borders of their image. Finer scans are first blurred as much as a
+    registration answer to the borders of their image; and the scan's own axes, so that an oblique
+    header turns no voxel. Finer scans are first blurred as much as a
     voxel of the new size blurs: FWHM = sqrt(size^2 - voxel^2) along each axis, so that a 1 mm scan
     and a 2 mm scan of one head look alike.
 
@@ -45,7 +69,7 @@ class ToWorkingBox(Transform):
     size_mm : float
         Edge of the new voxels.
     shape : tuple of int
-        Voxels of the box along right, anterior, superior.
+        Voxels of the box along its axes, the nearest to right, anterior, superior.
     """
 
     def __init__(self, size_mm: float, shape: tuple[int, int, int]) -> None:
@@ -57,8 +81,8 @@ class ToWorkingBox(Transform):
         inside = [np.flatnonzero(mask.data.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
         middle = [(int(found[0]) + int(found[-1])) // 2 for found in inside]
         centre = nib.affines.apply_affine(mask.grid.affine, middle)
-        origin = centre - self.size_mm * (np.array(self.shape) // 2)
-        affine = nib.affines.from_matvec(np.eye(3) * self.size_mm, origin)
+        axes = own_axes(mask.grid) * self.size_mm
+        affine = nib.affines.from_matvec(axes, centre - axes @ (np.array(self.shape) // 2))
         return SpatialGrid(self.shape, affine, mask.grid.space)
 
     def __call__(self, state: ScanState) -> ScanState:
