@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,10 @@ def load_member(path: Path, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrai
     UsageError
         If the file is missing or damaged, or holds the weights of another shape of network.
     """
-    member = ErmoeBrainAge(config, tokens)
+    return _filled(ErmoeBrainAge(config, tokens), path)
+
+
+def _filled(member: ErmoeBrainAge, path: Path) -> ErmoeBrainAge:
     try:
         member.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -188,7 +192,13 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
     paths = sorted(folder.glob("fold-*.safetensors"))
     if not paths:
         raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
-    members = [load_member(path, card.model, tokens).to(torch.device(device)) for path in paths]
+    blank = ErmoeBrainAge(card.model, tokens)
+    # Copies are made sooner than new networks with weights of chance; one table of coordinates,
+    # 10 MB, serves all.
+    shared = {id(blank.coordinates_xijk): blank.coordinates_xijk}
+    members = [
+        _filled(deepcopy(blank, dict(shared)), path).to(torch.device(device)) for path in paths
+    ]
     share_stems(members)
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
     return Ensemble(card, members, tokens, f"{card.name}-{digest}")

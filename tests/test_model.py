@@ -146,12 +146,14 @@ def test_tokens_average_to_what_the_token_grid_says(
 ) -> None:
     """Two routes over a padded grid: torch's pooling of boxes, and numpy's of the lattice."""
     patches = PatchTokens(small_tokens)
-    tokens_bt = patches.pool(patches.box(small_scans)[:, None])[..., 0]
+    tokens_bt = patches.gather(patches.box(small_scans)[:, None])[:, :, 0].mean(dim=-1)
     for scan, values in zip(small_scans, tokens_bt, strict=True):
         lattice = small_tokens.pool(scan.numpy())
         expected = lattice[tuple(small_tokens.positions.T)]
         np.testing.assert_allclose(values.numpy(), expected, atol=1e-6)
-        inside = patches.pool(patches.box(torch.ones_like(scan))[None, None])[0, :, 0]
+        inside = patches.gather(patches.box(torch.ones_like(scan))[None, None])[0, :, 0].mean(
+            dim=-1
+        )
         volume = Volume(scan.numpy(), small_tokens.grid)
         np.testing.assert_allclose(
             (values / inside).numpy(), small_tokens.from_volume(volume), atol=1e-6
@@ -174,7 +176,7 @@ def test_a_token_is_described_as_worked_by_hand(small_tokens: TokenGrid) -> None
     tissue[(0, slice(None), *voxel)] = 0.0
     for name in ("cortex", "ventricles"):
         tissue[(0, TISSUES.index(name), *voxel)] = 0.5
-    described = patches.describe(patches.box(tissue), patches.box(t1w))
+    described = patches.describe(patches.gather(patches.box(tissue)), patches.box(t1w))
     assert described.shape == (1, len(small_tokens), len(FAMILIES), len(TISSUES))
     for name in ("cortex", "ventricles"):
         found = described[0, token, :, TISSUES.index(name)] * 64
@@ -193,8 +195,7 @@ def test_a_token_is_described_as_worked_by_hand(small_tokens: TokenGrid) -> None
 def test_tissue_fractions_sum_to_one(make_member: MakeMember, small_scans: Tensor) -> None:
     member = make_member()
     fractions = member(small_scans).fractions_btc
-    inside = member.patches.pool(member.patches.box(torch.ones_like(small_scans))[:, None])
-    assert fractions.shape == (2, len(small_scans.new_ones(inside.shape[1])), len(TISSUES))
+    assert fractions.shape == (2, len(member.location_tfc), len(TISSUES))
     torch.testing.assert_close(fractions.sum(dim=-1), torch.ones(fractions.shape[:2]))
 
 

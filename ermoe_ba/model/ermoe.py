@@ -101,8 +101,8 @@ class ErmoeBrainAge(nn.Module):
     def describe(self, t1w_bijk: Tensor) -> Tensor:
         """Return how much of each tissue the tokens hold and what it looks like, (B, T, F, C)."""
         box = self.patches.box(t1w_bijk)
-        logits = self.stem(box, self.coordinates_xijk)
-        return self.patches.describe(logits.softmax(dim=1), box)
+        logits_btcv = self.patches.gather(self.stem(box, self.coordinates_xijk))
+        return self.patches.describe(logits_btcv.softmax(dim=2), box)
 
     def content(self, described_btfc: Tensor) -> Tensor:
         """Return the tokens' content, what they add to the cohort's mean, shape (B, T, D)."""

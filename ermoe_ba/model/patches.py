@@ -1,9 +1,9 @@
 """The patches that are tokens, and what the tissue in them looks like.
 
-Shapes: B scans, I J K voxels, T tokens, F families of description, C tissue classes.
+Shapes: B scans, I J K voxels, T tokens, F families of description, C tissue classes, V voxels of a
+patch.
 """
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -14,7 +14,7 @@ from ermoe_ba.tokens import TokenGrid
 
 
 class PatchTokens(nn.Module):
-    """The patches that are tokens: cut out of a volume as one box, then pooled patch by patch.
+    """The patches that are tokens: cut out of a volume as one box, then patch by patch.
 
     Parameters
     ----------
@@ -32,9 +32,10 @@ class PatchTokens(nn.Module):
             slice(int(a), int(b))
             for a, b in zip(low * self.patch_size, high * self.patch_size, strict=True)
         )
-        flat = np.ravel_multi_index(tuple((tokens.positions - low).T), tuple(high - low))
-        self.register_buffer("index_t", torch.as_tensor(flat), persistent=False)
-        self.index_t: Tensor
+        self.register_buffer(
+            "positions_xt", torch.as_tensor((tokens.positions - low).T), persistent=False
+        )
+        self.positions_xt: Tensor
 
     def box(self, volumes: Tensor) -> Tensor:
         """Return the smallest box of whole patches that holds all tokens.
@@ -53,8 +54,8 @@ class PatchTokens(nn.Module):
         i, j, k = self.voxels
         return padded[..., i, j, k]
 
-    def pool(self, box_bcijk: Tensor) -> Tensor:
-        """Average a box's values over the tokens.
+    def gather(self, box_bcijk: Tensor) -> Tensor:
+        """Cut the tokens out of a box.
 
         Parameters
         ----------
@@ -63,13 +64,17 @@ class PatchTokens(nn.Module):
 
         Returns
         -------
-        Tensor, shape (B, T, C)
-            Mean in each token.
+        Tensor, shape (B, T, C, V)
+            The voxels of each token, in C order.
         """
-        patches = functional.avg_pool3d(box_bcijk, self.patch_size)
-        return patches.flatten(2)[..., self.index_t].transpose(1, 2)
+        b, c, *edges = box_bcijk.shape
+        size = self.patch_size
+        apart = [n for edge in edges for n in (edge // size, size)]
+        lattice = box_bcijk.reshape(b, c, *apart).permute(0, 2, 4, 6, 1, 3, 5, 7)
+        i, j, k = self.positions_xt
+        return lattice[:, i, j, k].flatten(3)
 
-    def describe(self, tissue_bcijk: Tensor, t1w_bijk: Tensor) -> Tensor:
+    def describe(self, tissue_btcv: Tensor, t1w_bijk: Tensor) -> Tensor:
         """Describe each token: how much of each tissue it holds, and what that tissue looks like.
 
         The families, averaged over the token's voxels, with p_c the probability of tissue c and I
@@ -78,8 +83,8 @@ class PatchTokens(nn.Module):
 
         Parameters
         ----------
-        tissue_bcijk : Tensor
-            Probabilities of the tissue classes on the box.
+        tissue_btcv : Tensor
+            Probabilities of the tissue classes in the tokens' voxels.
         t1w_bijk : Tensor
             Intensities on the box, white matter 1.
 
@@ -90,12 +95,16 @@ class PatchTokens(nn.Module):
         """
         image = t1w_bijk[:, None]
         variance = local_mean(image.square(), 3) - local_mean(image, 3).square()
+        # Rounding can leave a variance of nothing a little below 0.
+        looks = torch.cat([image, variance.clamp_min(0.0).sqrt()], dim=1)
+        looks_btlv = self.gather(looks)
+        fraction = tissue_btcv.mean(dim=-1)
+        intensity, contrast = (looks_btlv @ tissue_btcv.mT / tissue_btcv.shape[-1]).unbind(dim=2)
+        border = fraction - tissue_btcv.square().mean(dim=-1)
         families = {
-            "fraction": lambda: tissue_bcijk,
-            "intensity": lambda: tissue_bcijk * image,
-            # Rounding can leave a variance of nothing a little below 0.
-            "contrast": lambda: tissue_bcijk * variance.clamp_min(0.0).sqrt(),
-            "border": lambda: tissue_bcijk * (1.0 - tissue_bcijk),
+            "fraction": fraction,
+            "intensity": intensity,
+            "contrast": contrast,
+            "border": border,
         }
-        # One family at a time: together they would take four times the memory of the stem's output.
-        return torch.stack([self.pool(families[name]()) for name in FAMILIES], dim=2)
+        return torch.stack([families[name] for name in FAMILIES], dim=2)
