@@ -22,7 +22,7 @@ from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, train_age, variant_cells
+from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
@@ -186,7 +186,7 @@ def test_the_first_variant_is_the_scan_itself(
     make_scan: Callable[[str, float], PreparedScan], make_member: Callable[..., ErmoeBrainAge]
 ) -> None:
     member, scans = make_member(), [make_scan("01", 0.3), make_scan("02", 0.8)]
-    cells = variant_cells(member, scans, 2, seed=0)
+    cells = scan_variants(member.tissue_cells, scans, 2, seed=0)
     assert cells.shape[:2] == (2, 3)
     for scan, variants in zip(scans, cells, strict=True):
         whole = member.tissue_cells(torch.as_tensor(scan.t1w.data)[None])[0]
@@ -547,7 +547,9 @@ def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
     member = load_member(out / "fold-1.safetensors", study.recipe.model, small_tokens)
     tested = [study.scans[i] for i in table["participant_id"]]
     with torch.no_grad():
-        again = member.read_age(variant_cells(member, tested, 0, 0)[:, 0].float()).age_b
+        again = member.read_age(
+            scan_variants(member.tissue_cells, tested, 0, 0)[:, 0].float()
+        ).age_b
     np.testing.assert_allclose(again.numpy(), table["predicted_age"], atol=1e-3)
 
 

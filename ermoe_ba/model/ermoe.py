@@ -30,9 +30,11 @@ class ErmoeBrainAge(nn.Module):
         Shape.
     tokens : TokenGrid
         Where the tokens lie.
+    orthogonal : {"qr", "cayley", "penalty"}
+        As `EigenExperts` takes it; trained weights hold for the map they were trained with.
     """
 
-    def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
+    def __init__(self, config: ModelConfig, tokens: TokenGrid, orthogonal: str = "qr") -> None:
         super().__init__()
         self.config = config
         num_tokens, num_classes = len(tokens), len(TISSUES)
@@ -48,7 +50,9 @@ class ErmoeBrainAge(nn.Module):
         self.embed = nn.Linear(PatchTokens.CELLS * num_classes, config.hidden_size, bias=False)
         position_td = sincos_positions(tokens.centres_mm, config.hidden_size)
         self.context = ContextAttention(config.hidden_size, config.num_heads, position_td)
-        self.experts = EigenExperts(config.num_experts, config.hidden_size, config.rank, num_tokens)
+        self.experts = EigenExperts(
+            config.num_experts, config.hidden_size, config.rank, num_tokens, orthogonal
+        )
         self.router = EigenbasisRouter(
             num_regional=len(config.regions),
             num_free=config.num_free_experts,
@@ -133,6 +137,28 @@ class ErmoeBrainAge(nn.Module):
             torch.ones_like(weights_bte[..., :1]), self.config.token_dropout, self.training
         )
         return weights_bte * keep
+
+    @torch.no_grad()
+    def calibrate(self, cells_ntkc: Tensor, ages_n: Tensor, spread_floor: float) -> None:
+        """Take content and age of the training scans as the origin and unit of both.
+
+        Parameters
+        ----------
+        cells_ntkc : Tensor
+            Tissue cells of the unchanged scans.
+        ages_n : Tensor
+            Their ages in years.
+        spread_floor : float
+            Added in quadrature to the standard deviation of each tissue fraction.
+        """
+        self.location_tkc.copy_(cells_ntkc.mean(dim=0))
+        self.spread_tkc.copy_((cells_ntkc.var(dim=0) + spread_floor**2).sqrt())
+        self.baseline.copy_(ages_n.mean())
+        self.scale.copy_(ages_n.std())
+
+    def auxiliary_loss(self, _: ModelOutput) -> Tensor:
+        """Return what training adds to the error in years: no balancing, ever."""
+        return self.scale * self.experts.penalty()
 
     def after_step(self, output: ModelOutput) -> None:
         """Do what follows an optimiser step: let the selection bias follow the load."""

@@ -1,18 +1,19 @@
 """Second stage: experts learn age from the tissue fractions that the frozen stem sees.
 
-Shapes: N scans, V variants of each, T tokens, C tissue classes; 8 cells a token.
+Shapes: N scans, V variants of each.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.space import Array
 from ermoe_ba.training.augment import ScanVariants
 from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
@@ -50,15 +51,16 @@ class AgeConfig:
 
 
 @torch.no_grad()
-def variant_cells(
-    model: ErmoeBrainAge, scans: list[PreparedScan], num_variants: int, seed: int
+def scan_variants(
+    view: Callable[[Tensor], Tensor], scans: list[PreparedScan], num_variants: int, seed: int
 ) -> Tensor:
-    """Return the tissue fractions of scans and of changed copies of them.
+    """Return what a network is trained on, of scans and of changed copies of them.
 
     Parameters
     ----------
-    model : ErmoeBrainAge
-        With a trained stem.
+    view : callable
+        From intensities (1, I, J, K) to what the network sees of them, first axis 1: the tissue
+        cells of `ErmoeBrainAge.tissue_cells` with a trained stem, for one.
     scans : list of PreparedScan
         N scans.
     num_variants : int
@@ -68,7 +70,7 @@ def variant_cells(
 
     Returns
     -------
-    Tensor, shape (N, 1 + num_variants, T, 8, C)
+    Tensor, shape (N, 1 + num_variants, ...)
         Half precision; the unchanged scan first.
     """
     change = ScanVariants(seed)
@@ -76,62 +78,58 @@ def variant_cells(
     for scan in scans:
         volumes = [torch.as_tensor(scan.t1w.data, dtype=torch.float32)]
         volumes += [change(scan) for _ in range(num_variants)]
-        rows.append(torch.cat([model.tissue_cells(v[None]).half() for v in volumes]))
+        rows.append(torch.cat([view(v[None]).half() for v in volumes]))
     return torch.stack(rows)
 
 
 def train_age(
-    model: ErmoeBrainAge, cells_nvtkc: Tensor, ages_n: Array, config: AgeConfig, seed: int
+    model: ErmoeBrainAge | PlainNetwork,
+    inputs_nv: Tensor,
+    ages_n: Array,
+    config: AgeConfig,
+    seed: int,
+    *,
+    at_epoch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train all of the network but its stem.
 
     Parameters
     ----------
-    model : ErmoeBrainAge
+    model : ErmoeBrainAge or PlainNetwork
         Trained in place; its baseline becomes the mean age, its content is centred on the mean of
         the unchanged scans.
-    cells_nvtkc : Tensor
-        From `variant_cells`.
+    inputs_nv : Tensor, shape (N, 1 + num_variants, ...)
+        From `scan_variants`.
     ages_n : ndarray
         Chronological ages in years.
     config : AgeConfig
         Steps.
     seed : int
         Of the order of scans, the choice of variants and token dropout.
+    at_epoch : callable, optional
+        Given the number of epochs done, before each epoch; may look at the model, and must leave
+        it as it was.
 
     Returns
     -------
     list of float
-        Mean absolute error of each step in years.
+        What each step minimised: mean absolute error in years and auxiliary loss.
     """
     torch.manual_seed(seed)
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
-    unchanged = cells_nvtkc[:, 0].float()
-    model.location_tkc.copy_(unchanged.mean(dim=0))
-    model.spread_tkc.copy_((unchanged.var(dim=0) + config.spread_floor**2).sqrt())
-    model.baseline.copy_(ages.mean())
-    model.scale.copy_(ages.std())
-    batches = _Batches(cells_nvtkc, ages, config, seed)
+    model.calibrate(inputs_nv[:, 0].float(), ages, config.spread_floor)
+    batches = _Batches(inputs_nv, ages, config, seed, at_epoch)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        cells, age = batch
-        output = model.read_age(cells)
+        inputs, age = batch
+        if isinstance(model, PlainNetwork):
+            return functional.l1_loss(model.read_age(inputs), age)
+        output = model.read_age(inputs)
         model.after_step(output)
-        return functional.l1_loss(output.age_b, age)
+        return functional.l1_loss(output.age_b, age) + model.auxiliary_loss(output)
 
-    experts, context = model.experts, model.context
-    bases = [experts.raw_u_edr, experts.raw_v_edr, experts.s_er]
-    readouts = [experts.position_readout_td, experts.expert_readout_ed]
-    groups: list[dict[str, object]] = [
-        {"params": bases, "weight_decay": 0.0},
-        {"params": readouts, "weight_decay": config.readout_decay},
-        {
-            "params": [*model.embed.parameters(), *context.parameters()],
-            "weight_decay": config.weight_decay,
-        },
-    ]
     stage = Fit(
-        parameter_groups=groups,
+        parameter_groups=_parameter_groups(model, config),
         batches=batches,
         num_steps=len(batches),
         loss=loss,
@@ -140,21 +138,46 @@ def train_age(
     return fit(model, stage, config.optimiser)
 
 
+def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, object]]:
+    """Return all parameters but the stem's by what weight decay they bear."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith("stem.") or not parameter.requires_grad:
+            continue
+        if "readout" in name:
+            decay = config.readout_decay
+        elif name.startswith("experts."):
+            decay = 0.0
+        else:
+            decay = config.weight_decay
+        groups.setdefault(decay, []).append(parameter)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
+
+
 class _Batches:
     """Scans in random order, each as one of its variants."""
 
-    def __init__(self, cells: Tensor, ages: Tensor, config: AgeConfig, seed: int) -> None:
-        self.cells, self.ages, self.config = cells, ages, config
+    def __init__(
+        self,
+        inputs: Tensor,
+        ages: Tensor,
+        config: AgeConfig,
+        seed: int,
+        at_epoch: Callable[[int], None] | None,
+    ) -> None:
+        self.inputs, self.ages, self.config, self.at_epoch = inputs, ages, config, at_epoch
         self.random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return self.config.num_epochs * -(-len(self.ages) // self.config.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        scans, variants = self.cells.shape[:2]
-        for _ in range(self.config.num_epochs):
+        scans, variants = self.inputs.shape[:2]
+        for epoch in range(self.config.num_epochs):
+            if self.at_epoch is not None:
+                self.at_epoch(epoch)
             order = self.random.permutation(scans)
             for start in range(0, scans, self.config.batch_size):
                 chosen = torch.as_tensor(order[start : start + self.config.batch_size])
                 which = torch.as_tensor(self.random.integers(variants, size=len(chosen)))
-                yield self.cells[chosen, which].float(), self.ages[chosen]
+                yield self.inputs[chosen, which].float(), self.ages[chosen]

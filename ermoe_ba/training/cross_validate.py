@@ -31,7 +31,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import split_folds
 from ermoe_ba.tables import write_table
-from ermoe_ba.training.age import train_age, variant_cells
+from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.recipe import Recipe
@@ -134,9 +134,22 @@ class CrossValidation:
             )
         return [self.prepared.read(participant_id) for participant_id in ids]
 
-    def _train_fold(
+    def keep_cells(self, fold: int) -> None:
+        """Train and keep the stem of a fold and what it sees, and leave the age for others.
+
+        Parameters
+        ----------
+        fold : int
+            Which; what stands in the folder already is not made again.
+        """
+        tissues = self.recipe.run.tissues()
+        self._keep_recipe()
+        self._fold_cells(fold, self._splits(), self._scans(), tissues)
+
+    def _fold_cells(
         self, fold: int, folds: pd.Series, scans: list[PreparedScan], tissues: dict[int, str]
-    ) -> None:
+    ) -> tuple[ErmoeBrainAge, dict[str, torch.Tensor]]:
+        """Return a member with its trained stem, and what that sees of training and test scans."""
         recipe = self.recipe
         seed = recipe.run.seed + fold
         train = [scan for scan in scans if folds[scan.participant_id] != fold]
@@ -153,12 +166,21 @@ class CrossValidation:
         def cells() -> dict[str, torch.Tensor]:
             variants = recipe.age.num_variants
             return {
-                "train": variant_cells(member, train, variants, seed),
-                "test": variant_cells(member, test, 0, seed),
+                "train": scan_variants(member.tissue_cells, train, variants, seed),
+                "test": scan_variants(member.tissue_cells, test, 0, seed),
             }
 
         member.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
-        seen = self._kept(f"fold-{fold}_cells", cells)
+        return member, self._kept(f"fold-{fold}_cells", cells)
+
+    def _train_fold(
+        self, fold: int, folds: pd.Series, scans: list[PreparedScan], tissues: dict[int, str]
+    ) -> None:
+        recipe = self.recipe
+        seed = recipe.run.seed + fold
+        train = [scan for scan in scans if folds[scan.participant_id] != fold]
+        test = [scan for scan in scans if folds[scan.participant_id] == fold]
+        member, seen = self._fold_cells(fold, folds, scans, tissues)
         train_age(member, seen["train"], self._ages(train), recipe.age, seed)
         test_cells = seen["test"][:, 0].float()
         with torch.no_grad():
@@ -249,7 +271,7 @@ class CrossValidation:
         for fold in range(self.recipe.run.num_folds):
             path = self.out / f"fold-{fold}.safetensors"
             member = load_member(path, self.recipe.model, self.tokens)
-            cells = variant_cells(member, some, 0, 0)[:, 0].float()
+            cells = scan_variants(member.tissue_cells, some, 0, 0)[:, 0].float()
             weights = member.read_age(cells).routing.weights_bte.mean(dim=0).numpy()
             if reference is None:
                 reference = weights
