@@ -19,7 +19,7 @@ from ermoe_ba.model.rivals.relu_gate import ReluGate
 from ermoe_ba.model.rivals.soft_moe import SoftMoeBrainAge
 from ermoe_ba.model.rivals.softmax_gate import SoftmaxGate
 from ermoe_ba.model.rivals.transformer import DenseTransformer
-from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
+from ermoe_ba.model.rivals.volume import CONVOLUTIONAL
 from ermoe_ba.tokens import TokenGrid
 
 # What the ablation trains.
@@ -134,11 +134,6 @@ def make_dense(backbone: str, config: ModelConfig, tokens: TokenGrid) -> PlainNe
     wanted, _ = parameter_counts(ErmoeBrainAge(config, tokens))
     (one, _), (two, _) = (parameter_counts(make(width)) for width in (1, 2))
     return make(max(1, 1 + round((wanted - one) / (two - one))))
-
-
-def make_volume_network(backbone: str, reduce: int) -> PlainNetwork:
-    """Return a convolutional network by its name, one of `CONVOLUTIONAL`; see `VolumeNetwork`."""
-    return VolumeNetwork(backbone, reduce)
 
 
 def parameter_counts(network: nn.Module) -> tuple[int, int]:
