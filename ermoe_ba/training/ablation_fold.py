@@ -88,8 +88,8 @@ class AblationFold:
             )
         # The order in which the scans' cells were kept.
         tested = np.array([folds[i] == fold for i in ages.index])
-        self.train_ages: Array = ages[~tested].to_numpy(dtype=float)
-        self.test_ages: Array = ages[tested].to_numpy(dtype=float)
+        self.train_ages: Array = ages[~tested].to_numpy(dtype=float, copy=True)
+        self.test_ages: Array = ages[tested].to_numpy(dtype=float, copy=True)
         self.train_ids = list(ages.index[~tested])
         self.test_ids = list(ages.index[tested])
         self._cells_path = cells

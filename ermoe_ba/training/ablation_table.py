@@ -35,7 +35,7 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "changed_between_seeds": ("the same between seeds, experts matched", 3),
     "threshold_fallback_share": ("share of tokens that no expert was eligible for or took", 3),
     "max_orthonormality_error": ("max |V^T V - I| over all bases", 6),
-    "seconds_per_step": ("seconds a training step, batch and averaging included", 3),
+    "seconds_per_step": ("processor seconds a training step, averaging of weights included", 3),
     "parameters_active": ("trained parameters that serve a token, stem left out", 0),
     "parameters_total": ("trained parameters, stem left out", 0),
 }

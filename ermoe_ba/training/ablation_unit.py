@@ -106,13 +106,13 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     config = recipe.age_of(row)
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
-    start = time.perf_counter()
+    start = time.process_time()
     losses = train_age(
         network, inputs.train, fold.train_ages, config, stream, at_epoch=watch.at_epoch
     )
     active, total = parameter_counts(network)
     figures = {
-        "seconds_per_step": (time.perf_counter() - start - watch.seconds) / len(losses),
+        "seconds_per_step": (time.process_time() - start - watch.seconds) / len(losses),
         "parameters_active": float(active),
         "parameters_total": float(total),
     }
@@ -175,14 +175,14 @@ class _Watch:
         """Look at the routing before an epoch."""
         if not isinstance(self.network, ErmoeBrainAge) or epoch < self.first:
             return
-        start = time.perf_counter()
+        start = time.process_time()
         self.network.eval()
         selected = self.network.read_age(self.inputs.test).routing.selected_bte.numpy()
         self.network.train()
         if self.before is not None:
             self.shares.append(changed_share(self.before, selected))
         self.before = selected
-        self.seconds += time.perf_counter() - start
+        self.seconds += time.process_time() - start
 
 
 def changed_share(before_bte: Array, after_bte: Array) -> float:
