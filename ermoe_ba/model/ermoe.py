@@ -86,7 +86,10 @@ class ErmoeBrainAge(nn.Module):
         ModelOutput
             Age in years with everything it is made of.
         """
-        return self.read_age(self.tissue_cells(t1w_bijk), routing)
+        cells_btkc = self.tissue_cells(t1w_bijk)
+        # Cosines that are compared, and years that are summed, need more than bfloat16's 8 bits.
+        with torch.autocast(t1w_bijk.device.type, enabled=False):
+            return self.read_age(cells_btkc.float(), routing)
 
     def tissue_cells(self, t1w_bijk: Tensor) -> Tensor:
         """Return the tissue fractions of the tokens' cells, shape (B, T, 8, C)."""

@@ -123,7 +123,8 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     assert isinstance(network, ErmoeBrainAge)
     ages_b = torch.as_tensor(fold.test_ages, dtype=torch.float32)
     probe = probe_routing(network, inputs.test, output, ages_b, stream)
-    figures |= {name: value for name, value in probe.items() if isinstance(value, float)}
+    # The table takes the error over all folds' participants, not the folds' mean.
+    figures |= {n: value for n, value in probe.items() if isinstance(value, float) and n != "mae"}
     selected = output.routing.selected_bte
     figures["load_entropy"] = load_entropy(selected.float().mean(dim=(0, 1)).numpy())
     if watch.shares:
