@@ -537,6 +537,29 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     assert run.run() == metrics
 
 
+def test_cells_can_be_kept_before_ages_are_learnt(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stem and cells alone at first; then the very weights of a run that did both at once."""
+    straight = study.run("straight", ages, 0)
+    out = study.folder / "parted"
+    out.mkdir()
+    (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
+    run = CrossValidation(study.recipe, study.write(ages), out)
+    run.keep_cells(0)
+    assert sorted(path.name for path in (out / "kept").iterdir()) == [
+        "fold-0_cells.safetensors",
+        "fold-0_stem.safetensors",
+    ]
+    assert not (out / "fold-0.safetensors").exists()
+    monkeypatch.setattr(
+        "ermoe_ba.training.cross_validate.train_stem", lambda *_: pytest.fail("trained again")
+    )
+    run.run(0)
+    weights = "fold-0.safetensors"
+    assert (out / weights).read_bytes() == (straight / weights).read_bytes()
+
+
 def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
     study: _Study, ages: dict[str, float], small_tokens: TokenGrid
 ) -> None:
