@@ -120,7 +120,7 @@ class Ablation:
             f"seeds {', '.join(map(str, config.seeds))}; reference: {config.reference}; "
             f"intervals: {config.confidence:.0%}, {config.resamples:,} resamples of participants.\n"
             f"ermoe_ba {software()['ermoe_ba']}, commit {commit()}, torch {torch.__version__}, "
-            f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads.\n\n"
+            f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}.\n\n"
         )
         write_text(self.out / "table.md", head + as_markdown(table))
         return table
