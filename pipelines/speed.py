@@ -14,8 +14,9 @@ Time:    processor time of this process is counted, so that a busy machine chang
          minute of it with --repeats 3.
 Result:  one core of a Xeon with AVX-512 (Sapphire Rapids), torch 2.13.0, --repeats 3:
          1. 0.97 of dense (1.11 without the stem), 0.40 of SFCN;
-         2. 37 times faster at 2,535 tokens, where attention takes most, 193 times on the 814 that
-            hold brain; 3. 5.3 times cheaper; 4. 1.08 of dense, memory 1.18; 5. 1.02;
+         2. 28 to 37 times faster at 2,535 tokens, where attention takes most, 147 to 193 times on
+            the 814 that hold brain; with the stem, the whole forward is 4 times faster;
+         3. 5.3 times cheaper, ages 6e-14 years apart; 4. 1.08 of dense, memory 1.18; 5. 1.02;
          6. 20 % in float32, 3 % in bfloat16: the stem decides, half of whose time goes to passes
             over memory (activation, sums, copies, pooling), the rest to convolutions of one
             channel, which have no large matrix product; bfloat16 is slower on this processor;
