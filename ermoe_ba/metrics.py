@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from scipy.stats import entropy
 from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from ermoe_ba.space import Array
@@ -74,3 +75,18 @@ def load_gini(load_e: Array) -> float:
     """
     differences = np.abs(load_e[:, None] - load_e[None, :]).sum()
     return float(differences / (2 * len(load_e) * load_e.sum()))
+
+
+def load_entropy(load_e: Array) -> float:
+    """Return the entropy of expert load relative to even load: 1 where all are equal.
+
+    ``H = -sum_e p_e log p_e / log E`` with ``p = l / sum l``; 1 for a single expert.
+
+    Parameters
+    ----------
+    load_e : ndarray, shape (E,)
+        Share of tokens that each expert serves, not all zero.
+    """
+    if len(load_e) == 1:
+        return 1.0
+    return float(entropy(load_e, base=len(load_e)))

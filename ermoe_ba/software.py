@@ -1,7 +1,9 @@
 """What runs here: the versions that a result can be traced by."""
 
 import platform
+import subprocess
 from importlib.metadata import version
+from pathlib import Path
 
 from ermoe_ba import __version__
 
@@ -17,3 +19,21 @@ def software() -> dict[str, str]:
         "platform": f"{platform.system()} {platform.machine()}",
         **{name: version(name) for name in TRACED},
     }
+
+
+def commit() -> str:
+    """Return the commit of the checkout that runs, ``-dirty`` where files differ from it.
+
+    ``n/a`` where the package does not lie in a checkout of its own.
+    """
+    package = Path(__file__).parent
+    command = ("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")
+    if not (package.parent / "pyproject.toml").is_file():
+        return "n/a"
+    try:
+        found = subprocess.run(
+            command, cwd=package, capture_output=True, text=True, check=True, timeout=10
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "n/a"
+    return found.stdout.strip()

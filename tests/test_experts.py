@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ermoe_ba.model.experts import EigenExperts, orthonormal_columns
+from ermoe_ba.model.experts import EigenExperts
+from ermoe_ba.model.orthogonal import orthonormal_columns
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ermoe_ba.model.config import ModelConfig
-from ermoe_ba.model.experts import orthonormal_columns
+from ermoe_ba.model.orthogonal import orthonormal_columns
 from ermoe_ba.model.routing import EigenbasisRouter, standardise
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

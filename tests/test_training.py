@@ -25,7 +25,7 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import (
     AgeConfig,
     content_spread,
-    described_variants,
+    scan_variants,
     start_readouts,
     train_age,
 )
@@ -193,7 +193,7 @@ def test_the_first_variant_is_the_scan_itself(
     make_scan: Callable[[str, float], PreparedScan], make_member: Callable[..., ErmoeBrainAge]
 ) -> None:
     member, scans = make_member(), [make_scan("01", 0.3), make_scan("02", 0.8)]
-    described = described_variants(member, scans, 2, seed=0)
+    described = scan_variants(member.describe, scans, 2, seed=0)
     assert described.shape[:2] == (2, 3)
     for scan, variants in zip(scans, described, strict=True):
         whole = member.describe(torch.as_tensor(scan.t1w.data)[None])[0]
@@ -633,6 +633,30 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     assert run.run() == metrics
 
 
+def test_descriptions_can_be_kept_before_ages_are_learnt(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stem and description alone at first; then the weights of a run that did both at once."""
+    straight = study.run("straight", ages, 0)
+    out = study.folder / "parted"
+    out.mkdir()
+    (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
+    run = CrossValidation(study.recipe, study.write(ages), out)
+    run.keep_described(0)
+    assert sorted(path.name for path in (out / "kept").iterdir()) == [
+        "fold-0_described.safetensors",
+        "fold-0_stem.safetensors",
+    ]
+    assert not list(out.glob("fold-0_start-*"))
+    monkeypatch.setattr(
+        "ermoe_ba.training.cross_validate.train_stem", lambda *_: pytest.fail("trained again")
+    )
+    run.run(0)
+    for weights in sorted(straight.glob("fold-0_start-*.safetensors")):
+        assert (out / weights.name).read_bytes() == weights.read_bytes()
+    assert len(list(out.glob("fold-0_start-*"))) == study.recipe.run.num_starts
+
+
 def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
     study: _Study, ages: dict[str, float], small_tokens: TokenGrid
 ) -> None:
@@ -646,7 +670,7 @@ def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
         path = out / f"fold-1_start-{number}.safetensors"
         member = load_member(path, study.recipe.model, small_tokens)
         with torch.no_grad():
-            described = described_variants(member, tested, 0, 0)[:, 0].float()
+            described = scan_variants(member.describe, tested, 0, 0)[:, 0].float()
             starts.append(member.read_age(described).age_b.numpy())
     assert np.abs(starts[0] - starts[1]).max() > 1e-2
     np.testing.assert_allclose(np.mean(starts, axis=0), table["predicted_age"], atol=1e-3)

@@ -57,6 +57,7 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
 def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
     assert sorted(path.name for path in predicted.iterdir()) == [
         "predictions.tsv",
+        "qc.html",
         "sub-colin27_desc-brain_mask.nii.gz",
         "sub-colin27_desc-contribution_map.nii.gz",
         "sub-colin27_desc-experts_probseg.nii.gz",

@@ -11,7 +11,7 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "phantom")
+COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "ablate", "phantom")
 LEVELS = ("participant", "group")
 
 
@@ -75,11 +75,22 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
 
     validate = commands.add_parser("cross-validate", help="train and test a recipe over folds")
-    validate.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
-    validate.add_argument("--participants", required=True, type=Path, metavar="TSV")
-    validate.add_argument("--out", required=True, type=Path, metavar="DIR")
-    validate.add_argument(
-        "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
+    ablate = commands.add_parser("ablate", help="compare networks, trained alike, in one table")
+    for command in (validate, ablate):
+        command.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
+        command.add_argument("--participants", required=True, type=Path, metavar="TSV")
+        command.add_argument("--out", required=True, type=Path, metavar="DIR")
+        command.add_argument(
+            "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
+        )
+    ablate.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="of cross-validate, whose stems are taken; default: train them in --out",
+    )
+    ablate.add_argument(
+        "--resume", action="store_true", help="go on with the ablation that --out holds"
     )
 
     phantom = commands.add_parser("phantom", help="make a simulated cohort with known ageing")
@@ -114,7 +125,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, phantom):
+    for command in (info, validate, ablate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -254,6 +265,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.cross_validate import run_cross_validate
 
             return run_cross_validate(options)
+        if options.command == "ablate":
+            from ermoe_ba.cli.ablate import run_ablate
+
+            return run_ablate(options)
         if options.command == "phantom":
             from ermoe_ba.cli.phantom import run_phantom
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
 from ermoe_ba.model.config import FAMILIES, REGIONS, TISSUES, ModelConfig
+from ermoe_ba.model.content import TokenContent
 from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.output import ModelOutput, Routing
 from ermoe_ba.model.patches import PatchTokens
@@ -18,7 +19,7 @@ from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.tokens import TokenGrid
 
 
-class ErmoeBrainAge(nn.Module):
+class ErmoeBrainAge(TokenContent):
     """The network: context routes, local content contributes.
 
     ``age = baseline + sum_te (scale / T * w_te a_e(x_t) - reference_te)``. The token x_t is its
@@ -37,9 +38,11 @@ class ErmoeBrainAge(nn.Module):
         Shape.
     tokens : TokenGrid
         Where the tokens lie.
+    orthogonal : {"qr", "cayley", "penalty"}
+        As `EigenExperts` takes it; trained weights hold for the map they were trained with.
     """
 
-    def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
+    def __init__(self, config: ModelConfig, tokens: TokenGrid, orthogonal: str = "qr") -> None:
         super().__init__()
         self.config = config
         num_tokens, num_classes = len(tokens), len(TISSUES)
@@ -47,20 +50,20 @@ class ErmoeBrainAge(nn.Module):
         self.patches = PatchTokens(tokens)
         coordinates = self.patches.box(grid_coordinates(tokens.grid.shape))
         self.register_buffer("coordinates_xijk", coordinates, persistent=False)
-        shape = (num_tokens, len(FAMILIES), num_classes)
-        self.register_buffer("location_tfc", torch.zeros(shape))
-        self.register_buffer("spread_tfc", torch.ones(shape))
+        self.hold_content(num_tokens, config.hidden_size)
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("reference_te", torch.zeros(num_tokens, config.num_experts))
-        self.embed = nn.Linear(len(FAMILIES) * num_classes, config.hidden_size, bias=False)
-        # Lengths and angles of the content are kept: no direction starts with an advantage.
-        nn.init.orthogonal_(self.embed.weight)
         position_td = sincos_positions(tokens.centres_mm, config.hidden_size)
         self.place_td = nn.Parameter(config.place_scale * position_td)
         self.context = ContextAttention(config.hidden_size, config.num_heads, position_td)
         self.experts = EigenExperts(
-            config.num_experts, config.hidden_size, config.rank, num_tokens, config.offset_scale
+            config.num_experts,
+            config.hidden_size,
+            config.rank,
+            num_tokens,
+            config.offset_scale,
+            orthogonal=orthogonal,
         )
         self.router = EigenbasisRouter(
             num_regional=len(config.regions),
@@ -74,8 +77,6 @@ class ErmoeBrainAge(nn.Module):
         member = torch.tensor([[t in REGIONS[r] for t in TISSUES] for r in config.regions])
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
         self.coordinates_xijk: Tensor
-        self.location_tfc: Tensor
-        self.spread_tfc: Tensor
         self.reference_te: Tensor
         self.baseline: Tensor
         self.scale: Tensor
@@ -96,19 +97,16 @@ class ErmoeBrainAge(nn.Module):
         ModelOutput
             Age in years with everything it is made of.
         """
-        return self.read_age(self.describe(t1w_bijk), routing)
+        described_btfc = self.describe(t1w_bijk)
+        # Cosines that are compared, and years that are summed, need more than bfloat16's 8 bits.
+        with torch.autocast(t1w_bijk.device.type, enabled=False):
+            return self.read_age(described_btfc.float(), routing)
 
     def describe(self, t1w_bijk: Tensor) -> Tensor:
         """Return how much of each tissue the tokens hold and what it looks like, (B, T, F, C)."""
         box = self.patches.box(t1w_bijk)
         logits_btcv = self.patches.gather(self.stem(box, self.coordinates_xijk))
         return self.patches.describe(logits_btcv.softmax(dim=2), box)
-
-    def content(self, described_btfc: Tensor) -> Tensor:
-        """Return the tokens' content, what they add to the cohort's mean, shape (B, T, D)."""
-        unlike = (described_btfc - self.location_tfc) / self.spread_tfc
-        content: Tensor = self.embed(unlike.flatten(2))
-        return content
 
     def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
         """Predict ages from the description of the tokens.
@@ -140,12 +138,16 @@ class ErmoeBrainAge(nn.Module):
     def _route(
         self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
     ) -> Routing:
-        # The projection of token and place is the sum of theirs: that of the content is known.
-        token = z_bter + torch.einsum("td,edr->ter", self.place_td, v_edr)
+        token = self._placed(z_bter, v_edr)
         context = torch.einsum("btd,edr->bter", self.context(content_btd), v_edr)
         region_bte = fractions_btc @ self.region_ec.T
         routing: Routing = self.router(token, context, region_bte)
         return routing
+
+    def _placed(self, z_bter: Tensor, v_edr: Tensor) -> Tensor:
+        """Return the projections of the tokens, the code of their place included."""
+        # The projection of content and place is the sum of theirs: that of the content is known.
+        return z_bter + torch.einsum("td,edr->ter", self.place_td, v_edr)
 
     def _drop_tokens(self, weights_bte: Tensor) -> Tensor:
         """Silence a share of the tokens in training, the others raised to make up for them."""
@@ -153,6 +155,29 @@ class ErmoeBrainAge(nn.Module):
             torch.ones_like(weights_bte[..., :1]), self.config.token_dropout, self.training
         )
         return weights_bte * keep
+
+    def readout_inputs(self, described_btfc: Tensor) -> Tensor:
+        """Return what the position read-outs multiply, with the routing as it is.
+
+        The age is linear in them: ``scale * sum_t q_t . phi_t`` and what does not depend on them,
+        with ``phi_t = sum_e w_te U_e (diag(s_e) V_e^T x_t + m_e) / T``.
+
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As `describe` returns it.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+            phi, no token silenced.
+        """
+        u_edr, v_edr = self.experts.bases()
+        weights_bte = self.read_age(described_btfc).routing.weights_bte
+        z_bter = torch.einsum("btd,edr->bter", self.content(described_btfc), v_edr)
+        within_bter = self.experts.within(z_bter)
+        phi_btd = torch.einsum("bter,edr,bte->btd", within_bter, u_edr, weights_bte)
+        return phi_btd / phi_btd.shape[1]
 
     @torch.no_grad()
     def refer_to(self, described_ntfc: Tensor) -> None:
@@ -166,6 +191,10 @@ class ErmoeBrainAge(nn.Module):
         mean_te = self.read_age(described_ntfc).contributions_bte.mean(dim=0)
         self.reference_te += mean_te
         self.baseline += mean_te.sum()
+
+    def auxiliary_loss(self, _: ModelOutput) -> Tensor:
+        """Return what training adds to the error in years: no balancing, ever."""
+        return self.scale * self.experts.penalty()
 
     def after_step(self, output: ModelOutput) -> None:
         """Do what follows an optimiser step: let the selection bias follow the load."""

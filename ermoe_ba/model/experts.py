@@ -6,27 +6,11 @@ Shapes: B scans, T tokens, D hidden_size, E experts, R rank.
 import torch
 from torch import Tensor, nn
 
-
-def orthonormal_columns(raw_edr: Tensor) -> Tensor:
-    """Return orthonormal columns that span what the given columns span.
-
-    Thin QR with the signs fixed so that the diagonal of R is positive, which makes the factor
-    unique and smooth in the input (Gram-Schmidt in effect; max |Q^T Q - I| below 1e-5).
-
-    Parameters
-    ----------
-    raw_edr : Tensor
-        Any matrices of full column rank, R <= D.
-
-    Returns
-    -------
-    Tensor, shape (E, D, R)
-        Matrices Q with Q^T Q = I.
-    """
-    q, r = torch.linalg.qr(raw_edr)
-    sign_er = torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))
-    sign_er = torch.where(sign_er == 0, torch.ones_like(sign_er), sign_er)
-    return q * sign_er[:, None, :]
+from ermoe_ba.model.orthogonal import (
+    ORTHOGONAL_MAPS,
+    orthonormal_columns,
+    orthonormality_penalty,
+)
 
 
 class EigenExperts(nn.Module):
@@ -44,6 +28,8 @@ class EigenExperts(nn.Module):
         E, D, R and T.
     offset_scale : float
         Standard deviation of the offsets that training starts from.
+    orthogonal : {"qr", "cayley", "penalty"}
+        How the bases are kept orthonormal: exactly, or by a penalty on the loss.
     """
 
     def __init__(
@@ -53,12 +39,15 @@ class EigenExperts(nn.Module):
         rank: int,
         num_tokens: int,
         offset_scale: float,
+        *,
+        orthogonal: str = "qr",
     ) -> None:
         super().__init__()
-        raw = orthonormal_columns(torch.randn(num_experts, hidden_size, rank))
-        self.raw_v_edr = nn.Parameter(raw.clone())
+        self.orthogonal = ORTHOGONAL_MAPS[orthogonal]
+        basis = orthonormal_columns(torch.randn(num_experts, hidden_size, rank))
+        self.raw_v_edr = nn.Parameter(self.orthogonal.weights(basis))
         # U starts at V: each expert begins as the projector on its own subspace.
-        self.raw_u_edr = nn.Parameter(raw.clone())
+        self.raw_u_edr = nn.Parameter(self.orthogonal.weights(basis))
         self.s_er = nn.Parameter(torch.ones(num_experts, rank))
         # Different from the start: equal offsets would tell nothing of who was chosen.
         self.offset_er = nn.Parameter(offset_scale * torch.randn(num_experts, rank))
@@ -67,7 +56,14 @@ class EigenExperts(nn.Module):
 
     def bases(self) -> tuple[Tensor, Tensor]:
         """Return the orthonormal U and V, each of shape (E, D, R)."""
-        return orthonormal_columns(self.raw_u_edr), orthonormal_columns(self.raw_v_edr)
+        columns = self.orthogonal.columns
+        return columns(self.raw_u_edr), columns(self.raw_v_edr)
+
+    def penalty(self) -> Tensor:
+        """Return what the loss must add to keep the bases orthonormal: 0 for the exact maps."""
+        if self.orthogonal.exact:
+            return self.s_er.new_zeros(())
+        return orthonormality_penalty(self.raw_u_edr) + orthonormality_penalty(self.raw_v_edr)
 
     def forward(self, z_bter: Tensor, u_edr: Tensor) -> Tensor:
         """Return what each expert says of each token.

@@ -1,23 +1,30 @@
 """Second stage: experts learn age from the tissue that the frozen stem sees.
 
-Shapes: N scans, V variants of each, T tokens, F families of description, C tissue classes.
+Shapes: N scans, V variants of each, T tokens, F families of description, C tissue classes,
+D hidden_size.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from sklearn.kernel_ridge import KernelRidge
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.model.config import FAMILIES
+from ermoe_ba.model.content import TokenContent
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.rivals.additive import AdditiveReadout
+from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.space import Array
 from ermoe_ba.training.augment import ScanVariants
 from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
+
+# They are lengths and directions, which have no smaller value to prefer.
+UNDECAYED = ("experts.raw_u_edr", "experts.raw_v_edr", "experts.s_er")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,15 +63,16 @@ class AgeConfig:
 
 
 @torch.no_grad()
-def described_variants(
-    model: ErmoeBrainAge, scans: list[PreparedScan], num_variants: int, seed: int
+def scan_variants(
+    view: Callable[[Tensor], Tensor], scans: list[PreparedScan], num_variants: int, seed: int
 ) -> Tensor:
-    """Return the description of scans and of changed copies of them.
+    """Return what a network is trained on, of scans and of changed copies of them.
 
     Parameters
     ----------
-    model : ErmoeBrainAge
-        With a trained stem.
+    view : callable
+        From volumes of shape (1, I, J, K) to what the network sees of them, shape (1, ...):
+        `ErmoeBrainAge.describe` with a trained stem, or `VolumeNetwork.reduced`.
     scans : list of PreparedScan
         N scans.
     num_variants : int
@@ -74,7 +82,7 @@ def described_variants(
 
     Returns
     -------
-    Tensor, shape (N, 1 + num_variants, T, F, C)
+    Tensor, shape (N, 1 + num_variants, ...)
         Half precision; the unchanged scan first.
     """
     change = ScanVariants(seed)
@@ -82,85 +90,107 @@ def described_variants(
     for scan in scans:
         volumes = [torch.as_tensor(scan.t1w.data, dtype=torch.float32)]
         volumes += [change(scan) for _ in range(num_variants)]
-        rows.append(torch.cat([model.describe(v[None]).half() for v in volumes]))
+        rows.append(torch.cat([view(v[None]).half() for v in volumes]))
     return torch.stack(rows)
 
 
 def train_age(
-    model: ErmoeBrainAge, described_nvtfc: Tensor, ages_n: Array, config: AgeConfig, seed: int
+    model: ErmoeBrainAge | PlainNetwork,
+    inputs_nv: Tensor,
+    ages_n: Array,
+    config: AgeConfig,
+    seed: int,
+    *,
+    at_epoch: Callable[[int], None] | None = None,
 ) -> list[float]:
     """Train all of the network but its stem.
 
     Parameters
     ----------
-    model : ErmoeBrainAge
+    model : ErmoeBrainAge or PlainNetwork
         Trained in place; content and contributions are centred on their means over the unchanged
-        scans, and the baseline becomes the mean of what is predicted for these.
-    described_nvtfc : Tensor
-        From `described_variants`.
+        scans, and a mixture's baseline becomes the mean of what is predicted for these.
+    inputs_nv : Tensor, shape (N, 1 + num_variants, ...)
+        From `scan_variants`.
     ages_n : ndarray
         Chronological ages in years.
     config : AgeConfig
         Steps.
     seed : int
         Of the order of scans, the choice of variants and token dropout.
+    at_epoch : callable, optional
+        Given the number of epochs done, before each epoch; may look at the model, and must leave
+        it as it was.
 
     Returns
     -------
     list of float
-        Mean absolute error of each step in years.
+        What each step minimised: mean absolute error in years and auxiliary loss.
     """
     torch.manual_seed(seed)
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
-    unchanged = described_nvtfc[:, 0].float()
-    model.location_tfc.copy_(unchanged.mean(dim=0))
-    model.spread_tfc.copy_(content_spread(unchanged, config.spread_floor, model.config.hidden_size))
+    unchanged = inputs_nv[:, 0].float()
+    if isinstance(model, TokenContent):
+        hidden_size = model.embed.out_features
+        model.location_tfc.copy_(unchanged.mean(dim=0))
+        model.spread_tfc.copy_(content_spread(unchanged, config.spread_floor, hidden_size))
     model.baseline.copy_(ages.mean())
     model.scale.copy_(ages.std())
-    start_readouts(model, unchanged, ages_n, config.ridge_strength)
-    batches = _Batches(described_nvtfc, ages, config, seed)
+    if isinstance(model, ErmoeBrainAge | AdditiveReadout):
+        start_readouts(model, unchanged, ages_n, config.ridge_strength)
+    batches = _Batches(inputs_nv, ages, config, seed, at_epoch)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        described, age = batch
-        output = model.read_age(described)
+        inputs, age = batch
+        if isinstance(model, PlainNetwork):
+            return functional.l1_loss(model.read_age(inputs), age)
+        output = model.read_age(inputs)
         model.after_step(output)
-        return functional.l1_loss(output.age_b, age)
+        return functional.l1_loss(output.age_b, age) + model.auxiliary_loss(output)
 
-    experts, context = model.experts, model.context
-    bases = [experts.raw_u_edr, experts.raw_v_edr, experts.s_er]
-    others = [*model.embed.parameters(), *context.parameters(), model.place_td, experts.offset_er]
-    readouts = [experts.position_readout_td, experts.expert_readout_ed]
-    groups: list[dict[str, object]] = [
-        {"params": bases, "weight_decay": 0.0},
-        {"params": readouts, "weight_decay": config.readout_decay},
-        {"params": others, "weight_decay": config.weight_decay},
-    ]
     stage = Fit(
-        parameter_groups=groups,
+        parameter_groups=_parameter_groups(model, config),
         batches=batches,
         num_steps=len(batches),
         loss=loss,
         describe="age",
     )
     losses = fit(model, stage, config.optimiser)
-    model.refer_to(unchanged)
+    if isinstance(model, ErmoeBrainAge):
+        model.refer_to(unchanged)
     return losses
+
+
+def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, object]]:
+    """Return all parameters but the stem's by what weight decay they bear."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if name.startswith("stem.") or not parameter.requires_grad:
+            continue
+        if "readout" in name:
+            decay = config.readout_decay
+        elif name in UNDECAYED:
+            decay = 0.0
+        else:
+            decay = config.weight_decay
+        groups.setdefault(decay, []).append(parameter)
+    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
 
 
 @torch.no_grad()
 def start_readouts(
-    model: ErmoeBrainAge, described_ntfc: Tensor, ages_n: Array, strength: float
+    model: ErmoeBrainAge | AdditiveReadout, described_ntfc: Tensor, ages_n: Array, strength: float
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
-    The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with
-    ``phi_t = sum_e w_te U_e (diag(s_e) V_e^T x_t + m_e) / T``. There are far more of them than
-    scans, so the regression is solved in its dual form (kernel ridge, linear kernel). Adam from
-    zero, which moves every coordinate alike, was measured to end 0.5 years above it.
+    The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
+    network's `readout_inputs`. There are far more of them than scans, so the regression is solved
+    in its dual form (kernel ridge, linear kernel). Adam from zero, which moves every coordinate
+    alike, was measured to end 0.5 years above it.
 
     Parameters
     ----------
-    model : ErmoeBrainAge
+    model : ErmoeBrainAge or AdditiveReadout
         Its position read-outs and its baseline are set; scale and content must be.
     described_ntfc : Tensor
         The training scans.
@@ -169,19 +199,15 @@ def start_readouts(
     strength : float
         As `AgeConfig.ridge_strength`.
     """
-    experts = model.experts
-    u_edr, v_edr = experts.bases()
-    weights_nte = model.read_age(described_ntfc).routing.weights_bte
-    z_nter = torch.einsum("ntd,edr->nter", model.content(described_ntfc), v_edr)
-    phi_ntd = torch.einsum("nter,edr,nte->ntd", experts.within(z_nter), u_edr, weights_nte)
-    phi_ntd /= phi_ntd.shape[1]
+    readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
+    phi_ntd = model.readout_inputs(described_ntfc)
     mean_td = phi_ntd.mean(dim=0)
     unlike = (phi_ntd - mean_td).flatten(1).double()
     kernel_nn = (unlike @ unlike.T).numpy()
     ridge = KernelRidge(alpha=strength * kernel_nn.diagonal().mean(), kernel="precomputed")
     ridge.fit(kernel_nn, (ages_n - ages_n.mean()) / float(model.scale))
     readout_td = (torch.as_tensor(ridge.dual_coef_) @ unlike).float().reshape(mean_td.shape)
-    experts.position_readout_td.copy_(readout_td)
+    readouts.position_readout_td.copy_(readout_td)
     model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())
 
 
@@ -218,18 +244,27 @@ def content_spread(described_ntfc: Tensor, floor: float, hidden_size: int) -> Te
 class _Batches:
     """Scans in random order, each as one of its variants."""
 
-    def __init__(self, described: Tensor, ages: Tensor, config: AgeConfig, seed: int) -> None:
-        self.described, self.ages, self.config = described, ages, config
+    def __init__(
+        self,
+        inputs: Tensor,
+        ages: Tensor,
+        config: AgeConfig,
+        seed: int,
+        at_epoch: Callable[[int], None] | None,
+    ) -> None:
+        self.inputs, self.ages, self.config, self.at_epoch = inputs, ages, config, at_epoch
         self.random = np.random.default_rng(seed)
 
     def __len__(self) -> int:
         return self.config.num_epochs * -(-len(self.ages) // self.config.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        scans, variants = self.described.shape[:2]
-        for _ in range(self.config.num_epochs):
+        scans, variants = self.inputs.shape[:2]
+        for epoch in range(self.config.num_epochs):
+            if self.at_epoch is not None:
+                self.at_epoch(epoch)
             order = self.random.permutation(scans)
             for start in range(0, scans, self.config.batch_size):
                 chosen = torch.as_tensor(order[start : start + self.config.batch_size])
                 which = torch.as_tensor(self.random.integers(variants, size=len(chosen)))
-                yield self.described[chosen, which].float(), self.ages[chosen]
+                yield self.inputs[chosen, which].float(), self.ages[chosen]

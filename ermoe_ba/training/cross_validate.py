@@ -28,10 +28,11 @@ from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import split_folds
 from ermoe_ba.tables import write_table
-from ermoe_ba.training.age import described_variants, train_age
+from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import Probe, probe_routing
 from ermoe_ba.training.recipe import Recipe
@@ -137,15 +138,39 @@ class CrossValidation:
             )
         return [self.prepared.read(participant_id) for participant_id in ids]
 
-    def _train_fold(
-        self, fold: int, folds: pd.Series, scans: list[PreparedScan], tissues: dict[int, str]
-    ) -> None:
-        recipe = self.recipe
-        seed = recipe.run.seed + fold
+    def keep_described(self, fold: int) -> None:
+        """Train and keep the stem of a fold and what it describes, and leave the age for others.
+
+        Parameters
+        ----------
+        fold : int
+            Which; what stands in the folder already is not made again.
+        """
+        tissues = self.recipe.run.tissues()
+        self._keep_recipe()
+        train, test = self._sides(fold, self._splits(), self._scans())
+        self._describe_fold(fold, train, test, tissues)
+
+    def _sides(
+        self, fold: int, folds: pd.Series, scans: list[PreparedScan]
+    ) -> tuple[list[PreparedScan], list[PreparedScan]]:
+        """Return a fold's training and test scans."""
         train = [scan for scan in scans if folds[scan.participant_id] != fold]
         test = [scan for scan in scans if folds[scan.participant_id] == fold]
         if {s.participant_id for s in train} & {s.participant_id for s in test}:
             raise ErmoeError(f"Fold {fold}: a participant stands on both sides of the split.")
+        return train, test
+
+    def _describe_fold(
+        self,
+        fold: int,
+        train: list[PreparedScan],
+        test: list[PreparedScan],
+        tissues: dict[int, str],
+    ) -> tuple[VoxelStem, dict[str, torch.Tensor]]:
+        """Return the fold's trained stem, and what it makes of training and test scans."""
+        recipe = self.recipe
+        seed = recipe.run.seed + fold
         torch.manual_seed(seed)
         first = ErmoeBrainAge(recipe.model, self.tokens)
 
@@ -156,19 +181,26 @@ class CrossValidation:
         def described() -> dict[str, torch.Tensor]:
             variants = recipe.age.num_variants
             return {
-                "train": described_variants(first, train, variants, seed),
-                "test": described_variants(first, test, 0, seed),
+                "train": scan_variants(first.describe, train, variants, seed),
+                "test": scan_variants(first.describe, test, 0, seed),
             }
 
         first.stem.load_state_dict(self._kept(f"fold-{fold}_stem", stem))
-        seen = self._kept(f"fold-{fold}_described", described)
+        return first.stem, self._kept(f"fold-{fold}_described", described)
+
+    def _train_fold(
+        self, fold: int, folds: pd.Series, scans: list[PreparedScan], tissues: dict[int, str]
+    ) -> None:
+        recipe = self.recipe
+        train, test = self._sides(fold, folds, scans)
+        stem, seen = self._describe_fold(fold, train, test, tissues)
         predicted = []
         for number in range(recipe.run.num_starts):
             # No seed serves twice: folds count up by one.
-            start = seed + number * recipe.run.num_folds
+            start = recipe.run.seed + fold + number * recipe.run.num_folds
             torch.manual_seed(start)
             member = ErmoeBrainAge(recipe.model, self.tokens)
-            member.stem.load_state_dict(first.stem.state_dict())
+            member.stem.load_state_dict(stem.state_dict())
             train_age(member, seen["train"], self._ages(train), recipe.age, start)
             with torch.no_grad():
                 output = member.read_age(seen["test"][:, 0].float())
@@ -265,7 +297,7 @@ class CrossValidation:
                 member = load_member(path, self.recipe.model, self.tokens)
                 if described is None:
                     # The members of a fold share their stem.
-                    described = described_variants(member, some, 0, 0)[:, 0].float()
+                    described = scan_variants(member.describe, some, 0, 0)[:, 0].float()
                 weights = member.read_age(described).routing.weights_bte.mean(dim=0).numpy()
                 if reference is None:
                     reference = weights

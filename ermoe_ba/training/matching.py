@@ -25,8 +25,9 @@ def matched_order(reference_te: Array, weights_te: Array, num_regional: int) -> 
         ``order[e]`` is the member's expert that becomes expert e.
     """
     free = slice(num_regional, None)
-    likeness = np.corrcoef(reference_te[:, free].T, weights_te[:, free].T)
-    count = reference_te.shape[1] - num_regional
     # An expert that never varies has no correlation: it matches whoever is left.
+    with np.errstate(invalid="ignore"):
+        likeness = np.corrcoef(reference_te[:, free].T, weights_te[:, free].T)
+    count = reference_te.shape[1] - num_regional
     _, chosen = linear_sum_assignment(-np.nan_to_num(likeness[:count, count:]))
     return [*range(num_regional), *(num_regional + int(c) for c in chosen)]

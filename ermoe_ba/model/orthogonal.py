@@ -1,0 +1,130 @@
+"""Maps from free weights to orthonormal columns.
+
+Shapes: E experts, D hidden_size, R rank.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+def orthonormal_columns(raw_edr: Tensor) -> Tensor:
+    """Return orthonormal columns that span what the given columns span.
+
+    Thin QR with the signs fixed so that the diagonal of R is positive, which makes the factor
+    unique and smooth in the input (Gram-Schmidt in effect; max |Q^T Q - I| below 1e-5).
+
+    Parameters
+    ----------
+    raw_edr : Tensor
+        Any matrices of full column rank, R <= D.
+
+    Returns
+    -------
+    Tensor, shape (E, D, R)
+        Matrices Q with Q^T Q = I.
+    """
+    q, r = torch.linalg.qr(raw_edr)
+    sign_er = torch.sign(torch.diagonal(r, dim1=-2, dim2=-1))
+    sign_er = torch.where(sign_er == 0, torch.ones_like(sign_er), sign_er)
+    return q * sign_er[:, None, :]
+
+
+def cayley_columns(raw_edr: Tensor) -> Tensor:
+    """Return the orthonormal columns that the Cayley transform makes of free weights.
+
+    With X the first R rows of the weights, B the others, A = X - X^T and C = B^T B,
+    ``Q = [(I - A - C) M^-1 ; -2 B M^-1]`` where ``M = I + A + C``: the first R columns of the
+    Cayley transform of a skew-symmetric D x D matrix (Trockman & Kolter 2021, arXiv 2104.07167).
+    The symmetric part of M is at least I, so M can always be inverted.
+
+    Parameters
+    ----------
+    raw_edr : Tensor
+        Any matrices, R <= D.
+
+    Returns
+    -------
+    Tensor, shape (E, D, R)
+        Matrices Q with Q^T Q = I.
+    """
+    rank = raw_edr.shape[-1]
+    x, b = raw_edr[:, :rank], raw_edr[:, rank:]
+    skew = x - x.mT
+    square = b.mT @ b
+    identity = torch.eye(rank, dtype=raw_edr.dtype, device=raw_edr.device)
+    m = identity + skew + square
+    columns = torch.cat([identity - skew - square, -2.0 * b], dim=1)
+    # One by one: solving them as one batch was seen to fail with two threads.
+    solved = [torch.linalg.solve(a, y, left=False) for a, y in zip(m, columns, strict=True)]
+    return torch.stack(solved)
+
+
+def cayley_weights(basis_edr: Tensor) -> Tensor:
+    """Return weights from which `cayley_columns` makes given orthonormal columns.
+
+    Parameters
+    ----------
+    basis_edr : Tensor
+        Orthonormal columns whose upper R x R block has no eigenvalue -1 (almost all have none).
+
+    Returns
+    -------
+    Tensor, shape (E, D, R)
+        Its upper block is skew-symmetric.
+    """
+    rank = basis_edr.shape[-1]
+    identity = torch.eye(rank, dtype=basis_edr.dtype, device=basis_edr.device)
+    # From (I - A - C) M^-1 = 2 M^-1 - I.
+    half_m = torch.stack([torch.linalg.inv(identity + y) for y in basis_edr[:, :rank]])
+    skew = half_m - half_m.mT
+    return torch.cat([skew / 2, -basis_edr[:, rank:] @ half_m], dim=1)
+
+
+@dataclass(frozen=True)
+class OrthogonalMap:
+    """How bases come from weights.
+
+    Parameters
+    ----------
+    columns : callable
+        From weights to bases, both of shape (E, D, R).
+    weights : callable
+        From orthonormal bases to weights that give them: where training starts.
+    exact : bool
+        Whether any weights give orthonormal columns; else a penalty has to see to it.
+    """
+
+    columns: Callable[[Tensor], Tensor]
+    weights: Callable[[Tensor], Tensor]
+    exact: bool
+
+
+ORTHOGONAL_MAPS = {
+    "qr": OrthogonalMap(orthonormal_columns, torch.clone, exact=True),
+    "cayley": OrthogonalMap(cayley_columns, cayley_weights, exact=True),
+    # The soft form: the weights are the bases.
+    "penalty": OrthogonalMap(torch.clone, torch.clone, exact=False),
+}
+
+
+def orthonormality_penalty(basis_edr: Tensor) -> Tensor:
+    """Return how far columns are from orthonormal: the mean over experts of ``|V^T V - I|_F^2``.
+
+    The soft constraint of Bansal 2018 (arXiv 1810.09102).
+
+    Parameters
+    ----------
+    basis_edr : Tensor
+        Any matrices.
+
+    Returns
+    -------
+    Tensor, scalar
+        0 where all columns are orthonormal.
+    """
+    gram = basis_edr.mT @ basis_edr
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    return (gram - identity).square().sum(dim=(1, 2)).mean()

@@ -1,0 +1,47 @@
+"""Networks that return an age and nothing else.
+
+Shapes: B scans.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.content import TokenContent
+from ermoe_ba.tokens import TokenGrid
+
+
+class PlainNetwork(nn.Module):
+    """What networks without experts have in common; each defines `standard_age`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("baseline", torch.tensor(0.0))
+        self.register_buffer("scale", torch.tensor(1.0))
+        self.baseline: Tensor
+        self.scale: Tensor
+
+    def standard_age(self, inputs: Tensor) -> Tensor:
+        """Return ages in standard deviations from the training scans' mean, shape (B,)."""
+        raise NotImplementedError
+
+    def read_age(self, inputs: Tensor) -> Tensor:
+        """Return ages in years, shape (B,), from what the network is trained on."""
+        return self.baseline + self.scale * self.standard_age(inputs)
+
+
+class DenseTokens(PlainNetwork, TokenContent):
+    """The tokens of the mixture of experts, embedded as it embeds them.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape.
+    tokens : TokenGrid
+        Where the tokens lie.
+    """
+
+    def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
+        super().__init__()
+        self.token_dropout = config.token_dropout
+        self.hold_content(len(tokens), config.hidden_size)

@@ -1,0 +1,54 @@
+"""ReLU routing: as many experts as a token has positive logits.
+
+Shapes: B scans, T tokens, D hidden_size, E experts.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ermoe_ba.model.output import Routing
+from ermoe_ba.model.rivals.gate import Gate, routing_of
+
+
+class ReluGate(Gate):
+    """Weights are ReLU outputs; a penalty that steers itself keeps k of E positive on average.
+
+    ReMoE (Wang 2025, arXiv 2412.14711): the penalty is the mean over tokens of ``sum_e f_e R_te``,
+    R the ReLU outputs and f_e the load of expert e over the even load, times a coefficient that is
+    multiplied or divided by 1.2 after each step as more or fewer than k / E are positive.
+
+    Parameters
+    ----------
+    hidden_size, num_experts, top_k : int
+        D, E, and the mean number of experts a token aimed at.
+    """
+
+    # The paper's first coefficient and its growth a step.
+    FIRST_COEFFICIENT, GROWTH = 1e-8, 1.2
+
+    def __init__(self, hidden_size: int, num_experts: int, top_k: int) -> None:
+        super().__init__()
+        self.target = top_k / num_experts
+        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
+        self.register_buffer("coefficient", torch.tensor(self.FIRST_COEFFICIENT))
+        self.coefficient: Tensor
+
+    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
+        """Route; arguments and result as for `Gate.forward`."""
+        return self.select(self.logits(h_btd))
+
+    def select(self, logits_bte: Tensor) -> Routing:
+        """Weigh by given logits."""
+        return routing_of(logits_bte, functional.relu(logits_bte), logits_bte.detach() > 0)
+
+    def auxiliary_loss(self, routing: Routing) -> Tensor:
+        """Return the penalty."""
+        load_e = routing.selected_bte.float().mean(dim=(0, 1)) / self.target
+        return self.coefficient * (load_e * routing.weights_bte).sum(dim=-1).mean()
+
+    @torch.no_grad()
+    def after_step(self, routing: Routing) -> None:
+        """Steer the coefficient by the share of positive logits."""
+        excess = routing.selected_bte.float().mean() - self.target
+        self.coefficient *= self.GROWTH ** torch.sign(excess)

@@ -1,0 +1,152 @@
+"""One fold's scans as all rows of an ablation see them.
+
+Shapes: N training scans, M test scans, T tokens, F families of description, C tissue classes.
+"""
+
+import json
+import tomllib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from ermoe_ba.cohort import read_participants
+from ermoe_ba.dataset import PreparedCohort
+from ermoe_ba.errors import UsageError
+from ermoe_ba.model.rivals.volume import VolumeNetwork
+from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.space import Array
+from ermoe_ba.training.age import scan_variants
+from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.regional_volumes import regional_volumes
+
+# What the descriptions that a fold keeps depend on; the rest of a recipe may differ.
+DESCRIBED_SETTINGS = {
+    "run": ("num_folds", "seed", "label_table"),
+    "model": ("patch_size", "token_min_brain", "stem_hidden"),
+    "age": ("num_variants",),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is trained and tested on.
+
+    Parameters
+    ----------
+    train : Tensor, shape (N, 1 + num_variants, ...)
+        As `train_age` takes it.
+    test : Tensor, shape (M, ...)
+        The unchanged scans of those tested.
+    """
+
+    train: torch.Tensor
+    test: torch.Tensor
+
+
+class AblationFold:
+    """A fold of a cross-validation's folder; its stem is trained only where none is kept.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The base of the ablation.
+    participants_path : Path
+        The participants table; only rows with an age take part.
+    run : Path
+        Folder of `cross-validate`, or one to be made.
+    fold : int
+        Which.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds a run whose scans this recipe would describe otherwise.
+    """
+
+    def __init__(self, recipe: Recipe, participants_path: Path, run: Path, fold: int) -> None:
+        self.recipe, self.run, self.fold = recipe, run, fold
+        self.root = participants_path.parent
+        kept = run / "kept" / f"fold-{fold}_described.safetensors"
+        if kept.is_file():
+            self._check_recipe()
+        else:
+            CrossValidation(recipe, participants_path, run).keep_described(fold)
+        splits = pd.read_csv(
+            run / "splits.tsv", sep="\t", dtype={"participant_id": str}, keep_default_na=False
+        )
+        folds = splits.set_index("participant_id")["fold"]
+        ages = read_participants(participants_path).labelled.table["age"]
+        alone = set(folds.index) ^ set(ages.index)
+        if alone:
+            raise UsageError(
+                f"{run / 'splits.tsv'}: must name the participants with an age of "
+                f"{participants_path}; {len(alone)} stand in one of them alone."
+            )
+        # The order in which the scans' descriptions were kept.
+        tested = np.array([folds[i] == fold for i in ages.index])
+        self.train_ages: Array = ages[~tested].to_numpy(dtype=float, copy=True)
+        self.test_ages: Array = ages[tested].to_numpy(dtype=float, copy=True)
+        self.train_ids = list(ages.index[~tested])
+        self.test_ids = list(ages.index[tested])
+        self._kept_path = kept
+
+    def _check_recipe(self) -> None:
+        path = self.run / "recipe.json"
+        try:
+            kept = tomllib.loads(json.loads(path.read_text(encoding="utf-8"))["text"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{path}: the run's recipe cannot be read ({error}).") from error
+        wanted = tomllib.loads(self.recipe.text)
+        for table, names in DESCRIBED_SETTINGS.items():
+            for name in names:
+                self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table][name])
+        self._check_equal("tissue", kept["tissue"], wanted["tissue"])
+
+    def _check_equal(self, name: str, kept: Any, wanted: Any) -> None:
+        if kept != wanted:
+            raise UsageError(
+                f"{self.run}: its stems were trained with {name} = {kept!r}, the recipe asks for "
+                f"{wanted!r}. Take another run, or none to train them anew."
+            )
+
+    @cached_property
+    def described(self) -> Inputs:
+        """Tokens as the fold's stem describes them, shapes (..., T, F, C)."""
+        kept = load_file(self._kept_path)
+        return Inputs(kept["train"], kept["test"][:, 0].float())
+
+    def volumes(self, network: VolumeNetwork) -> Inputs:
+        """Return prepared scans as a convolutional network sees them, with the same changes."""
+        recipe = self.recipe
+        cohort = PreparedCohort(self.run / "prepared", Preprocessor(recipe.preprocess))
+        views = []
+        for ids, variants in ((self.train_ids, recipe.age.num_variants), (self.test_ids, 0)):
+            for i in ids:
+                cohort.prepare(i, self.root / recipe.run.t1w.format(participant_id=i))
+            scans = [cohort.read(i) for i in ids]
+            seed = recipe.run.seed + self.fold
+            views.append(scan_variants(network.reduced, scans, variants, seed))
+        return Inputs(views[0], views[1][:, 0].float())
+
+    @cached_property
+    def regional_volumes(self) -> tuple[Array, Array]:
+        """Shares of the labelled regions for training and test scans, shape (N, regions) each."""
+        labels = sorted(self.recipe.run.tissues())
+        pattern = self.recipe.run.labels
+        train, test = (
+            np.stack(
+                [
+                    regional_volumes(self.root / pattern.format(participant_id=i), labels)
+                    for i in ids
+                ]
+            )
+            for ids in (self.train_ids, self.test_ids)
+        )
+        return train, test

@@ -1,0 +1,179 @@
+"""The recipe of an ablation: rows of a table, each a network that is trained alike."""
+
+import re
+import tomllib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ermoe_ba.config import from_plain
+from ermoe_ba.errors import UsageError
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.orthogonal import ORTHOGONAL_MAPS
+from ermoe_ba.model.rivals.roster import BACKBONES, ROUTERS
+from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.recipe import Recipe, read_recipe
+from ermoe_ba.training.regional_volumes import REGRESSIONS
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowConfig:
+    """One row of the table: what differs from the base recipe.
+
+    Parameters
+    ----------
+    name : str
+        Of the row; letters, digits and hyphens, since files bear it.
+    backbone : str
+        ``experts`` for mixtures, a dense or convolutional network, or a regression on regional
+        volumes (`BACKBONES` and `REGRESSIONS`).
+    router : str
+        Of a mixture, one of `ROUTERS`.
+    orthogonal : str
+        How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
+    model, age : dict
+        Settings of the base recipe's tables of that name that this row has otherwise.
+    """
+
+    name: str
+    backbone: str = "experts"
+    router: str = "eigenbasis"
+    orthogonal: str = "qr"
+    model: dict[str, Any] = field(default_factory=dict)
+    age: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9-]+", self.name):
+            raise ValueError(
+                f"a row's name must be of letters, digits and hyphens; found {self.name!r}"
+            )
+        for setting, known in (
+            ("backbone", (*BACKBONES, *REGRESSIONS)),
+            ("router", ROUTERS),
+            ("orthogonal", tuple(ORTHOGONAL_MAPS)),
+        ):
+            found = getattr(self, setting)
+            if found not in known:
+                raise ValueError(
+                    f"row {self.name!r}: {setting} must be one of {', '.join(known)}; "
+                    f"found {found!r}"
+                )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig:
+    """What is compared with what, and how often.
+
+    Parameters
+    ----------
+    base : str
+        The recipe of `cross-validate` whose data, folds, stem and budget all rows share, relative
+        to this recipe.
+    seeds, folds : tuple of int
+        Each row is trained once for each of both; a participant's error is its mean over the seeds.
+    reference : str
+        Row that the others are compared with, participant by participant.
+    reduce : int
+        Convolutional networks see the scan averaged over cubes of that edge.
+    stability_epochs : int
+        Routing is compared between epochs over that many last epochs.
+    resamples : int
+        Of the bootstrap over participants.
+    confidence : float
+        Of its intervals.
+    """
+
+    base: str
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...]
+    reference: str
+    reduce: int
+    stability_epochs: int
+    resamples: int
+    confidence: float
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "folds"):
+            numbers = getattr(self, name)
+            if not numbers or len(set(numbers)) < len(numbers):
+                raise ValueError(f"{name} must be one or more numbers, each once; found {numbers}")
+        for name in ("reduce", "stability_epochs", "resamples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")
+        if not 0 < self.confidence < 1:
+            raise ValueError(f"confidence must lie between 0 and 1; found {self.confidence}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationRecipe:
+    """All settings of an ablation.
+
+    Parameters
+    ----------
+    ablation : AblationConfig
+        What is compared.
+    row : tuple of RowConfig
+        The table's rows.
+    base : Recipe
+        What the rows share.
+    text : str
+        The recipe as it was read.
+    """
+
+    ablation: AblationConfig
+    row: tuple[RowConfig, ...]
+    base: Recipe
+    text: str
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.row]
+        if len(set(names)) < len(names):
+            raise ValueError(f"each row must have a name of its own; found {names}")
+        if self.ablation.reference not in {row.name for row in self.row}:
+            raise ValueError(f"reference must be a row; found {self.ablation.reference!r}")
+        if not set(self.ablation.folds) <= set(range(self.base.run.num_folds)):
+            raise ValueError(
+                f"folds must lie between 0 and {self.base.run.num_folds - 1}; "
+                f"found {self.ablation.folds}"
+            )
+        # Wrong settings of any row must not wait for their turn.
+        for row in self.row:
+            self.model_of(row)
+            self.age_of(row)
+
+    def model_of(self, row: RowConfig) -> ModelConfig:
+        """Return the shape of a row's network; ValueError where a setting is wrong."""
+        return from_plain(ModelConfig, {**asdict(self.base.model), **row.model})
+
+    def age_of(self, row: RowConfig) -> AgeConfig:
+        """Return how a row's network is trained; ValueError where a setting is wrong."""
+        return from_plain(AgeConfig, {**asdict(self.base.age), **row.age})
+
+
+def read_ablation(path: Path) -> AblationRecipe:
+    """Read an ablation's recipe and the recipe it rests on.
+
+    Parameters
+    ----------
+    path : Path
+        TOML with the table ``ablation`` and one ``row`` for each row.
+
+    Returns
+    -------
+    AblationRecipe
+        Checked.
+
+    Raises
+    ------
+    UsageError
+        If it cannot be read, or a setting is unknown, missing or out of range.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+        base = read_recipe(path.parent / from_plain(AblationConfig, content["ablation"]).base)
+        return from_plain(AblationRecipe, {**content, "base": base, "text": text})
+    except KeyError as error:
+        raise UsageError(f"{path}: the recipe must have a table {error}; found none.") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: the recipe cannot be used: {error}.") from error

@@ -1,0 +1,239 @@
+"""One network of an ablation: a row, a seed, a fold; trained, tested, and kept as two files.
+
+Shapes: B test scans, T tokens, E experts.
+"""
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+
+from ermoe_ba.checkpoint import token_grid
+from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.metrics import load_entropy
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.rivals.roster import (
+    DENSE,
+    AgeNetwork,
+    make_dense,
+    make_mixture,
+    parameter_counts,
+)
+from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
+from ermoe_ba.space import Array
+from ermoe_ba.training.ablation_fold import AblationFold, Inputs
+from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
+from ermoe_ba.training.age import train_age
+from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Who served whom among the scans tested.
+
+    Parameters
+    ----------
+    selected_bte : ndarray of bool
+        Selected experts.
+    weights_te : ndarray
+        Mean routing weights.
+    num_regional : int
+        The first so many experts are tied to regions.
+    """
+
+    selected_bte: Array
+    weights_te: Array
+    num_regional: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one network did on the scans it was not trained on.
+
+    Parameters
+    ----------
+    participant_id : tuple of str
+        Those tested.
+    chronological_age, predicted_age : tuple of float
+        Years.
+    figures : dict
+        Seconds a step, sizes, and for mixtures what `probe_routing` measures besides.
+    routes : Routes or None
+        None where there is no routing.
+    """
+
+    participant_id: tuple[str, ...]
+    chronological_age: tuple[float, ...]
+    predicted_age: tuple[float, ...]
+    figures: dict[str, float]
+    routes: Routes | None
+
+
+def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed: int) -> Unit:
+    """Train and test one row's network on one fold.
+
+    Parameters
+    ----------
+    recipe : AblationRecipe
+        All settings.
+    row : RowConfig
+        Which network.
+    fold : AblationFold
+        Its scans.
+    seed : int
+        Of weights and of everything that is drawn in training.
+
+    Returns
+    -------
+    Unit
+        Ages out of fold, and figures.
+    """
+    if row.backbone in REGRESSIONS:
+        train, test = fold.regional_volumes
+        regression = make_regression(row.backbone, train.shape[1])
+        ages = regression.fit(train, fold.train_ages).predict(test)
+        return _unit(fold, ages, {}, None)
+    # Seeds and folds share no stream.
+    stream = 1000 * seed + fold.fold
+    torch.manual_seed(stream)
+    network = _network(recipe, row)
+    inputs = fold.volumes(network) if isinstance(network, VolumeNetwork) else fold.described
+    config = recipe.age_of(row)
+    first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
+    watch = _Watch(network, inputs, first)
+    start = time.process_time()
+    losses = train_age(
+        network, inputs.train, fold.train_ages, config, stream, at_epoch=watch.at_epoch
+    )
+    active, total = parameter_counts(network)
+    figures = {
+        "seconds_per_step": (time.process_time() - start - watch.seconds) / len(losses),
+        "parameters_active": float(active),
+        "parameters_total": float(total),
+    }
+    with torch.no_grad():
+        output = network.read_age(inputs.test)
+    if isinstance(output, torch.Tensor):
+        return _unit(fold, output.numpy(), figures, None)
+    assert isinstance(network, ErmoeBrainAge)
+    ages_b = torch.as_tensor(fold.test_ages, dtype=torch.float32)
+    probe = probe_routing([network], [inputs.test], ages_b, stream)
+    # The table takes the error over all folds' participants, not the folds' mean.
+    figures |= {n: value for n, value in probe.items() if isinstance(value, float) and n != "mae"}
+    # Lists over layers of experts, of which these networks have one.
+    by_layer = ("mae_zeroed", "load_gini", "dead_experts")
+    figures |= {n: v[0] for n, v in probe.items() if n in by_layer and isinstance(v, list)}
+    selected = output.routing.selected_bte
+    figures["load_entropy"] = load_entropy(selected.float().mean(dim=(0, 1)).numpy())
+    if watch.shares:
+        figures["changed_between_epochs"] = float(np.mean(watch.shares))
+    weights_te = output.routing.weights_bte.mean(dim=0).numpy()
+    routes = Routes(selected.numpy(), weights_te, len(network.config.regions))
+    return _unit(fold, output.age_b.numpy(), figures, routes)
+
+
+def _unit(
+    fold: AblationFold, ages: Array, figures: dict[str, float], routes: Routes | None
+) -> Unit:
+    predicted = tuple(float(age) for age in ages)
+    return Unit(tuple(fold.test_ids), tuple(fold.test_ages.tolist()), predicted, figures, routes)
+
+
+def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:
+    config = recipe.model_of(row)
+    if row.backbone in CONVOLUTIONAL:
+        return VolumeNetwork(row.backbone, recipe.ablation.reduce)
+    tokens = token_grid(config)
+    if row.backbone in DENSE:
+        return make_dense(row.backbone, config, tokens)
+    return make_mixture(row.router, config, tokens, row.orthogonal)
+
+
+class _Watch:
+    """How much routing moves from epoch to epoch, and the time taken to look.
+
+    Parameters
+    ----------
+    network : ErmoeBrainAge or PlainNetwork
+        In training.
+    inputs : Inputs
+        The test scans are looked at; nothing learns from them.
+    first : int
+        Epoch to start at.
+    """
+
+    def __init__(self, network: AgeNetwork, inputs: Inputs, first: int) -> None:
+        self.network, self.inputs, self.first = network, inputs, first
+        self.before: Array | None = None
+        # Of tokens whose set of experts is another after an epoch.
+        self.shares: list[float] = []
+        self.seconds = 0.0
+
+    @torch.no_grad()
+    def at_epoch(self, epoch: int) -> None:
+        """Look at the routing before an epoch."""
+        if not isinstance(self.network, ErmoeBrainAge) or epoch < self.first:
+            return
+        start = time.process_time()
+        self.network.eval()
+        selected = self.network.read_age(self.inputs.test).routing.selected_bte.numpy()
+        self.network.train()
+        if self.before is not None:
+            self.shares.append(changed_share(self.before, selected))
+        self.before = selected
+        self.seconds += time.process_time() - start
+
+
+def changed_share(before_bte: Array, after_bte: Array) -> float:
+    """Return the share of tokens whose set of experts differs, 0 to 1.
+
+    Parameters
+    ----------
+    before_bte, after_bte : ndarray of bool
+        Selected experts.
+
+    Returns
+    -------
+    float
+        Over all tokens of all scans.
+    """
+    return float((before_bte != after_bte).any(axis=-1).mean())
+
+
+def save_unit(path: Path, unit: Unit) -> None:
+    """Write a unit as ``path`` (JSON), and its routes beside it (safetensors), before it."""
+    if unit.routes is not None:
+        arrays = {
+            "selected_bte": unit.routes.selected_bte.astype(np.uint8),
+            "weights_te": unit.routes.weights_te,
+            "num_regional": np.array([unit.routes.num_regional]),
+        }
+        write_whole(_routes_path(path), lambda partial: save_file(arrays, partial))
+    numbers = replace(unit, routes=None)
+    write_json(path, asdict(numbers))
+
+
+def load_unit(path: Path) -> Unit:
+    """Read what `save_unit` wrote."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    routes = None
+    if _routes_path(path).is_file():
+        arrays = load_file(_routes_path(path))
+        selected = arrays["selected_bte"].astype(bool)
+        routes = Routes(selected, arrays["weights_te"], int(arrays["num_regional"][0]))
+    return Unit(
+        tuple(content["participant_id"]),
+        tuple(content["chronological_age"]),
+        tuple(content["predicted_age"]),
+        content["figures"],
+        routes,
+    )
+
+
+def _routes_path(path: Path) -> Path:
+    return path.with_suffix(".safetensors")

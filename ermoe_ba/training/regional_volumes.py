@@ -1,0 +1,75 @@
+"""Regression of age on the volumes of labelled regions: the bar that networks have to clear."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ermoe_ba.errors import ScanError
+from ermoe_ba.io import read_volume
+from ermoe_ba.space import Array
+
+# From no shrinkage to the mean age, for about a hundred standardised volumes.
+RIDGE_PENALTIES = np.logspace(-1, 5, 25)
+REGRESSIONS = ("ridge", "gpr")
+
+
+def regional_volumes(path: Path, labels: Sequence[int]) -> Array:
+    """Return the volumes of labelled regions relative to that of all labels.
+
+    Parameters
+    ----------
+    path : Path
+        A label map in the space of its scan; 0 is outside.
+    labels : sequence of int
+        N labels, none negative.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Shares from 0 to 1 of the volume that all labels of the map fill together.
+
+    Raises
+    ------
+    ScanError
+        If the file cannot be read or has no label.
+    """
+    data = np.rint(read_volume(path, "scan").data).astype(np.int64)
+    counts = np.bincount(data[data > 0], minlength=max(labels) + 1)
+    if not counts.sum():
+        raise ScanError(
+            path,
+            must_hold="a label map must have a label",
+            found="nothing but 0",
+            remedy="Give the map of the same scan.",
+        )
+    return np.asarray(counts[list(labels)] / counts.sum())
+
+
+def make_regression(name: str, num_volumes: int) -> Pipeline:
+    """Return a regression on standardised volumes.
+
+    Parameters
+    ----------
+    name : {"ridge", "gpr"}
+        Ridge regression, its penalty chosen by leave-one-out within the training scans; or a
+        Gaussian process with a squared-exponential kernel and noise, its hyperparameters chosen by
+        marginal likelihood (as Cole 2017, NeuroImage 163:115, on other features).
+    num_volumes : int
+        Regions; sets the first length scale.
+
+    Returns
+    -------
+    Pipeline
+        Of scikit-learn, not fitted.
+    """
+    if name == "ridge":
+        return make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
+    # Two scans are about sqrt(2 n) apart in n standardised volumes.
+    kernel = ConstantKernel() * RBF(np.sqrt(2.0 * num_volumes), (1.0, 1e4)) + WhiteKernel(0.1)
+    return make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True))
