@@ -17,8 +17,9 @@ TISSUES = (
 )
 
 # What is described of each tissue in a token, and the largest value each family can come to: shares
-# and probabilities reach 1 and p (1 - p) a quarter; white matter has intensity 1 and differs from
-# its neighbours' by 0.2 or so where the border runs through.
+# and probabilities reach 1 and p (1 - p) a quarter; white matter has intensity 1, and 0.2 is about
+# what a border between it and grey matter leaves as a standard deviation. Floors of twice the
+# size changed the error of a ridge regression by less than 0.1 years.
 FAMILIES = {"fraction": 1.0, "intensity": 1.0, "contrast": 0.2, "border": 0.25}
 
 # Regions that an expert can be tied to, as unions of tissues.
