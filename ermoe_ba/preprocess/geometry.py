@@ -13,56 +13,42 @@ from scipy.linalg import polar
 from ermoe_ba.io import to_nibabel
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.resampling import resample
-from ermoe_ba.space import Array, SpatialGrid, Volume
-
-# Headers keep four decimals of a millimetre here: a smaller turn is their rounding.
-STRAIGHT = 1e-3
-
-
-def own_axes(grid: SpatialGrid) -> Array:
-    """Return the rotation from the world's axes to a grid's own.
-
-    Parameters
-    ----------
-    grid : SpatialGrid
-        In RAS+ order.
-
-    Returns
-    -------
-    ndarray, shape (3, 3)
-        The rotation nearest to the affine (polar decomposition); exactly the identity for a grid
-        along the world's axes.
-    """
-    rotation, _ = polar(grid.affine[:3, :3] / grid.voxel_sizes)
-    straight = np.eye(3)
-    return straight if np.abs(rotation - straight).max() < STRAIGHT else rotation
+from ermoe_ba.space import SpatialGrid, Volume
 
 
 class ToRas(Transform):
-    """Reorder and flip the axes so that they run right, anterior, superior; no value changes."""
+    """Put the voxels in RAS+ order along straight axes; no value changes.
 
-    # Over 500 voxels, rounding moves the far corner by at most 0.03 mm.
+    What the header says of where the head lay, by a shift and a turn, moves to `scan_to_image`:
+    nothing that follows can depend on it, so that one head with another origin, another order of
+    axes or an oblique affine gives the same voxels to the last bit.
+    """
+
+    # Forms of a header keep seven digits: one scan saved with another form differs by 1e-5 mm. Over
+    # 500 voxels, this rounding moves the far corner by at most 0.03 mm.
     DECIMALS = 4
 
     def __call__(self, state: ScanState) -> ScanState:
-        """Return the scan in RAS+ order."""
+        """Return the scan in RAS+ order, its first voxel at 0."""
         image = state.image
         canonical = nib.as_closest_canonical(to_nibabel(image))
         data = np.asanyarray(canonical.dataobj)
-        # Forms of a header keep seven digits: one scan saved with another form differs by 1e-5 mm.
-        affine = canonical.affine.round(self.DECIMALS)
-        return replace(state, t1w=Volume(data, SpatialGrid(data.shape, affine, image.grid.space)))
+        # Polar decomposition: the turn that is nearest, and sizes (and shears) along the own axes.
+        turn, _ = polar(canonical.affine[:3, :3] / nib.affines.voxel_sizes(canonical.affine))
+        straight = (turn.T @ canonical.affine[:3, :3]).round(self.DECIMALS)
+        # Adding 0 turns -0 into 0: grids are compared by their bytes too.
+        grid = SpatialGrid(data.shape, nib.affines.from_matvec(straight + 0.0), image.grid.space)
+        moved = nib.affines.from_matvec(turn.T, -turn.T @ canonical.affine[:3, 3])
+        return replace(state, t1w=Volume(data, grid), scan_to_image=moved)
 
 
 class ToWorkingBox(Transform):
-    """Bring scan and mask to a box of isotropic voxels around the brain, along the scan's axes.
+    """Bring scan and mask to a box of isotropic voxels around the brain.
 
     The box has one size for all scans and its middle in the middle of the brain mask, so that what
-    follows does not depend on how much air or neck the field of view holds: bias correction and
-    registration answer to the borders of their image; and the scan's own axes, so that an oblique
-    header turns no voxel. Finer scans are first blurred as much as a
-    voxel of the new size blurs: FWHM = sqrt(size^2 - voxel^2) along each axis, so that a 1 mm scan
-    and a 2 mm scan of one head look alike.
+    follows does not depend on how much air or neck the field of view holds. Finer scans are first
+    blurred as much as a voxel of the new size blurs: FWHM = sqrt(size^2 - voxel^2) along each axis,
+    so that a 1 mm scan and a 2 mm scan of one head look alike.
 
     Parameters
     ----------
@@ -81,8 +67,8 @@ class ToWorkingBox(Transform):
         inside = [np.flatnonzero(mask.data.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
         middle = [(int(found[0]) + int(found[-1])) // 2 for found in inside]
         centre = nib.affines.apply_affine(mask.grid.affine, middle)
-        axes = own_axes(mask.grid) * self.size_mm
-        affine = nib.affines.from_matvec(axes, centre - axes @ (np.array(self.shape) // 2))
+        first = centre - self.size_mm * (np.array(self.shape) // 2)
+        affine = nib.affines.from_matvec(np.eye(3) * self.size_mm, first)
         return SpatialGrid(self.shape, affine, mask.grid.space)
 
     def __call__(self, state: ScanState) -> ScanState:
@@ -117,9 +103,9 @@ class ToGrid(Transform):
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan and its mask on the grid."""
-        if state.scan_to_template is None:
+        if state.image_to_template is None:
             raise ValueError("The scan is not registered yet: RegisterAffine must come first.")
-        sample = partial(resample, grid=self.grid, to_grid_space=state.scan_to_template)
+        sample = partial(resample, grid=self.grid, to_grid_space=state.image_to_template)
         mask = state.mask.same_grid(state.mask.data.astype(np.float32))
         with ThreadPoolExecutor(max_workers=2) as pool:
             sampled = pool.submit(sample, state.image, order=3)
@@ -127,6 +113,8 @@ class ToGrid(Transform):
         t1w = sampled.result()
         return replace(
             state,
-            t1w=t1w.same_grid(t1w.data.astype(np.float32)),
+            # Splines swing below zero beside the skull.
+            t1w=t1w.same_grid(np.clip(t1w.data, 0.0, None).astype(np.float32)),
+            scan_to_template=state.image_to_template @ state.scan_to_image,
             brain_mask=mask.same_grid((mask.data >= 0.5).astype(np.uint8)),
         )

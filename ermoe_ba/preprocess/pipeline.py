@@ -12,7 +12,7 @@ from ermoe_ba.io import form_disagreement_mm, read_t1w
 from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
-from ermoe_ba.preprocess.intensity import CorrectBias, NormaliseIntensity
+from ermoe_ba.preprocess.intensity import CorrectBias, NormaliseIntensity, ToUnits
 from ermoe_ba.preprocess.register import RegisterAffine
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import MODEL_GRID
@@ -49,19 +49,22 @@ class Preprocessor:
             [
                 LoadT1w(),
                 ToRas(),
+                ToUnits(),
                 ExtractBrain(config.stripped_ratio, config.brain_volume_ml, device),
                 ToWorkingBox(config.working_voxel_mm, config.working_shape),
-                CorrectBias(config.n4_shrink_factor, config.n4_iterations, config.n4_tolerance),
                 RegisterAffine(
                     template("desc-brain_T1w"),
-                    config.affine_shrink_factors,
-                    config.affine_smoothing_sigmas,
-                    config.affine_iterations,
+                    config.affine_flatten_mm,
+                    config.affine_blur_mm,
+                    config.affine_steps,
+                    config.affine_retry_below,
                 ),
                 ToGrid(MODEL_GRID),
+                CorrectBias(config.n4_shrink_factor, config.n4_iterations, config.n4_tolerance),
                 NormaliseIntensity(
                     template("label-WM_probseg"),
                     config.white_matter_certain,
+                    config.white_matter_tolerance,
                     config.intensity_ceiling,
                     force=force,
                 ),

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ermoe_ba.space import Array, Volume
 
 
@@ -18,6 +20,10 @@ class ScanState:
         Intensities on the current grid (first the scan's own, last the model grid).
     brain_mask : Volume, optional
         1 in the brain, 0 elsewhere, on the grid of `t1w`.
+    scan_to_image : ndarray, shape (4, 4)
+        Affine from the scan's RAS+ coordinates to those that `t1w` lies in, in mm.
+    image_to_template : ndarray, shape (4, 4), optional
+        Affine from the coordinates of `t1w` before it lies on the model grid to the template's.
     scan_to_template : ndarray, shape (4, 4), optional
         Affine from the scan's RAS+ coordinates to the template's, in mm.
     figures : dict
@@ -29,6 +35,8 @@ class ScanState:
     path: Path
     t1w: Volume | None = None
     brain_mask: Volume | None = None
+    scan_to_image: Array = field(default_factory=lambda: np.eye(4))
+    image_to_template: Array | None = None
     scan_to_template: Array | None = None
     figures: dict[str, float] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
