@@ -191,7 +191,7 @@ def test_any_preprocessing_setting_changes_its_identity() -> None:
     plain = PreprocessConfig()
     changed = [
         replace(plain, n4_tolerance=2e-4),
-        replace(plain, affine_iterations=(100, 99)),
+        replace(plain, affine_steps=(4, 3)),
         replace(plain, white_matter_certain=229),
     ]
     assert len({config.identity() for config in (plain, *changed)}) == 4

@@ -786,8 +786,8 @@ def test_a_recipe_is_read_as_written(recipe_path: Path) -> None:
 
 def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
     with recipe_path.open("a", encoding="utf-8") as file:
-        file.write("[preprocess]\naffine_iterations = [50, 20]\n")
-    assert read_recipe(recipe_path).preprocess == PreprocessConfig(affine_iterations=(50, 20))
+        file.write("[preprocess]\naffine_steps = [6, 3]\n")
+    assert read_recipe(recipe_path).preprocess == PreprocessConfig(affine_steps=(6, 3))
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,18 @@
-"""Between the project's volumes (RAS+) and ANTsPy's images and transforms (LPS+)."""
+"""Between the project's volumes (RAS+) and ANTsPy's images (LPS+)."""
 
 import os
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ermoe_ba.space import Array, SpatialGrid, Volume
+from ermoe_ba.space import SpatialGrid, Volume
 
 if TYPE_CHECKING:
     # Imported where it is called: it takes a second to load, which brain extraction can hide.
     import ants
 
-# ANTs reads both when it first computes. It jitters its sample points; without a seed it takes the
-# clock. It adds up per thread, so that another number of threads gives another affine: ages of four
-# heads moved by up to 0.5 years between one thread and two. One is what every machine has.
-os.environ["ANTS_RANDOM_SEED"] = "1"
+# ANTs reads it when it first computes. It adds up per thread, so that another number of threads
+# gives another bias field; one thread is what every machine has.
 os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
 
 # ITK's first two axes point the other way.
@@ -38,16 +36,3 @@ def to_ants(volume: Volume) -> "ants.ANTsImage":
 def from_ants(image: "ants.ANTsImage", grid: SpatialGrid) -> Volume:
     """Return an ANTs image's values on the grid they are known to lie on."""
     return Volume(np.asarray(image.numpy(), dtype=np.float32), grid)
-
-
-def affine_of(transform: "ants.ANTsTransform") -> Array:
-    """Return an ITK affine as a 4 x 4 matrix between RAS+ coordinates (mm).
-
-    ITK stores x -> A (x - c) + c + t in LPS+, with A and t as parameters and c fixed.
-    """
-    parameters = np.asarray(transform.parameters, dtype=np.float64)
-    centre = np.asarray(transform.fixed_parameters, dtype=np.float64)
-    matrix = np.eye(4)
-    matrix[:3, :3] = parameters[:9].reshape(3, 3)
-    matrix[:3, 3] = parameters[9:] + centre - matrix[:3, :3] @ centre
-    return np.asarray(RAS_TO_LPS @ matrix @ RAS_TO_LPS)
