@@ -39,7 +39,7 @@ class AgeConfig:
         Passes over the scans, in batches of that many.
     ridge_strength : float
         The position read-outs start at the ridge regression of age on what the experts make of the
-        tokens of scans and their copies; its penalty, as a share of the kernel's mean diagonal.
+        tokens; its penalty, as a share of the kernel's mean diagonal.
     readout_decay : float
         Weight decay of the position read-outs: they have a weight a token, more than there are
         scans, and need a prior.
@@ -137,7 +137,7 @@ def train_age(
     model.baseline.copy_(ages.mean())
     model.scale.copy_(ages.std())
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
-        start_readouts(model, inputs_nv, ages_n, config.ridge_strength)
+        start_readouts(model, unchanged, ages_n, config.ridge_strength)
     batches = _Batches(inputs_nv, ages, config, seed, at_epoch)
 
     def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
@@ -179,35 +179,33 @@ def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, obj
 
 @torch.no_grad()
 def start_readouts(
-    model: ErmoeBrainAge | AdditiveReadout, described_nvtfc: Tensor, ages_n: Array, strength: float
+    model: ErmoeBrainAge | AdditiveReadout, described_ntfc: Tensor, ages_n: Array, strength: float
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
     The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
     network's `readout_inputs`. There are far more of them than scans, so the regression is solved
     in its dual form (kernel ridge, linear kernel). Adam from zero, which moves every coordinate
-    alike, was measured to end 0.5 years above it. Changed copies of a scan are samples of their
-    own, of the same age: directions in which a scan differs from itself then bear little weight.
+    alike, was measured to end 0.5 years above it.
 
     Parameters
     ----------
     model : ErmoeBrainAge or AdditiveReadout
         Its position read-outs and its baseline are set; scale and content must be.
-    described_nvtfc : Tensor
-        The training scans and their changed copies.
+    described_ntfc : Tensor
+        The training scans.
     ages_n : ndarray
         Their ages in years.
     strength : float
         As `AgeConfig.ridge_strength`.
     """
     readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
-    variants = range(described_nvtfc.shape[1])
-    phi = [model.readout_inputs(described_nvtfc[:, v].float()) for v in variants]
-    mean_td = phi[0].mean(dim=0)
-    unlike = torch.cat([(phi_ntd - mean_td).flatten(1) for phi_ntd in phi]).double()
-    kernel = (unlike @ unlike.T).numpy()
-    ridge = KernelRidge(alpha=strength * kernel.diagonal().mean(), kernel="precomputed")
-    ridge.fit(kernel, np.tile((ages_n - ages_n.mean()) / float(model.scale), len(phi)))
+    phi_ntd = model.readout_inputs(described_ntfc)
+    mean_td = phi_ntd.mean(dim=0)
+    unlike = (phi_ntd - mean_td).flatten(1).double()
+    kernel_nn = (unlike @ unlike.T).numpy()
+    ridge = KernelRidge(alpha=strength * kernel_nn.diagonal().mean(), kernel="precomputed")
+    ridge.fit(kernel_nn, (ages_n - ages_n.mean()) / float(model.scale))
     readout_td = (torch.as_tensor(ridge.dual_coef_) @ unlike).float().reshape(mean_td.shape)
     readouts.position_readout_td.copy_(readout_td)
     model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())
