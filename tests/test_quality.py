@@ -173,6 +173,12 @@ def test_limits_lie_the_stated_deviations_from_the_median_on_either_side() -> No
     assert learnt["brain_volume_low"].refuse_at is None
 
 
+def test_a_correlation_is_refused_at_twice_the_worst_head_s_distance_from_one() -> None:
+    """The worst of 0.9, 0.94 and 0.96 is 0.1 away from 1: twice that is 0.8."""
+    learnt = {limit.flag: limit for limit in learn_limits(_figures(np.array([0.9, 0.94, 0.96])))}
+    assert learnt["registration_doubtful"].refuse_at == pytest.approx(0.8)
+
+
 def test_a_value_at_the_limit_is_within_it() -> None:
     low = Limit(flag="f", figure="x", side="low", flag_at=2.0, refuse_at=1.0)
     assert [low.flags(v) for v in (1.9, 2.0, 2.1)] == [True, False, False]

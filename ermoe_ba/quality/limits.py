@@ -20,7 +20,7 @@ Side = Literal["low", "high"]
 
 # A flag is raised this many standard deviations away from the cohort's median, the deviation taken
 # on that side of it, from the tenth that lies furthest out: figures are skewed, and some heads odd.
-DEVIATIONS = 4.0
+DEVIATIONS = 3.0
 # The tenth of a normal distribution that lies furthest out on one side begins here.
 TENTH_IN_SD = 1.2816
 # An age is refused where a figure is half (or twice) that of the cohort's worst head: on the way
@@ -48,6 +48,9 @@ class Rule:
         The limit of a fixed rule.
     refuses : bool
         Whether the cohort's worst head also gives a limit beyond which no age is given.
+    perfect : float, optional
+        The figure of a perfect scan, where it is the distance from it that counts: an age is
+        refused at twice the distance of the cohort's worst head.
     """
 
     flag: str
@@ -56,12 +59,20 @@ class Rule:
     learnt: Literal["spread", "mirror", "fixed"] = "spread"
     fixed: float = 0.0
     refuses: bool = False
+    perfect: float | None = None
 
 
 RULES = (
     Rule(flag="brain_volume_low", figure="brain_volume_ml", side="low"),
     Rule(flag="brain_volume_high", figure="brain_volume_ml", side="high"),
-    Rule(flag="registration_doubtful", figure="template_correlation", side="low", refuses=True),
+    # A correlation: heads that lie wrong have 0.8, not half of what heads in place have.
+    Rule(
+        flag="registration_doubtful",
+        figure="template_correlation",
+        side="low",
+        refuses=True,
+        perfect=1.0,
+    ),
     Rule(flag="contrast_low", figure="white_grey_contrast", side="low", refuses=True),
     Rule(flag="contrast_high", figure="white_grey_contrast", side="high"),
     Rule(flag="contrast_to_noise_low", figure="cnr", side="low"),
@@ -158,7 +169,10 @@ def _learn(rule: Rule, figures: Mapping[str, Array]) -> Limit:
     refuse_at = None
     if rule.refuses:
         worst = float((sign * figures[rule.figure]).max() * sign)
-        refuse_at = worst / REFUSED_RATIO if rule.side == "low" else worst * REFUSED_RATIO
+        if rule.perfect is not None:
+            refuse_at = rule.perfect + REFUSED_RATIO * (worst - rule.perfect)
+        else:
+            refuse_at = worst / REFUSED_RATIO if rule.side == "low" else worst * REFUSED_RATIO
     if rule.learnt == "fixed":
         flag_at = rule.fixed
     elif rule.learnt == "mirror":
