@@ -172,11 +172,12 @@ class ErmoeBrainAge(TokenContent):
         Tensor, shape (B, T, D)
             phi, no token silenced.
         """
-        u_edr, v_edr = self.experts.bases()
         weights_bte = self.read_age(described_btfc).routing.weights_bte
+        u_edr, v_edr = self.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", self.content(described_btfc), v_edr)
-        within_bter = self.experts.within(z_bter)
-        phi_btd = torch.einsum("bter,edr,bte->btd", within_bter, u_edr, weights_bte)
+        # Two operands at a time: einsum would take U first, and make a token as wide as all experts.
+        weighed_bter = self.experts.within(z_bter) * weights_bte[..., None]
+        phi_btd = torch.einsum("bter,edr->btd", weighed_bter, u_edr)
         return phi_btd / phi_btd.shape[1]
 
     @torch.no_grad()
