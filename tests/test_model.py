@@ -95,7 +95,7 @@ def test_single_voxels_get_the_logits_of_the_whole_scan(small_scans: Tensor) -> 
     image = small_scans[0].numpy()
     shape = image.shape
     coordinates = grid_coordinates(shape)
-    logits = stem(small_scans[:1], coordinates)[0]
+    logits = stem(*stem.pictures(small_scans[:1]), coordinates[None])[0]
     averaged = local_mean(small_scans[:1, None], 3)[0, 0].numpy()
     corners_edges_and_middle = [
         (0, 0, 0),
