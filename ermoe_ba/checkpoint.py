@@ -194,8 +194,8 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
         raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
     blank = ErmoeBrainAge(card.model, tokens)
     # Copies are made sooner than new networks with weights of chance; one table of coordinates,
-    # 10 MB, serves all.
-    shared = {id(blank.coordinates_xijk): blank.coordinates_xijk}
+    # 3 MB, serves all.
+    shared = {id(blank.coordinates_txijk): blank.coordinates_txijk}
     members = [
         _filled(deepcopy(blank, dict(shared)), path).to(torch.device(device)) for path in paths
     ]

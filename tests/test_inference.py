@@ -1,5 +1,6 @@
 """The same ages however the network is run: exported, compiled, in mixed precision."""
 
+import io
 import shutil
 from collections.abc import Callable
 
@@ -29,11 +30,14 @@ class _Ages(nn.Module):
 
 
 @torch.no_grad()
-def test_an_exported_network_gives_the_same_ages(
+def test_an_exported_and_saved_network_gives_the_same_ages(
     make_member: MakeMember, small_scans: Tensor
 ) -> None:
     inference = _Ages(make_member())
-    exported = torch.export.export(inference, (small_scans,)).module()
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(inference, (small_scans,)), file)
+    file.seek(0)
+    exported = torch.export.load(file).module()
     # Not the scans it was traced with.
     for scans in (small_scans, 0.7 * small_scans.flip(0)):
         for found, expected in zip(exported(scans), inference(scans), strict=True):

@@ -95,7 +95,7 @@ def test_single_voxels_get_the_logits_of_the_whole_scan(small_scans: Tensor) -> 
     image = small_scans[0].numpy()
     shape = image.shape
     coordinates = grid_coordinates(shape)
-    logits = stem(small_scans[:1], coordinates)[0]
+    logits = stem(*stem.pictures(small_scans[:1]), coordinates[None])[0]
     averaged = local_mean(small_scans[:1, None], 3)[0, 0].numpy()
     corners_edges_and_middle = [
         (0, 0, 0),
@@ -123,6 +123,50 @@ def test_single_voxels_get_the_logits_of_the_whole_scan(small_scans: Tensor) -> 
             coordinates[:, i, j, k][None],
         )
         torch.testing.assert_close(alone[0], logits[:, i, j, k], atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_tokens_cut_out_before_the_stem_get_the_logits_of_the_whole_box(
+    make_member: MakeMember, small_tokens: TokenGrid, small_scans: Tensor
+) -> None:
+    """The windows of a token's outer voxels reach into its neighbours, and beyond the box."""
+    member = make_member()
+    patches, stem = PatchTokens(small_tokens), member.stem
+    box = patches.box(small_scans)
+    coordinates = patches.box(grid_coordinates(small_tokens.grid.shape))
+    whole = stem(*stem.pictures(box), coordinates.expand(2, *coordinates.shape))
+    expected = patches.describe(patches.gather(whole).softmax(dim=2), box)
+    torch.testing.assert_close(member.describe(small_scans), expected, atol=1e-5, rtol=1e-4)
+    assert expected.var(dim=1).max() > 1e-3
+
+
+@torch.no_grad()
+def test_how_many_boxes_the_stem_takes_at_a_time_does_not_matter(
+    make_member: MakeMember, small_scans: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    member = make_member()
+    described = {}
+    for voxels in (1, 3 * 4**3, 10**6):
+        monkeypatch.setattr(VoxelStem, "BATCH_VOXELS", voxels)
+        described[voxels] = member.describe(small_scans)
+    for other in described.values():
+        torch.testing.assert_close(other, described[1], atol=1e-6, rtol=1e-5)
+
+
+def test_a_window_holds_the_token_and_what_lies_around_it(small_tokens: TokenGrid) -> None:
+    """Every voxel of the bordered box has its own number: the corner tells where a window lies."""
+    patches = PatchTokens(small_tokens)
+    edges = patches.box(torch.zeros(1, *small_tokens.grid.shape)).shape[1:]
+    bordered = torch.arange(torch.tensor(edges).add(2).prod()).reshape(
+        1, 1, *(n + 2 for n in edges)
+    )
+    windows = patches.windows(bordered, 1)
+    assert windows.shape == (1, len(small_tokens), 1, 6, 6, 6)
+    first = small_tokens.positions - small_tokens.positions.min(axis=0)
+    for token in (0, len(first) // 2, len(first) - 1):
+        i, j, k = (int(4 * n) for n in first[token])
+        expected = bordered[0, 0, i : i + 6, j : j + 6, k : k + 6]
+        assert torch.equal(windows[0, token, 0], expected)
 
 
 def test_a_local_mean_repeats_the_edge() -> None:

@@ -9,10 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn import functional
 
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.orthogonal import orthonormal_columns
-from ermoe_ba.model.routing import EigenbasisRouter, standardise
+from ermoe_ba.model.routing import EigenbasisRouter, cosines, standardise
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -229,6 +230,21 @@ def test_scores_are_cosines_in_each_experts_basis() -> None:
     routing = _all_free(top_k=1)(z, context, torch.zeros(1, 1, 0))
     torch.testing.assert_close(routing.scores_bte, _tokens((0.96, 0.0, -1.0)))
     assert routing.weights_bte.tolist() == [[[1.0, 0.0, 0.0]]]
+
+
+def test_cosines_and_their_gradients_are_those_of_torch() -> None:
+    torch.manual_seed(0)
+    x, y, upstream = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4)
+    gradients = []
+    for cosine in (cosines, lambda a, b: functional.cosine_similarity(a, b, dim=-1)):
+        a, b = x.clone().requires_grad_(), y.clone().requires_grad_()
+        value = cosine(a, b)
+        value.backward(upstream)
+        gradients.append((value.detach(), a.grad, b.grad))
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+    # Two vectors by hand: (3, 4) and (4, 3) make 24 / 25.
+    assert cosines(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])).item() == pytest.approx(0.96)
 
 
 def test_a_token_that_projects_on_nothing_scores_zero() -> None:

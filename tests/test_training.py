@@ -224,7 +224,8 @@ def test_training_windows_are_those_that_prediction_sees(
     voxels = tuple(((coordinates + 1) / 2 * (size - 1)).round().long().T)
     with torch.no_grad():
         whole = torch.as_tensor(scan.t1w.data)[None]
-        logits = stem(whole, grid_coordinates(scan.t1w.grid.shape))[0]
+        coordinates_xijk = grid_coordinates(scan.t1w.grid.shape)
+        logits = stem(*stem.pictures(whole), coordinates_xijk[None])[0]
         torch.testing.assert_close(
             stem.of_samples(near, far, coordinates),
             logits[:, *voxels].T,
@@ -259,7 +260,8 @@ def test_the_stem_learns_the_labels(
     new = make_scan("new", 0.7)
     with torch.no_grad():
         whole = torch.as_tensor(new.t1w.data)[None]
-        logits = stem(whole, grid_coordinates(new.t1w.grid.shape))[0]
+        coordinates_xijk = grid_coordinates(new.t1w.grid.shape)
+        logits = stem(*stem.pictures(whole), coordinates_xijk[None])[0]
     found = logits.argmax(dim=0).numpy()
     assert new.labels is not None
     expected = tissue_classes(new.labels.data, {4: "ventricles", 59: "cortex"})

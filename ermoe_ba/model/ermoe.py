@@ -49,7 +49,8 @@ class ErmoeBrainAge(TokenContent):
         self.stem = VoxelStem(config.stem_hidden)
         self.patches = PatchTokens(tokens)
         coordinates = self.patches.box(grid_coordinates(tokens.grid.shape))
-        self.register_buffer("coordinates_xijk", coordinates, persistent=False)
+        coordinates_txijk = self.patches.windows(coordinates[None], 0)[0]
+        self.register_buffer("coordinates_txijk", coordinates_txijk, persistent=False)
         self.hold_content(num_tokens, config.hidden_size)
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
@@ -76,7 +77,7 @@ class ErmoeBrainAge(TokenContent):
         )
         member = torch.tensor([[t in REGIONS[r] for t in TISSUES] for r in config.regions])
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
-        self.coordinates_xijk: Tensor
+        self.coordinates_txijk: Tensor
         self.reference_te: Tensor
         self.baseline: Tensor
         self.scale: Tensor
@@ -105,7 +106,15 @@ class ErmoeBrainAge(TokenContent):
     def describe(self, t1w_bijk: Tensor) -> Tensor:
         """Return how much of each tissue the tokens hold and what it looks like, (B, T, F, C)."""
         box = self.patches.box(t1w_bijk)
-        logits_btcv = self.patches.gather(self.stem(box, self.coordinates_xijk))
+        near, far = self.stem.pictures(box)
+        # Token by token: less than half of the box's voxels lie in one.
+        windows_n = (
+            self.patches.windows(near, self.stem.NEAR_REACH),
+            self.patches.windows(far, self.stem.FAR_REACH),
+            self.coordinates_txijk.expand(len(box), *self.coordinates_txijk.shape),
+        )
+        logits_ncijk = self.stem(*(window.flatten(0, 1) for window in windows_n))
+        logits_btcv = logits_ncijk.unflatten(0, (len(box), -1)).flatten(3)
         return self.patches.describe(logits_btcv.softmax(dim=2), box)
 
     def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
@@ -172,11 +181,12 @@ class ErmoeBrainAge(TokenContent):
         Tensor, shape (B, T, D)
             phi, no token silenced.
         """
-        u_edr, v_edr = self.experts.bases()
         weights_bte = self.read_age(described_btfc).routing.weights_bte
+        u_edr, v_edr = self.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", self.content(described_btfc), v_edr)
-        within_bter = self.experts.within(z_bter)
-        phi_btd = torch.einsum("bter,edr,bte->btd", within_bter, u_edr, weights_bte)
+        # Two operands at a time: einsum would take U first, and hold all experts' outputs at once.
+        weighed_bter = self.experts.within(z_bter) * weights_bte[..., None]
+        phi_btd = torch.einsum("bter,edr->btd", weighed_bter, u_edr)
         return phi_btd / phi_btd.shape[1]
 
     @torch.no_grad()

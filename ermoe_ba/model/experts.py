@@ -81,8 +81,11 @@ class EigenExperts(nn.Module):
             a_e(x_t), before routing weights, in units of the age scale.
         """
         own_er = torch.einsum("ed,edr->er", self.expert_readout_ed, u_edr)
-        shared_ter = torch.einsum("td,edr->ter", self.position_readout_td, u_edr)
-        return torch.einsum("bter,ter->bte", self.within(z_bter), own_er + shared_ter)
+        read_ter = own_er + torch.einsum("td,edr->ter", self.position_readout_td, u_edr)
+        # What does not depend on the scan is multiplied first: `within` of all tokens of a batch
+        # would be as large as z again.
+        says_bte = torch.einsum("bter,ter->bte", z_bter, read_ter * self.s_er)
+        return says_bte + (read_ter * self.offset_er).sum(dim=-1)
 
     def within(self, z_bter: Tensor) -> Tensor:
         """Return the experts' outputs in their own output bases, ``diag(s_e) z + m_e``."""

@@ -54,6 +54,28 @@ class PatchTokens(nn.Module):
         i, j, k = self.voxels
         return padded[..., i, j, k]
 
+    def windows(self, bordered_bcijk: Tensor, reach: int) -> Tensor:
+        """Cut the tokens out of a box, each with some voxels around it.
+
+        Parameters
+        ----------
+        bordered_bcijk : Tensor
+            Values on the box and on a border of `reach` voxels around it.
+        reach : int
+            Voxels around each token.
+
+        Returns
+        -------
+        Tensor, shape (B, T, C, W, W, W)
+            With ``W = patch_size + 2 reach``.
+        """
+        edge = self.patch_size + 2 * reach
+        lattice = bordered_bcijk
+        for axis in (2, 3, 4):
+            lattice = lattice.unfold(axis, edge, self.patch_size)
+        i, j, k = self.positions_xt
+        return lattice.permute(0, 2, 3, 4, 1, 5, 6, 7)[:, i, j, k]
+
     def gather(self, box_bcijk: Tensor) -> Tensor:
         """Cut the tokens out of a box.
 
@@ -67,12 +89,7 @@ class PatchTokens(nn.Module):
         Tensor, shape (B, T, C, V)
             The voxels of each token, in C order.
         """
-        b, c, *edges = box_bcijk.shape
-        size = self.patch_size
-        apart = [n for edge in edges for n in (edge // size, size)]
-        lattice = box_bcijk.reshape(b, c, *apart).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        i, j, k = self.positions_xt
-        return lattice[:, i, j, k].flatten(3)
+        return self.windows(box_bcijk, 0).flatten(3)
 
     def describe(self, tissue_btcv: Tensor, t1w_bijk: Tensor) -> Tensor:
         """Describe each token: how much of each tissue it holds, and what that tissue looks like.

@@ -1,6 +1,6 @@
 """The voxel stem: what tissue each voxel is.
 
-Shapes: B scans, I J K voxels, C tissue classes.
+Shapes: B scans, N boxes of them, I J K voxels, V voxels of a box, C tissue classes, H hidden.
 """
 
 import torch
@@ -29,8 +29,11 @@ class VoxelStem(nn.Module):
     # The far window takes every second voxel, each the mean of its 3 x 3 x 3 neighbours.
     FAR_STEP = 2
     FAR_MEAN = 3
-    # Planes computed at a time: their hidden layers then stay in the processor's cache.
-    SLAB = 8
+    # Voxels from a voxel to the edge of its windows.
+    NEAR_REACH = WINDOW // 2
+    FAR_REACH = FAR_STEP * NEAR_REACH
+    # Voxels computed at a time: their hidden layers then stay in the processor's cache.
+    BATCH_VOXELS = 8192
     # Intensities are shifted to about zero mean in the brain (white matter is 1, CSF about 0.4).
     OFFSET = 0.7
 
@@ -43,45 +46,53 @@ class VoxelStem(nn.Module):
         self.middle = nn.Linear(hidden, hidden)
         self.classes = nn.Linear(hidden, len(TISSUES))
 
-    def forward(self, t1w_bijk: Tensor, coordinates_xijk: Tensor) -> Tensor:
-        """Return the logits of the tissue classes at every voxel.
+    def pictures(self, t1w_bijk: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two pictures that the windows look at.
 
         Parameters
         ----------
         t1w_bijk : Tensor
             Intensities, white matter 1.
-        coordinates_xijk : Tensor
+
+        Returns
+        -------
+        Tensor, shape (B, 1, I + 2 NEAR_REACH, J + 2 NEAR_REACH, K + 2 NEAR_REACH)
+            The scan with a border as wide as the near window reaches.
+        Tensor, shape (B, 1, I + 2 FAR_REACH, J + 2 FAR_REACH, K + 2 FAR_REACH)
+            The averaged scan, with that of the far window.
+        """
+        image = t1w_bijk[:, None] - self.OFFSET
+        averaged = local_mean(image, self.FAR_MEAN)
+        near = functional.pad(image, (self.NEAR_REACH,) * 6, value=-self.OFFSET)
+        return near, functional.pad(averaged, (self.FAR_REACH,) * 6, value=-self.OFFSET)
+
+    def forward(self, near_nijk: Tensor, far_nijk: Tensor, coordinates_nxijk: Tensor) -> Tensor:
+        """Return the logits of the tissue classes at every voxel of some boxes.
+
+        Parameters
+        ----------
+        near_nijk, far_nijk : Tensor
+            What `pictures` returns, or N boxes out of it with their borders, of one channel.
+        coordinates_nxijk : Tensor
             Coordinates of each voxel, -1 to 1 over the grid, three channels.
 
         Returns
         -------
-        Tensor, shape (B, C, I, J, K)
+        Tensor, shape (N, C, I, J, K)
             Logits.
         """
-        image = t1w_bijk[:, None] - self.OFFSET
-        reach, edge = self.WINDOW // 2, -self.OFFSET
-        near = functional.pad(image, (reach,) * 6, value=edge)
-        far_reach = self.FAR_STEP * reach
-        far = functional.pad(local_mean(image, self.FAR_MEAN), (far_reach,) * 6, value=edge)
-        planes = t1w_bijk.shape[1]
-        logits = [
-            self._slab(
-                near[:, :, start : start + self.SLAB + 2 * reach],
-                far[:, :, start : start + self.SLAB + 2 * far_reach],
-                coordinates_xijk[:, start : start + self.SLAB],
-            )
-            for start in range(0, planes, self.SLAB)
-        ]
-        return torch.cat(logits, dim=2)
+        at_once = max(1, self.BATCH_VOXELS // coordinates_nxijk[0, 0].numel())
+        parts = (x.split(at_once) for x in (near_nijk, far_nijk, coordinates_nxijk))
+        logits_ncv = torch.cat([self._logits(*part) for part in zip(*parts, strict=True)])
+        return logits_ncv.unflatten(2, coordinates_nxijk.shape[2:])
 
-    def _slab(self, near_bijk: Tensor, far_bijk: Tensor, coordinates_xijk: Tensor) -> Tensor:
-        """Return the logits of some planes, whose windows the two pictures reach around."""
-        near = functional.conv3d(near_bijk, self._kernel(self.near), self.near.bias)
-        far = functional.conv3d(far_bijk, self._kernel(self.far), dilation=self.FAR_STEP)
-        place = functional.conv3d(coordinates_xijk[None], self.place.weight[:, :, None, None, None])
-        hidden = functional.gelu(near + far + place)
-        hidden = functional.gelu(_pointwise(hidden, self.middle))
-        return _pointwise(hidden, self.classes)
+    def _logits(self, near_nijk: Tensor, far_nijk: Tensor, coordinates_nxijk: Tensor) -> Tensor:
+        near = functional.conv3d(near_nijk, self._kernel(self.near), self.near.bias)
+        far = functional.conv3d(far_nijk, self._kernel(self.far), dilation=self.FAR_STEP)
+        seen = (near + far).flatten(2)
+        hidden = functional.gelu(_pointwise(self.place, coordinates_nxijk.flatten(2), seen))
+        hidden = functional.gelu(_pointwise(self.middle, hidden, self.middle.bias[:, None]))
+        return _pointwise(self.classes, hidden, self.classes.bias[:, None])
 
     def of_samples(self, near_ns: Tensor, far_ns: Tensor, coordinates_nx: Tensor) -> Tensor:
         """Return the logits of single voxels, the same as `forward` gives there.
@@ -108,14 +119,22 @@ class VoxelStem(nn.Module):
 
 
 def local_mean(image: Tensor, size: int) -> Tensor:
-    """Return the mean over cubes of an odd edge, edge values repeated; shape (B, 1, I, J, K)."""
-    padded = functional.pad(image, (size // 2,) * 6, mode="replicate")
-    return functional.avg_pool3d(padded, size, stride=1)
+    """Return the mean over cubes of an odd edge, edge values repeated; shape (B, 1, I, J, K).
+
+    One axis after the other: 9 values a voxel in place of 27.
+    """
+    total = functional.pad(image, (size // 2,) * 6, mode="replicate")
+    for axis in (-3, -2, -1):
+        length = total.shape[axis] - size + 1
+        shifted = [total.narrow(axis, start, length) for start in range(size)]
+        total = sum(shifted[1:], shifted[0])
+    return total / size**3
 
 
-def _pointwise(x_bhijk: Tensor, layer: nn.Linear) -> Tensor:
-    """Apply a linear layer to the channels of each voxel."""
-    return functional.conv3d(x_bhijk, layer.weight[:, :, None, None, None], layer.bias)
+def _pointwise(layer: nn.Linear, x_nhv: Tensor, plus: Tensor) -> Tensor:
+    """Return the layer's weights times the channels of each voxel, plus something."""
+    # `weight @ x` would lay all voxels out anew; a batch of products reads them where they are.
+    return torch.baddbmm(plus, layer.weight.expand(len(x_nhv), -1, -1), x_nhv)
 
 
 def grid_coordinates(shape: tuple[int, int, int]) -> Tensor:

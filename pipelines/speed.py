@@ -1,0 +1,375 @@
+"""What the network costs against others, as ratios of one run on one thread.
+
+Command: python pipelines/speed.py [--repeats N]
+Prints:  1. evaluation forward against the dense network of equal active parameters behind the same
+            stem, and against convolutional networks on the same volume: SFCN, MONAI's ResNet-18;
+         2. the eigen-decomposition of the Gram matrix of 2,535 patches, by which the published code
+            scores, against scoring and read-out of as many tokens, against the scores alone, and
+            against the default model's whole forward;
+         3. the forward over brain tokens against all 2,535, and the age with the others masked;
+         4. a training step of 8 scans and its peak memory, against dense;
+         5. 16 experts against 8 at the same top k, in evaluation and in training;
+         6. the share of the machine's matrix-product rate that the forward reaches;
+         7. what sparse dispatch and bases held from scan to scan would save: gathered products of
+            the selected experts against those of all, and the bases against the forward;
+         and at last all of it as one line of JSON.
+Time:    two calls are timed in turn, pair by pair; a ratio is the median over the pairs. Processor
+         time of this process is counted, so that a busy machine changes ratios little; about two
+         minutes on one free core.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from ermoe_ba.assets import template
+from ermoe_ba.checkpoint import token_grid
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.rivals.plain import PlainNetwork
+from ermoe_ba.model.rivals.roster import make_dense
+from ermoe_ba.model.rivals.volume import VolumeNetwork
+from ermoe_ba.software import commit
+from ermoe_ba.space import MODEL_GRID
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.recipe import read_recipe
+
+RECIPE = Path(__file__).parent / "ixi_hh.toml"
+# Of the published code: patches of 7 voxels, 13 x 15 x 13 of them without padding.
+LATTICE, PATCH = (13, 15, 13), 7
+BATCH = 8
+
+Call = Callable[[], Any]
+Network = ErmoeBrainAge | PlainNetwork
+
+
+class Speed:
+    """The measurements of one run.
+
+    Parameters
+    ----------
+    repeats : int
+        Pairs of a ratio.
+    """
+
+    def __init__(self, repeats: int) -> None:
+        self.repeats = repeats
+        self.config: ModelConfig = read_recipe(RECIPE).model
+        self.tokens = token_grid(self.config)
+        self.found: dict[str, Any] = {
+            "machine": platform.machine(),
+            "cores": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "commit": commit(),
+            "repeats": repeats,
+        }
+
+    def ratio(self, name: str, limit: str, over: Call, under: Call, *, times: int = 1) -> None:
+        """Time two calls in turn, and print and keep the median of their ratios.
+
+        Parameters
+        ----------
+        name, limit : str
+            What is measured, and what it should be.
+        over, under : callable
+            Numerator and denominator.
+        times : int
+            Calls at a time, of what is too short for the clock.
+        """
+        pairs = []
+        for round_number in range(self.repeats + 1):
+            seconds = []
+            for call in (over, under):
+                start = time.process_time()
+                for _ in range(times):
+                    call()
+                seconds.append((time.process_time() - start) / times)
+            # The first round warms up.
+            if round_number:
+                pairs.append(seconds)
+        ratios = [a / b for a, b in pairs]
+        first, second = (1000 * statistics.median(side) for side in zip(*pairs, strict=True))
+        self.keep(
+            name,
+            statistics.median(ratios),
+            f"{limit}; {min(ratios):.2f} to {max(ratios):.2f}; {first:.2f} ms, {second:.2f} ms",
+        )
+
+    def keep(self, name: str, value: float, remark: str) -> None:
+        """Print and keep one figure."""
+        print(f"{name}: {value:.3g} ({remark})", flush=True)
+        self.found[name] = value
+
+    def network(self, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrainAge:
+        """Return a network whose read-outs are not zero, in evaluation mode."""
+        torch.manual_seed(0)
+        network = ErmoeBrainAge(config, tokens)
+        network.experts.position_readout_td.normal_()
+        network.scale.fill_(16.0)
+        return network.eval()
+
+    def forward(self) -> None:
+        """Point 1."""
+        network = self.network(self.config, self.tokens)
+        dense = make_dense("transformer", self.config, self.tokens).eval()
+        scan = torch.rand(1, *MODEL_GRID.shape)
+        described = network.describe(scan)
+        self.ratio(
+            "1. forward / dense",
+            "at most 1.3",
+            lambda: network(scan),
+            lambda: dense.read_age(network.describe(scan)),
+        )
+        self.ratio(
+            "1. after the stem / dense",
+            "for information",
+            lambda: network.read_age(described),
+            lambda: dense.read_age(described),
+            times=10,
+        )
+        for name in ("sfcn", "resnet18"):
+            other = VolumeNetwork(name, reduce=1).eval()
+            self.ratio(
+                f"1. forward / {name}",
+                "at most 0.5",
+                lambda: network(scan),
+                lambda other=other: other(scan),
+            )
+
+    def tokens_of_patch_7(self) -> tuple[ErmoeBrainAge, ErmoeBrainAge, Tensor]:
+        """Return one network over all patches and over those with brain, and which these are."""
+        brain = template("desc-brain_mask")
+        config = replace(self.config, patch_size=PATCH)
+        everywhere = TokenGrid(brain.grid, PATCH, np.argwhere(np.ones(LATTICE)))
+        within = TokenGrid.over(brain, PATCH, config.token_min_brain).positions
+        within = within[(within < LATTICE).all(axis=1)]
+        index = torch.as_tensor(np.ravel_multi_index(tuple(within.T), LATTICE))
+        whole = self.network(config, everywhere)
+        part = self.network(config, TokenGrid(brain.grid, PATCH, within))
+        state = whole.state_dict()
+        own = {
+            # Names end in the letters of their axes: those that begin with tokens.
+            name: value[index] if name.split("_")[-1] in ("tfc", "td", "te") else value
+            for name, value in state.items()
+        }
+        part.load_state_dict(own)
+        return whole, part, index
+
+    def scoring(self) -> None:
+        """Points 2 and 3."""
+        whole, part, index = self.tokens_of_patch_7()
+        scan = torch.rand(1, *MODEL_GRID.shape)
+        described = whole.describe(scan)
+        patches = torch.rand(described.shape[1], PATCH**3)
+        gram = patches @ patches.T
+        all_tokens, brain_tokens = described.shape[1], len(index)
+        default = self.network(self.config, self.tokens)
+        projected = whole.content(described) @ whole.experts.bases()[1].permute(1, 0, 2).flatten(1)
+        z_bter = projected.unflatten(-1, (self.config.num_experts, -1))
+        region_bte = described[:, :, 0] @ whole.region_ec.T
+        eigh = f"2. eigh / scoring and read-out of {all_tokens}"
+        self.ratio(
+            eigh,
+            "at least 50",
+            lambda: torch.linalg.eigh(gram),
+            lambda: whole.read_age(described),
+        )
+        for name, call in (
+            ("the scores alone", lambda: whole.router(z_bter, z_bter, region_bte)),
+            ("the default model's forward", lambda: default(scan)),
+        ):
+            part_name = f"2. scoring and read-out of {all_tokens} / {name}"
+            self.ratio(part_name, "for information", lambda: whole.read_age(described), call)
+            self.keep(f"2. eigh / {name}", self.found[eigh] * self.found[part_name], "at least 50")
+        self.ratio(
+            f"3. forward of {all_tokens} / of the {brain_tokens} with brain",
+            "at least 2",
+            lambda: whole(scan),
+            lambda: part(scan),
+        )
+        inside = torch.zeros(all_tokens, dtype=torch.bool)
+        inside[index] = True
+        # In double precision: rounding alone lets a token choose another of two experts alike.
+        described, whole, part = described.double(), whole.double(), part.double()
+        apart = masked_age(whole, described, inside) - part.read_age(described[:, index]).age_b
+        self.keep("3. years apart, others masked", float(apart.abs().max()), "0 but for rounding")
+
+    def training(self) -> None:
+        """Point 4."""
+        described = self.described(BATCH)
+        ours = step_of(self.network(self.config, self.tokens), described)
+        dense = step_of(make_dense("transformer", self.config, self.tokens), described)
+        # First, while gradients and the optimiser's moments are still to be made.
+        peaks = peak_megabytes(ours), peak_megabytes(dense)
+        remark = f"at most 1.5; {peaks[0]:.0f} MB, {peaks[1]:.0f} MB"
+        self.keep("4. peak memory of a step / dense", peaks[0] / peaks[1], remark)
+        self.ratio(f"4. step of {BATCH} / dense", "at most 1.5", ours, dense)
+
+    def experts(self) -> None:
+        """Point 5."""
+        few, many = (
+            self.network(
+                replace(self.config, num_free_experts=n - len(self.config.regions)), self.tokens
+            )
+            for n in (8, 16)
+        )
+        scan, described = torch.rand(1, *MODEL_GRID.shape), self.described(BATCH)
+        limit = "at most 1.25"
+        self.ratio("5. forward, 16 / 8 experts", limit, lambda: many(scan), lambda: few(scan))
+        steps = [step_of(network, described) for network in (many, few)]
+        self.ratio(f"5. step of {BATCH}, 16 / 8 experts", limit, *steps)
+
+    def described(self, num_scans: int) -> Tensor:
+        """Return descriptions of no particular scans, shape (B, T, F, C)."""
+        torch.manual_seed(0)
+        return torch.rand(num_scans, len(self.tokens), len(FAMILIES), len(TISSUES))
+
+    def peak(self) -> None:
+        """Point 6."""
+        network, scan = self.network(self.config, self.tokens), torch.rand(1, *MODEL_GRID.shape)
+        with FlopCounterMode(display=False) as counter:
+            network(scan)
+        size = 1024
+        for dtype in (torch.float32, torch.bfloat16):
+            a = torch.rand(size, size, dtype=dtype)
+
+            def run(dtype: torch.dtype = dtype) -> None:
+                with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
+                    network(scan)
+
+            # As many operations as the forward's, in large products.
+            products = counter.get_total_flops() / (2 * size**3)
+            name = f"6. a product of {size} cubed / forward, {str(dtype).removeprefix('torch.')}"
+            remark = f"the forward's operations fill {products:.2f} such products"
+            self.ratio(name, remark, lambda a=a: a @ a, run)
+            self.keep(f"{name}: share of the peak", products * self.found[name], "at least 0.5")
+
+    def dispatch(self) -> None:
+        """Point 7."""
+        for num_experts in (5, 16, 64):
+            shape = (1, len(self.tokens), num_experts, self.config.rank)
+            z, read = torch.rand(shape), torch.rand(shape[1:])
+            chosen = torch.rand(shape[:3]).topk(self.config.top_k, dim=-1).indices[..., None]
+            where = chosen.expand(-1, -1, -1, self.config.rank)
+
+            def gathered(z: Tensor = z, read: Tensor = read, where: Tensor = where) -> Tensor:
+                return (z.gather(2, where) * read.expand_as(z).gather(2, where)).sum(dim=-1)
+
+            self.ratio(
+                f"7. gathered / dense read-out, {num_experts} experts",
+                "below 1 pays",
+                gathered,
+                lambda z=z, read=read: torch.einsum("bter,ter->bte", z, read),
+                times=20,
+            )
+        network, scan = self.network(self.config, self.tokens), torch.rand(1, *MODEL_GRID.shape)
+        self.ratio(
+            "7. orthonormal bases / forward",
+            "what holding them would save",
+            network.experts.bases,
+            lambda: network(scan),
+        )
+
+
+def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor) -> Tensor:
+    """Return ages by the tokens inside alone, the others computed all the same but masked."""
+    content_btd = network.content(described_btfc)
+    attention = network.context
+    placed_btd = content_btd + attention.position_td
+
+    def heads(y_btd: Tensor) -> Tensor:
+        return y_btd.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+
+    context_bhtd = functional.scaled_dot_product_attention(
+        heads(attention.query(placed_btd)),
+        heads(attention.key(placed_btd)),
+        heads(content_btd),
+        attn_mask=inside_t[None, None, None, :].expand(1, 1, len(inside_t), -1),
+    )
+    u_edr, v_edr = network.experts.bases()
+    z_bter, placed_bter, context_bter = (
+        torch.einsum("btd,edr->bter", y_btd, v_edr)
+        for y_btd in (
+            content_btd,
+            content_btd + network.place_td,
+            context_bhtd.transpose(1, 2).flatten(2),
+        )
+    )
+    fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
+    routing = network.router(placed_bter, context_bter, fractions_btc @ network.region_ec.T)
+    says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
+    return network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
+
+
+def step_of(network: Network, described: Tensor) -> Call:
+    """Return a training step on some scans, all weights but the stem's moved by AdamW."""
+    network.train()
+    trained = [p for name, p in network.named_parameters() if not name.startswith("stem.")]
+    optimiser = torch.optim.AdamW(trained, lr=1e-3)
+
+    @torch.enable_grad()
+    def step() -> None:
+        output = network.read_age(described)
+        ages = output if isinstance(output, Tensor) else output.age_b
+        optimiser.zero_grad()
+        ages.mean().backward()
+        optimiser.step()
+        if isinstance(network, ErmoeBrainAge) and not isinstance(output, Tensor):
+            network.after_step(output)
+
+    return step
+
+
+def peak_megabytes(step: Call) -> float:
+    """Return by how much a step raises the peak memory of a process that has done nothing else."""
+    context = multiprocessing.get_context("fork")
+    answers = context.SimpleQueue()
+
+    def measure() -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        step()
+        answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+
+    child = context.Process(target=measure)
+    child.start()
+    raised = float(answers.get())
+    child.join()
+    # Kilobytes on Linux, bytes on macOS.
+    return raised / (1e6 if platform.system() == "Darwin" else 1e3)
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print all figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=7, metavar="N", help="default: 7")
+    torch.set_num_threads(1)
+    speed = Speed(parser.parse_args().repeats)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, 1 thread, torch {torch.__version__}")
+    speed.forward()
+    speed.scoring()
+    speed.training()
+    speed.experts()
+    speed.peak()
+    speed.dispatch()
+    print(json.dumps(speed.found))
+
+
+if __name__ == "__main__":
+    main()
