@@ -76,7 +76,7 @@ def test_three_steps_by_hand() -> None:
     history = fit(model, model.stage(3), OPTIMISER)
     # The mean of 10 - w x over x = 1 to 4.
     assert history.losses == pytest.approx([10 - 2.5 * w for w in weights[:3]], rel=1e-6)
-    assert float(model.w) == pytest.approx(weights[3], rel=1e-6)
+    assert model.w.item() == pytest.approx(weights[3], rel=1e-6)
 
 
 def _described(tokens: TokenGrid, num_scans: int) -> Tensor:
@@ -160,7 +160,7 @@ def test_a_bad_loss_names_each_participant_once() -> None:
     stage = model.stage(2, loss=lambda _: Loss(model.w * float("inf")))
     with pytest.raises(ErmoeError, match=r"became nan at step 1\. Its scans are of a, b, c\."):
         fit(model, stage, OPTIMISER)
-    assert float(model.w) == 0.0
+    assert model.w.item() == 0.0
 
 
 def test_what_is_in_no_group_is_left_alone_and_may_learn_later() -> None:
@@ -196,16 +196,16 @@ def test_training_stops_when_nothing_gets_better_and_keeps_the_best() -> None:
     assert table["step"][table["validation_mae"].notna()].tolist() == [2, 4, 6, 8]
     # The weight after four of twenty steps, found by watching it.
     seen: list[float] = []
-    stage = short.stage(20, at_epoch=lambda _: seen.append(float(short.w)))
+    stage = short.stage(20, at_epoch=lambda _: seen.append(short.w.item()))
     fit(short, stage, OPTIMISER)
-    assert float(model.w) == seen[2] != seen[4]
+    assert model.w.item() == seen[2] != seen[4]
 
 
 def test_without_patience_validation_only_watches() -> None:
     model, alone = _Line(), _Line()
     fit(model, model.stage(6, validation=_watched(model, [1.0, 2.0, 3.0])), OPTIMISER)
     fit(alone, alone.stage(6), OPTIMISER)
-    assert float(model.w) == float(alone.w)
+    assert model.w.item() == alone.w.item()
 
 
 def test_patience_without_validation_is_refused() -> None:

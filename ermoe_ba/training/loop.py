@@ -118,7 +118,8 @@ def fit(
         optimiser,
         max_lr=config.learning_rate,
         total_steps=num_steps,
-        pct_start=config.warmup_share,
+        # A warm-up of exactly one step is none, and torch would divide by its length of 0.
+        pct_start=config.warmup_share if config.warmup_share * num_steps != 1 else 0.0,
         cycle_momentum=False,
     )
     trained = [p for group in optimiser.param_groups for p in group["params"]]
