@@ -446,8 +446,8 @@ def test_training_moves_gates_and_what_follows_a_step(
     epochs: list[int] = []
     described = _described(small_tokens, 5)[:, None].half()
     ages = torch.tensor([20.0, 30, 40, 50, 60]).numpy()
-    losses = train_age(member, described, ages, config, seed=0, at_epoch=epochs.append)
-    assert len(losses) == 4 * 3
+    history = train_age(member, described, ages, config, seed=0, at_epoch=epochs.append)
+    assert len(history) == 4 * 3
     assert epochs == [0, 1, 2, 3]
     assert (gate.logits.weight != before).any()
     # Each step moves a bias by a thousandth or not at all.

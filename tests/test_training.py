@@ -1,6 +1,6 @@
 """Training: the loop, the augmentation, planted effects, and folds that do not leak."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,13 @@ from ermoe_ba.training.age import (
     train_age,
 )
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
+from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.cross_validate import CrossValidation
-from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
+from ermoe_ba.training.history import History
+from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.recipe import Recipe, RunConfig, read_recipe
+from ermoe_ba.training.stage import Loss, Stage
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -70,15 +73,18 @@ class _Parabola(nn.Module):
         self.w = nn.Parameter(torch.zeros(2))
         self.seen: list[Tensor] = []
 
-    def loss(self, _: int) -> Tensor:
+    def loss(self, _: tuple[Tensor, ...]) -> Loss:
         self.seen.append(self.w.detach().clone())
-        return (self.w - torch.tensor([3.0, -2.0])).square().sum()
+        return Loss((self.w - torch.tensor([3.0, -2.0])).square().sum())
 
-    def stage(self, num_steps: int, loss: Callable[[int], Tensor] | None = None) -> Fit[int]:
-        return Fit(
+    def stage(
+        self, num_steps: int, loss: Callable[[tuple[Tensor, ...]], Loss] | None = None
+    ) -> Stage:
+        steps = torch.arange(num_steps)
+        return Stage(
             parameter_groups=[{"params": [self.w], "weight_decay": 0.0}],
-            batches=range(num_steps),
-            num_steps=num_steps,
+            batches=[Batch((steps[step : step + 1],), (f"p{step}",)) for step in range(num_steps)],
+            steps_per_epoch=4,
             loss=loss or self.loss,
             describe="parabola",
         )
@@ -86,7 +92,7 @@ class _Parabola(nn.Module):
 
 def test_fitting_reaches_the_foot_of_a_parabola() -> None:
     model = _Parabola()
-    losses = fit(model, model.stage(150), replace(OPTIMISER, learning_rate=0.2))
+    losses = fit(model, model.stage(150), replace(OPTIMISER, learning_rate=0.2)).losses
     assert losses[0] == pytest.approx(13.0)
     assert losses[-1] < 1e-3
     torch.testing.assert_close(model.w.detach(), torch.tensor([3.0, -2.0]), atol=0.05, rtol=0)
@@ -109,12 +115,14 @@ def test_the_weights_kept_are_the_exponential_average() -> None:
 
 
 def test_a_loss_that_is_no_number_stops_the_stage_by_name() -> None:
+    """Its fourth step is the one of participant p3."""
     model = _Parabola()
 
-    def loss(step: int) -> Tensor:
-        return model.loss(step) * (float("nan") if step == 3 else 1.0)
+    def loss(tensors: tuple[Tensor, ...]) -> Loss:
+        return Loss(model.loss(tensors).mean * (float("nan") if tensors[0] == 3 else 1.0))
 
-    with pytest.raises(ErmoeError, match="parabola: the loss became nan at step 3"):
+    says = r"parabola: the loss became nan at step 4\. Its scans are of p3\."
+    with pytest.raises(ErmoeError, match=says):
         fit(model, model.stage(6, loss), OPTIMISER)
     assert torch.isfinite(model.w).all()
 
@@ -209,9 +217,9 @@ def test_training_windows_are_those_that_prediction_sees(
     monkeypatch.setattr("ermoe_ba.training.tissue.jitter_mask", lambda t1w, *_: t1w)
     batches: list[tuple[Tensor, ...]] = []
 
-    def record(_: nn.Module, stage: Fit[tuple[Tensor, ...]], __: OptimiserConfig) -> list[float]:
-        batches.extend(stage.batches)
-        return []
+    def record(_: nn.Module, stage: Stage, *__: Any, **___: Any) -> History:
+        batches.extend(stage.batches[step].tensors for step in range(len(stage.batches)))
+        return History()
 
     monkeypatch.setattr("ermoe_ba.training.tissue.fit", record)
     scan, tissues = make_scan("01", 0.6), {4: "ventricles", 59: "cortex"}
@@ -255,7 +263,7 @@ def test_the_stem_learns_the_labels(
         voxels_per_scan=100,
         optimiser=replace(OPTIMISER, learning_rate=0.02),
     )
-    losses = train_stem(stem, scans, {4: "ventricles", 59: "cortex"}, config, seed=0)
+    losses = train_stem(stem, scans, {4: "ventricles", 59: "cortex"}, config, seed=0).losses
     assert losses[-1] < 0.2 * losses[0]
     new = make_scan("new", 0.7)
     with torch.no_grad():
@@ -874,11 +882,11 @@ def test_batches_hold_every_scan_once_an_epoch(
     """Seven scans in batches of three: 3, 3, 1, twice over."""
     seen: list[Tensor] = []
 
-    def record(_: nn.Module, stage: Fit[tuple[Tensor, Tensor]], __: OptimiserConfig) -> list[float]:
-        batches: Iterator[tuple[Tensor, Tensor]] = iter(stage.batches)
-        seen.extend(ages for _, ages in batches)
-        assert stage.num_steps == 6
-        return []
+    def record(_: nn.Module, stage: Stage, *__: Any, **___: Any) -> History:
+        assert len(stage.batches) == 6
+        assert stage.steps_per_epoch == 3
+        seen.extend(stage.batches[step].tensors[1] for step in range(6))
+        return History()
 
     monkeypatch.setattr("ermoe_ba.training.age.fit", record)
     planted = _planted(small_tokens, 7, seed=0)

@@ -107,12 +107,18 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
     start = time.process_time()
-    losses = train_age(
-        network, inputs.train, fold.train_ages, config, stream, at_epoch=watch.at_epoch
+    history = train_age(
+        network,
+        inputs.train,
+        fold.train_ages,
+        config,
+        stream,
+        participants=fold.train_ids,
+        at_epoch=watch.at_epoch,
     )
     active, total = parameter_counts(network)
     figures = {
-        "seconds_per_step": (time.process_time() - start - watch.seconds) / len(losses),
+        "seconds_per_step": (time.process_time() - start - watch.seconds) / len(history),
         "parameters_active": float(active),
         "parameters_total": float(total),
     }
@@ -181,7 +187,9 @@ class _Watch:
             return
         start = time.process_time()
         self.network.eval()
-        selected = self.network.read_age(self.inputs.test).routing.selected_bte.numpy()
+        # The loop may have moved the network to another device.
+        scans = self.inputs.test.to(self.network.baseline.device)
+        selected = self.network.read_age(scans).routing.selected_bte.cpu().numpy()
         self.network.train()
         if self.before is not None:
             self.shares.append(changed_share(self.before, selected))

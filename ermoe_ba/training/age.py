@@ -4,24 +4,28 @@ Shapes: N scans, V variants of each, T tokens, F families of description, C tiss
 D hidden_size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-import numpy as np
 import torch
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor, nn
-from torch.nn import functional
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.model.config import FAMILIES
 from ermoe_ba.model.content import TokenContent
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.additive import AdditiveReadout
-from ermoe_ba.model.rivals.plain import PlainNetwork
+from ermoe_ba.model.rivals.roster import AgeNetwork
 from ermoe_ba.space import Array
+from ermoe_ba.training.age_batches import AgeBatches, set_aside
+from ermoe_ba.training.age_learner import AgeLearner, age_validation
 from ermoe_ba.training.augment import ScanVariants
-from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
+from ermoe_ba.training.history import History
+from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.stage import Stage
+from ermoe_ba.training.trackers import Tracking
 
 # They are lengths and directions, which have no smaller value to prefer.
 UNDECAYED = ("experts.raw_u_edr", "experts.raw_v_edr", "experts.s_er")
@@ -49,7 +53,11 @@ class AgeConfig:
         Share of each family's range that is added in quadrature to its standard deviations, so that
         places where a tissue hardly varies are not blown up.
     optimiser : OptimiserConfig
-        Steps of the optimiser.
+        Steps of the optimiser. The mixture reads from described tokens in single precision
+        whatever its `bf16` says, as it does when it predicts.
+    validation_share : float
+        Share of the participants that nothing is learnt from; the error on their unchanged scans is
+        looked at after each epoch.
     """
 
     num_variants: int
@@ -60,6 +68,14 @@ class AgeConfig:
     weight_decay: float
     spread_floor: float
     optimiser: OptimiserConfig
+    validation_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(
+                "validation_share must be 0 or more, and less than 1; found "
+                f"{self.validation_share}"
+            )
 
 
 @torch.no_grad()
@@ -95,14 +111,17 @@ def scan_variants(
 
 
 def train_age(
-    model: ErmoeBrainAge | PlainNetwork,
+    model: AgeNetwork,
     inputs_nv: Tensor,
     ages_n: Array,
     config: AgeConfig,
     seed: int,
     *,
+    participants: Sequence[str] | None = None,
     at_epoch: Callable[[int], None] | None = None,
-) -> list[float]:
+    snapshot: Path | None = None,
+    tracking: Tracking | None = None,
+) -> History:
     """Train all of the network but its stem.
 
     Parameters
@@ -117,17 +136,38 @@ def train_age(
     config : AgeConfig
         Steps.
     seed : int
-        Of the order of scans, the choice of variants and token dropout.
+        Of the order of scans, the choice of variants, token dropout and what is set aside.
+    participants : sequence of str, optional
+        Whose each scan is, which keeps a participant's scans together where some are set aside, and
+        names those of a batch that goes wrong; by default every scan is another's, by its number.
     at_epoch : callable, optional
         Given the number of epochs done, before each epoch; may look at the model, and must leave
         it as it was.
+    snapshot, tracking
+        As `fit` takes them.
 
     Returns
     -------
-    list of float
-        What each step minimised: mean absolute error in years and auxiliary loss.
+    History
+        Of what each step minimised: mean absolute error in years and auxiliary loss. Measured
+        besides: ``mae`` in years, of a mixture ``load_<expert>``, the share of a token's selected
+        experts that this one has had (their sum is 1), and where scans are set aside
+        ``validation_mae`` in years, once an epoch.
+
+    Raises
+    ------
+    ErmoeError, UsageError, OSError
+        As from `fit`; UsageError also if too few participants are left to learn from.
     """
     torch.manual_seed(seed)
+    if participants is None:
+        participants = [str(number) for number in range(len(ages_n))]
+    learnt, aside = set_aside(participants, config.validation_share, seed)
+    every_age = torch.as_tensor(ages_n, dtype=torch.float32)
+    validation = age_validation(inputs_nv, every_age, participants, aside, config.batch_size)
+    if len(aside):
+        inputs_nv, ages_n = inputs_nv[torch.as_tensor(learnt)], ages_n[learnt]
+        participants = [participants[scan] for scan in learnt]
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
     unchanged = inputs_nv[:, 0].float()
     if isinstance(model, TokenContent):
@@ -138,27 +178,29 @@ def train_age(
     model.scale.copy_(ages.std())
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
         start_readouts(model, unchanged, ages_n, config.ridge_strength)
-    batches = _Batches(inputs_nv, ages, config, seed, at_epoch)
-
-    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
-        inputs, age = batch
-        if isinstance(model, PlainNetwork):
-            return functional.l1_loss(model.read_age(inputs), age)
-        output = model.read_age(inputs)
-        model.after_step(output)
-        return functional.l1_loss(output.age_b, age) + model.auxiliary_loss(output)
-
-    stage = Fit(
+    batches = AgeBatches(
+        inputs_nv,
+        ages,
+        participants,
+        num_epochs=config.num_epochs,
+        batch_size=config.batch_size,
+        seed=seed,
+    )
+    learner = AgeLearner(model)
+    stage = Stage(
         parameter_groups=_parameter_groups(model, config),
         batches=batches,
-        num_steps=len(batches),
-        loss=loss,
+        steps_per_epoch=batches.steps_per_epoch,
+        loss=learner.loss,
+        after_step=learner.after_step,
         describe="age",
+        at_epoch=at_epoch,
+        validation=validation,
     )
-    losses = fit(model, stage, config.optimiser)
+    history = fit(model, stage, config.optimiser, snapshot=snapshot, tracking=tracking)
     if isinstance(model, ErmoeBrainAge):
         model.refer_to(unchanged)
-    return losses
+    return history
 
 
 def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, object]]:
@@ -239,32 +281,3 @@ def content_spread(described_ntfc: Tensor, floor: float, hidden_size: int) -> Te
     # A family that never varies has nothing to balance.
     energy_f1 = torch.where(energy_f1 > 0, energy_f1, torch.ones_like(energy_f1))
     return spread * (energy_f1 * len(FAMILIES) / hidden_size).sqrt()
-
-
-class _Batches:
-    """Scans in random order, each as one of its variants."""
-
-    def __init__(
-        self,
-        inputs: Tensor,
-        ages: Tensor,
-        config: AgeConfig,
-        seed: int,
-        at_epoch: Callable[[int], None] | None,
-    ) -> None:
-        self.inputs, self.ages, self.config, self.at_epoch = inputs, ages, config, at_epoch
-        self.random = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        return self.config.num_epochs * -(-len(self.ages) // self.config.batch_size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        scans, variants = self.inputs.shape[:2]
-        for epoch in range(self.config.num_epochs):
-            if self.at_epoch is not None:
-                self.at_epoch(epoch)
-            order = self.random.permutation(scans)
-            for start in range(0, scans, self.config.batch_size):
-                chosen = torch.as_tensor(order[start : start + self.config.batch_size])
-                which = torch.as_tensor(self.random.integers(variants, size=len(chosen)))
-                yield self.inputs[chosen, which].float(), self.ages[chosen]

@@ -3,8 +3,8 @@
 Shapes: N voxels, S samples in a window.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +16,14 @@ from ermoe_ba.model.config import TISSUES
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
 from ermoe_ba.space import Array
 from ermoe_ba.training.augment import jitter_mask
-from ermoe_ba.training.loop import Fit, OptimiserConfig, fit
+from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.history import History
+from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.stage import Loss, Stage
+from ermoe_ba.training.trackers import Tracking
+
+# There is no pass over all voxels: after so many steps the mean loss is shown.
+STEPS_PER_EPOCH = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +80,10 @@ def train_stem(
     tissue_of_label: dict[int, str],
     config: TissueConfig,
     seed: int,
-) -> list[float]:
+    *,
+    snapshot: Path | None = None,
+    tracking: Tracking | None = None,
+) -> History:
     """Train the stem on scans with label maps.
 
     Parameters
@@ -88,32 +98,44 @@ def train_stem(
         Steps.
     seed : int
         Of the voxels drawn and their changes.
+    snapshot, tracking
+        As `fit` takes them.
 
     Returns
     -------
-    list of float
-        Cross-entropy of each step.
+    History
+        Of the cross-entropy; ``accuracy``, the share of voxels told right, besides.
+
+    Raises
+    ------
+    ErmoeError, UsageError, OSError
+        As from `fit`.
     """
     voxels = _Voxels(scans, tissue_of_label, config, seed)
 
-    def loss(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
-        near, far, coordinates, classes = batch
-        return functional.cross_entropy(stem.of_samples(near, far, coordinates), classes)
+    def loss(tensors: tuple[Tensor, ...]) -> Loss:
+        near, far, coordinates, classes = tensors
+        logits = stem.of_samples(near, far, coordinates)
+        right = logits.detach().argmax(dim=1) == classes
+        return Loss(functional.cross_entropy(logits, classes), {"right": right})
 
-    stage = Fit(
+    stage = Stage(
         parameter_groups=[{"params": list(stem.parameters()), "weight_decay": 0.0}],
         batches=voxels,
-        num_steps=config.num_steps,
+        steps_per_epoch=STEPS_PER_EPOCH,
         loss=loss,
+        after_step=lambda measured: {"accuracy": float(measured["right"].float().mean())},
         describe="tissue",
+        generator=voxels.random,
     )
-    return fit(stem, stage, config.optimiser)
+    return fit(stem, stage, config.optimiser, snapshot=snapshot, tracking=tracking)
 
 
 @dataclass(frozen=True)
 class _PaddedScan:
     """A scan's two pictures, padded so that every window fits, and its classes."""
 
+    participant_id: str
     near: Array
     far: Array
     classes: Array
@@ -139,19 +161,27 @@ class _Voxels:
         self.far_offsets = self._offsets(VoxelStem.FAR_STEP)
         self.scans = [self._pad(scan, tissue_of_label) for scan in scans if scan.labels is not None]
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        for _ in range(self.config.num_steps):
-            chosen = self.random.integers(len(self.scans), size=self.config.scans_per_step)
-            parts = [self._draw(self.scans[number]) for number in chosen]
-            near, far, coordinates, classes = (
-                np.concatenate(part) for part in zip(*parts, strict=True)
-            )
-            yield (
+    def __len__(self) -> int:
+        return self.config.num_steps
+
+    def __getitem__(self, step: int) -> Batch:
+        """Return the batch of a step; drawn from the generator, so steps go in order."""
+        if not 0 <= step < len(self):
+            raise IndexError(f"Steps go from 0 to {len(self) - 1}; found {step}.")
+        chosen = self.random.integers(len(self.scans), size=self.config.scans_per_step)
+        parts = [self._draw(self.scans[number]) for number in chosen]
+        near, far, coordinates, classes = (
+            np.concatenate(part) for part in zip(*parts, strict=True)
+        )
+        return Batch(
+            (
                 torch.as_tensor(near, dtype=torch.float32),
                 torch.as_tensor(far, dtype=torch.float32),
                 torch.as_tensor(coordinates),
                 torch.as_tensor(classes, dtype=torch.int64),
-            )
+            ),
+            tuple(self.scans[number].participant_id for number in chosen),
+        )
 
     def _reach(self, step: int) -> int:
         return step * (VoxelStem.WINDOW // 2)
@@ -169,6 +199,7 @@ class _Voxels:
         mean = local_mean(torch.as_tensor(t1w)[None, None], VoxelStem.FAR_MEAN)[0, 0].numpy()
         brain = scan.brain_mask.data.ravel() > 0
         return _PaddedScan(
+            participant_id=scan.participant_id,
             near=np.pad(t1w, self._reach(1)),
             far=np.pad(mean, self._reach(VoxelStem.FAR_STEP)),
             classes=classes.astype(np.uint8),

@@ -1,0 +1,142 @@
+"""What training did, step by step, and what it cost."""
+
+import resource
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+# <name>_history.tsv, one row a step; what a stage measures besides follows in columns of its own.
+HISTORY_COLUMNS: dict[str, str] = {
+    "step": "steps of the optimiser, from 1",
+    "epoch": "from 1",
+    "loss": "what the step minimised, mean over its samples",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a stage of training cost this process.
+
+    Parameters
+    ----------
+    scans : int
+        Scans that the steps saw, counted each time, over all processes.
+    seconds : float
+        From the first step to the end of the last, by the clock.
+    loading_seconds : float
+        Those of them in which the loop waited for batches.
+    peak_memory_mb : float
+        Largest resident memory of the process so far, in megabytes (10^6 bytes).
+    """
+
+    scans: int
+    seconds: float
+    loading_seconds: float
+    peak_memory_mb: float
+
+    @property
+    def scans_per_second(self) -> float:
+        """Scans seen a second; 0 where no step was made."""
+        return self.scans / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def loading_share(self) -> float:
+        """Share of the time that went into waiting for batches, 0 to 1."""
+        return self.loading_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            scans=self.scans + other.scans,
+            seconds=self.seconds + other.seconds,
+            loading_seconds=self.loading_seconds + other.loading_seconds,
+            peak_memory_mb=max(self.peak_memory_mb, other.peak_memory_mb),
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{self.scans_per_second:.1f} scans a second, {self.loading_share:.1%} of the time in "
+            f"data loading, peak memory {self.peak_memory_mb:,.0f} MB"
+        )
+
+
+def peak_memory_mb() -> float:
+    """Return the largest resident memory of this process so far, in megabytes (10^6 bytes)."""
+    # Linux counts in kibibytes, macOS in bytes (getrusage(2) of each).
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+class History:
+    """The curve of one stage of training, one row a step, and its cost."""
+
+    def __init__(self) -> None:
+        self._columns: dict[str, list[float]] = {name: [] for name in HISTORY_COLUMNS}
+        self.cost = Cost(scans=0, seconds=0.0, loading_seconds=0.0, peak_memory_mb=0.0)
+
+    def __len__(self) -> int:
+        return len(self._columns["step"])
+
+    @property
+    def losses(self) -> list[float]:
+        """The loss of each step."""
+        return list(self._columns["loss"])
+
+    def add(self, epoch: int, loss: float, values: Mapping[str, float]) -> None:
+        """Add the row of the next step.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1.
+        loss : float
+            Mean over the step's samples.
+        values : mapping
+            What else was measured; a name that comes for the first time has no value before.
+        """
+        row = {"step": float(len(self) + 1), "epoch": float(epoch), "loss": loss}
+        for name in values:
+            self._columns.setdefault(name, [np.nan] * len(self))
+        for name, column in self._columns.items():
+            column.append({**values, **row}.get(name, np.nan))
+
+    def amend(self, values: Mapping[str, float]) -> None:
+        """Add values to the row of the last step: what was measured after its epoch."""
+        for name, value in values.items():
+            self._columns.setdefault(name, [np.nan] * len(self))[-1] = value
+
+    def epoch_means(self, epoch: int) -> dict[str, float]:
+        """Return the means over an epoch's steps, of every column that has values in it.
+
+        Parameters
+        ----------
+        epoch : int
+            From 1.
+
+        Returns
+        -------
+        dict
+            By name; without ``step`` and ``epoch``.
+        """
+        table = self.table()
+        means = table[table["epoch"] == epoch].drop(columns=["step", "epoch"]).mean()
+        return {str(name): float(mean) for name, mean in means.dropna().items()}
+
+    def table(self) -> pd.DataFrame:
+        """Return the curve as a table: `HISTORY_COLUMNS`, then what the stage measured."""
+        return pd.DataFrame(self._columns).astype({"step": int, "epoch": int})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rows so far; the cost is each process's own and stays out."""
+        return {
+            name: torch.tensor(column, dtype=torch.float64)
+            for name, column in self._columns.items()
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up the rows that `state_dict` returned."""
+        self._columns = {name: column.tolist() for name, column in state.items()}

@@ -1,0 +1,160 @@
+"""The processes that train one network together, on one machine or several; often there is one.
+
+Shapes: N samples of a batch.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from torch import Tensor
+
+from ermoe_ba.training.snapshot import (
+    Stateful,
+    random_state,
+    read_snapshot,
+    set_random_state,
+    write_snapshot,
+)
+
+
+class Processes:
+    """What the loop asks of accelerate: who works on what, and what all found together.
+
+    Under ``torchrun`` there are as many as it started, one a device. Each draws random numbers of
+    its own inside the network; batches are drawn alike by all.
+    """
+
+    def __init__(self) -> None:
+        # Precision and accumulation are the recipe's to say; the loop keeps to them.
+        self.accelerator = Accelerator(
+            # Without CUDA, accelerate must be told that torchrun's processes share the CPU.
+            cpu=not torch.cuda.is_available(),
+            mixed_precision="no",
+            # Buffers follow from what all processes found together, and are equal without it.
+            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        )
+        if self.number > 0:
+            torch.manual_seed(torch.initial_seed() + self.number)
+
+    @property
+    def number(self) -> int:
+        """Which process this is, from 0."""
+        return int(self.accelerator.process_index)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self.accelerator.num_processes)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this one writes and shows."""
+        return bool(self.accelerator.is_main_process)
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        device: torch.device = self.accelerator.device
+        return device
+
+    def sum(self, value: Tensor) -> Tensor:
+        """Return the sum over the processes."""
+        total: Tensor = self.accelerator.reduce(value, "sum")
+        return total
+
+    def whole(self, num_samples: int, parts: Sequence[tuple[slice, Tensor]]) -> Tensor:
+        """Put together what all processes found for their samples of one batch.
+
+        Parameters
+        ----------
+        num_samples : int
+            N.
+        parts : sequence of (slice, Tensor)
+            Where in the batch this process's samples stand, and their values, of any shape but for
+            the first axis; every process must bring at least one part, be it of no samples.
+
+        Returns
+        -------
+        Tensor, shape (N, ...)
+            In the batch's order, each sample once.
+        """
+        first = parts[0][1]
+        # Truth values cannot be added up.
+        kind = torch.uint8 if first.dtype == torch.bool else first.dtype
+        filled = torch.zeros((num_samples, *first.shape[1:]), dtype=kind, device=first.device)
+        for rows, values in parts:
+            filled[rows] = values[: rows.stop - rows.start].to(kind)
+        return self.sum(filled).to(first.dtype)
+
+    def save(self, path: Path, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
+        """Write a snapshot of what the processes hold in common, and of each one's random state.
+
+        Parameters
+        ----------
+        path, identity
+            As `write_snapshot` takes them.
+        parts : mapping
+            What is to be gone on with, by name.
+        """
+        # All take part: states are gathered from each.
+        state = {name: part.state_dict() for name, part in parts.items()}
+        if self.is_main:
+            write_snapshot(path, identity, state)
+
+    def load(self, path: Path, identity: Mapping[str, Any], parts: Mapping[str, Stateful]) -> None:
+        """Take up a snapshot, if there is one; the first process reads it for all.
+
+        Parameters
+        ----------
+        path, identity, parts
+            As for `save`.
+
+        Raises
+        ------
+        UsageError
+            If it cannot be read, or belongs to another stage.
+        """
+        state = None
+        if self.is_main and path.is_file():
+            state = read_snapshot(path, identity)
+        (state,) = broadcast_object_list([state])
+        for name, part in parts.items() if state is not None else ():
+            part.load_state_dict(state[name])
+
+
+class RandomStates:
+    """All that draws random numbers in a stage: the networks of each process, and the batches.
+
+    Parameters
+    ----------
+    processes : Processes
+        Whose.
+    generator : Generator or None
+        The batches draw from it.
+    """
+
+    def __init__(self, processes: Processes, generator: np.random.Generator | None) -> None:
+        self.processes, self.generator = processes, generator
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states, those of the networks with one row a process."""
+        accelerator, device = self.processes.accelerator, self.processes.device
+        return {
+            "networks": {
+                name: accelerator.gather(state[None].to(device)).cpu()
+                for name, state in random_state(device).items()
+            },
+            "batches": None if self.generator is None else self.generator.bit_generator.state,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Set all generators; each process takes its own row."""
+        rows = {name: states[self.processes.number] for name, states in state["networks"].items()}
+        set_random_state(rows, self.processes.device)
+        if self.generator is not None:
+            self.generator.bit_generator.state = state["batches"]
