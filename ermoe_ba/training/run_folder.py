@@ -173,8 +173,9 @@ def data_hash(study: Study) -> str:
 
 
 def read_run_table(path: Path) -> pd.DataFrame:
-    """Read a table of a run; participants keep their names, be they 007 or NA."""
-    names = dict.fromkeys(("participant_id", "session_id", "scan"), str)
+    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits."""
+    text = ("participant_id", "session_id", "scan", "content_hash", "voxel_hash")
+    names = dict.fromkeys(text, str)
     return pd.read_csv(path, sep="\t", dtype=names, keep_default_na=False)
 
 
