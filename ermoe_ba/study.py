@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from tqdm import tqdm
 
 from ermoe_ba.bids import is_dataset, scans_of
 from ermoe_ba.cohort import Participants, read_participants
@@ -211,7 +212,7 @@ def inspect_scans(
         {} if known is None else dict(zip(known["content_hash"], known["voxel_hash"], strict=True))
     )
     rows, faults = [], []
-    for scan in study.scans:
+    for scan in tqdm(study.scans, desc="read", unit="scan", mininterval=2.0):
         path = scan.t1w.relative_to(study.root) if scan.t1w.is_relative_to(study.root) else scan.t1w
         says = {"scan": scan.name, "participant_id": scan.participant_id, "path": str(path)}
         try:

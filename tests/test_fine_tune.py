@@ -1,5 +1,6 @@
 """Fine-tuning: a known shift is found, written into the weights, and tested by the unknowing."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from ermoe_ba.checkpoint import ModelCard, load_member, read_card, save_card, save_member
+from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_volume
@@ -288,3 +290,24 @@ def test_too_few_people_and_a_folder_in_use_are_refused(site: _Site) -> None:
     site.tuning(ages).run()
     with pytest.raises(UsageError, match="holds a model"):
         site.tuning(ages)
+
+
+def test_the_command_shows_both_models_side_by_side(
+    site: _Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TuningConfig(num_folds=3, min_participants=6)
+    monkeypatch.setattr("ermoe_ba.training.fine_tune.TuningConfig", lambda: config)
+    site.tuning({i: site.base[i] + 6 + (-1) ** int(i) for i in IDS})
+    out = site.folder / "tuned"
+    command = ["fine-tune", "--model", str(site.model), "--t1w", "{participant_id}.nii.gz"]
+    command += ["--participants", str(site.folder / "participants.tsv"), "--out", str(out)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    maes = f"{metrics['untuned']['mae']:8.2f} {metrics['tuned']['mae']:8.2f}"
+    assert f"mae          {maes}  years" in shown
+    assert "12 scans of 12 participants" in shown
+    assert "does not say whom" in shown
+    assert "did not help" not in shown
+    assert main(command) == 2
+    assert "holds a model" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ermoe_ba.checkpoint import read_card
+from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.io import write_volume
@@ -887,6 +888,31 @@ def test_a_final_model_saw_everybody_and_bears_the_figures_of_the_folds(
     folds = pd.read_csv(run / "training_scans.tsv", sep="\t", dtype=str)
     assert folds["voxel_hash"].tolist() == table["voxel_hash"].tolist()
     assert set(folds["fold"]) == {"0", "1"}
+
+
+def test_the_commands_go_from_scans_to_folds_to_a_model(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("cross_validate", "train"):
+        monkeypatch.setattr(f"ermoe_ba.cli.{command}.read_recipe", lambda _: study.recipe)
+    run, final = study.folder / "run", study.folder / "final"
+    table = ["--participants", str(study.write(ages))]
+    validate = ["cross-validate", "recipe.toml", *table, "--out", str(run)]
+    assert main([*validate, "--fold", "1"]) == 0
+    assert "the others are still to come" in capsys.readouterr().out
+    train = ["train", "recipe.toml", *table, "--run", str(run), "--out", str(final)]
+    assert main(train) == 2
+    assert "model.json" in capsys.readouterr().err
+    assert main(validate) == 0
+    shown = capsys.readouterr().out
+    assert "12 scans of 12 participants, 20 to 75 years." in shown
+    mae = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mae"]
+    assert main(train) == 0
+    assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
+    assert read_card(final).metrics["mae"] == mae
 
 
 RECIPE = """
