@@ -83,7 +83,7 @@ def split_folds(participants: Participants, num_folds: int, seed: int) -> pd.Ser
         # ages: edges between many people of one age would coincide.
         count = max(1, min(10, len(ages) // num_folds))
         bins = pd.qcut(ages.rank(method="first"), count, labels=False)
-        strata[ages.index] = [f"{name} {number}" for number in bins]
+        strata[ages.index] = np.array([f"{name} {number}" for number in bins])
     splitter = StratifiedKFold(n_splits=num_folds, shuffle=True, random_state=seed)
     folds = np.zeros(len(table), dtype=int)
     with warnings.catch_warnings():

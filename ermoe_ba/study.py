@@ -10,7 +10,7 @@ from ermoe_ba.bids import is_dataset, scans_of
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import content_hash, read_t1w
+from ermoe_ba.io import content_hash, read_t1w, remove_file
 from ermoe_ba.naming import name_scans
 from ermoe_ba.tables import write_table
 
@@ -141,7 +141,7 @@ def read_study(participants_path: Path, t1w: str | None, labels: str | None) -> 
                 t1w=root / t1w.format(participant_id=participant_id),
                 labels=None,
             )
-            for participant_id, age in ages.items()
+            for participant_id, age in zip(map(str, ages.index), ages, strict=True)
         ]
     if not scans:
         raise UsageError(f"{participants_path}: nobody with a known age has a scan.")
@@ -274,7 +274,7 @@ def report_unusable(path: Path, unusable: pd.DataFrame, *, go_on: bool) -> None:
     path : Path
         Of the table.
     unusable : DataFrame
-        From `inspect_scans`; nothing is done where it is empty.
+        From `inspect_scans`; where it is empty, so is the place of the table.
     go_on : bool
         Whether the study may go on without them.
 
@@ -284,6 +284,8 @@ def report_unusable(path: Path, unusable: pd.DataFrame, *, go_on: bool) -> None:
         If it may not; all scans are named with their reasons.
     """
     if unusable.empty:
+        # An earlier start may have found some that were mended since.
+        remove_file(path)
         return
     write_table(path, unusable)
     if not go_on:

@@ -180,6 +180,12 @@ def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
     ready = make_ready(study, cohort, out, jobs=1, skip_unusable=True)
     assert [scan.name for scan in ready.study.scans] == ["a", "c"]
     assert ready.scans["scan"].tolist() == ["a", "c"]
+    # Mended: everybody takes part, and no table says otherwise.
+    for number, name in ((1, "b"), (3, "d")):
+        _write(tmp_path / f"{name}.nii.gz", _voxels(number))
+    ready = make_ready(study, cohort, out, jobs=1, skip_unusable=False)
+    assert [scan.name for scan in ready.study.scans] == ["a", "b", "c", "d"]
+    assert not (out / "unusable.tsv").exists()
 
 
 def test_what_preprocessing_refuses_is_listed_with_what_cannot_be_read(tmp_path: Path) -> None:

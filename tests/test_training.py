@@ -986,6 +986,27 @@ def test_a_recipe_is_read_as_written(recipe_path: Path) -> None:
     assert recipe.text == RECIPE
 
 
+@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke"])
+def test_the_recipes_of_this_repository_can_be_read(name: str) -> None:
+    recipe = read_recipe(Path(__file__).parents[1] / "pipelines" / f"{name}.toml")
+    assert (recipe.run.stem is None) == (recipe.tissue is not None)
+    # The table of labels is there, or a phantom will bring it.
+    assert name == "smoke" or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
+
+
+def test_a_table_of_labels_lies_beside_the_participants_or_among_the_atlases(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, tissue in (("study", "cortex"), ("atlases", "ventricles")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
+        (tmp_path / folder / "t.tsv").write_text(f"index\ttissue\n7\t{tissue}\n", "utf-8")
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path / "atlases"))
+    run = replace(read_recipe(recipe_path).run, label_table="t.tsv")
+    assert run.tissues(tmp_path / "study") == {7: "cortex"}
+    assert run.tissues(tmp_path / "elsewhere") == {7: "ventricles"}
+
+
 def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
     with recipe_path.open("a", encoding="utf-8") as file:
         file.write("[preprocess]\naffine_iterations = [50, 20]\n")

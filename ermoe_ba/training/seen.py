@@ -72,7 +72,7 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
         for row in scans.to_dict("records")
     ]
     unseen = np.array([[f is None or f"fold-{f}" == name for f in known] for name in members])
-    lost = scans.loc[~unseen.any(axis=0), "participant_id"].unique()
+    lost = scans["participant_id"].iloc[np.flatnonzero(~unseen.any(axis=0))].unique()
     if len(lost):
         raise UsageError(
             f"{folder}: at least one member must have been trained without each participant; all "
