@@ -45,7 +45,10 @@ def is_dataset(folder: Path) -> bool:
 
 
 def scans_of(
-    root: Path, participant_labels: Sequence[str] = (), session_labels: Sequence[str] = ()
+    root: Path,
+    participant_labels: Sequence[str] = (),
+    session_labels: Sequence[str] = (),
+    participants: Path | None = None,
 ) -> list[BidsScan]:
     """Return the T1w scans of a data set, by path.
 
@@ -57,6 +60,8 @@ def scans_of(
         Of the data set.
     participant_labels, session_labels : sequence of str
         With or without ``sub-`` and ``ses-``; all, where there are none.
+    participants : Path, optional
+        Table of the participants' ages in place of the data set's own.
 
     Raises
     ------
@@ -95,7 +100,7 @@ def scans_of(
     files = [file for file in files if file.entities.get("part") in (None, "mag")]
     if not files:
         raise UsageError(f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.")
-    ages = _participant_ages(root / "participants.tsv")
+    ages = _participant_ages(participants or root / "participants.tsv")
     scans = []
     for file in sorted(files, key=lambda file: str(file.path)):
         participant, session = str(file.entities["subject"]), file.entities.get("session")

@@ -44,9 +44,13 @@ def brain_cap(labels: Path) -> float:
 
 
 data, prepared = Path(sys.argv[1]), Path(sys.argv[2])
-sidecars = sorted(prepared.glob("sub-*_desc-preproc_T1w.json"))
-names = [path.name.split("_")[0].removeprefix("sub-") for path in sidecars]
-contents = [json.loads(path.read_text(encoding="utf-8")) for path in sidecars]
+found = [
+    (json.loads(path.read_text(encoding="utf-8")), path)
+    for path in prepared.glob("*_desc-preproc_T1w.json")
+]
+# Files are named by content: the order that decides about folds is that of the scans' own names.
+contents, sidecars = zip(*sorted(found, key=lambda pair: pair[0]["source"]), strict=True)
+names = [content["source"].removesuffix("_T1w.nii.gz") for content in contents]
 scans = [read_prepared(path) for path in sidecars]
 cells_n = np.stack([cell_means(*scan) for scan in scans])
 # Each scan is measured against the other folds: its own share in the mean would flatter it.

@@ -21,6 +21,10 @@ say "import layers"
 say "pytest"
 if [ "$#" -eq 0 ]; then
     "$VENV_PYTHON" -m pytest --cov
+    say "from simulated heads to a model"
+    folder="$(mktemp -d)"
+    trap 'rm -rf -- "$folder"' EXIT
+    ERMOE_BA="$VENV/bin/ermoe-ba" bash pipelines/smoke.sh "$folder/smoke"
 else
     # A chosen part of the tests cannot reach the coverage of all.
     "$VENV_PYTHON" -m pytest --cov --cov-fail-under=0 "$@"

@@ -18,6 +18,7 @@ from ermoe_ba.metrics import load_entropy
 from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.software import commit
 from ermoe_ba.space import Array, SpatialGrid, Volume
+from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.ablation import Ablation
 from ermoe_ba.training.ablation_fold import AblationFold
@@ -515,13 +516,13 @@ def test_volumes_follow_the_participants_of_the_fold(
 
         def __init__(self, *_: Any) -> None: ...
 
-        def prepare(self, participant_id: str, t1w: Path) -> None:
-            assert t1w == place.folder / "raw" / f"{participant_id}_T1w.nii.gz"
+        def prepare(self, scan: StudyScan) -> None:
+            assert scan.t1w == place.folder / "raw" / f"{scan.participant_id}_T1w.nii.gz"
 
-        def read(self, participant_id: str) -> PreparedScan:
-            data = np.full(small_brain.grid.shape, AGES[participant_id] / 100, np.float32)
+        def read(self, scan: StudyScan) -> PreparedScan:
+            data = np.full(small_brain.grid.shape, AGES[scan.participant_id] / 100, np.float32)
             return PreparedScan(
-                participant_id=participant_id,
+                participant_id=scan.participant_id,
                 t1w=small_brain.same_grid(data),
                 brain_mask=small_brain,
                 labels=None,

@@ -218,6 +218,8 @@ def test_help_is_given_without_loading_torch() -> None:
         ["preprocess", "scan.nii"],
         ["cross-validate", "recipe.toml", "--out", "x"],
         ["cross-validate", "r.toml", "--participants", "p", "--out", "x", "--fold", "one"],
+        ["train", "recipe.toml", "--participants", "p", "--out", "x"],
+        ["fine-tune", "--out", "x"],
     ],
 )
 def test_a_call_that_cannot_be_read_gives_two_and_the_usage(

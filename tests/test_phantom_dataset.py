@@ -15,6 +15,7 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_t1w, read_volume, write_volume
+from ermoe_ba.model.config import TISSUES
 from ermoe_ba.phantom import dataset
 from ermoe_ba.phantom.anatomy import muse_regions
 from ermoe_ba.phantom.config import PhantomConfig
@@ -80,6 +81,9 @@ def test_the_planted_effect_is_marked(cohort: Path) -> None:
     truth = cohort / "derivatives" / "phantom"
     key = pd.read_csv(truth / "dseg.tsv", sep="\t", keep_default_na=False)
     assert key.loc[key["planted"] == 1, "name"].tolist() == ["hippocampus_L"]
+    # A stem can learn from the phantom's label maps: each region is a tissue that it knows.
+    assert set(key["tissue"]) < set(TISSUES)
+    assert key.set_index("name").loc["hippocampus_L", "tissue"] == "medial_temporal"
     space = MODEL_GRID.space
     mask = read_volume(truth / f"space-{space}_desc-planted_mask.nii.gz", space)
     x = np.nonzero(mask.data)[0] * mask.grid.affine[0, 0] + mask.grid.affine[0, 3]

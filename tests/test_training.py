@@ -1,7 +1,8 @@
 """Training: the loop, the augmentation, planted effects, and folds that do not leak."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ermoe_ba.checkpoint import read_card
-from ermoe_ba.cohort import Participants
+from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.io import write_volume
@@ -21,6 +23,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
+from ermoe_ba.study import UNUSABLE_COLUMNS, StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import (
     AgeConfig,
@@ -32,10 +35,12 @@ from ermoe_ba.training.age import (
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.final_model import FinalModel
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.probe import probe_routing
-from ermoe_ba.training.recipe import Recipe, RunConfig, read_recipe
+from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
+from ermoe_ba.training.run_folder import fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
@@ -514,6 +519,13 @@ class _Study:
         return out
 
 
+def write_raw(path: Path, number: int) -> None:
+    """Write noise that passes for a scan: 17 x 18 x 19 voxels of 6 mm, its own for each number."""
+    data = np.random.default_rng(number).integers(1, 200, (17, 18, 19)).astype(np.float32)
+    grid = SpatialGrid((17, 18, 19), np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
+    write_volume(path, Volume(data, grid))
+
+
 @pytest.fixture
 def ages() -> dict[str, float]:
     return {i: 20.0 + 5 * number for number, i in enumerate(IDS)}
@@ -527,11 +539,10 @@ def study(
     small_tokens: TokenGrid,
     make_scan: Callable[[str, float], PreparedScan],
 ) -> _Study:
-    for participant_id in IDS:
+    (tmp_path / "raw").mkdir()
+    for number, participant_id in enumerate(IDS):
         for suffix in ("T1w", "dseg"):
-            path = tmp_path / "raw" / f"sub-{participant_id}_{suffix}.nii.gz"
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(f"{participant_id} {suffix}".encode())
+            write_raw(tmp_path / "raw" / f"sub-{participant_id}_{suffix}.nii.gz", number)
     (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
     (tmp_path / "labels.tsv").write_text(
         "index\ttissue\n4\tventricles\n59\tcortex\n", encoding="utf-8"
@@ -565,19 +576,20 @@ def study(
         def __init__(self, *_: Any) -> None:
             self.ready: set[str] = set()
 
-        def prepare(self, participant_id: str, t1w: Path, labels: Path) -> None:
-            assert t1w.is_file()
-            assert labels.is_file()
-            self.ready.add(participant_id)
+        def prepare_all(self, scans: Sequence[StudyScan], jobs: int) -> pd.DataFrame:
+            assert jobs == 1
+            self.ready |= {scan.name for scan in scans}
+            return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
 
-        def read(self, participant_id: str) -> PreparedScan:
-            assert participant_id in self.ready
-            return study.scans[participant_id]
+        def read(self, scan: StudyScan) -> PreparedScan:
+            assert scan.name in self.ready
+            return study.scans[scan.participant_id]
 
-    module = "ermoe_ba.training.cross_validate"
-    monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
-    monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
-    monkeypatch.setattr(f"{module}.token_grid", lambda _: small_tokens)
+    for module in ("cross_validate", "final_model"):
+        monkeypatch.setattr(f"ermoe_ba.training.{module}.PreparedCohort", FakeCohort)
+        monkeypatch.setattr(f"ermoe_ba.training.{module}.Preprocessor", lambda _: None)
+        monkeypatch.setattr(f"ermoe_ba.training.{module}.token_grid", lambda _: small_tokens)
+    monkeypatch.setattr("ermoe_ba.checkpoint.token_grid", lambda _: small_tokens)
     return study
 
 
@@ -638,7 +650,7 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     assert not list(out.glob(".partial-*"))
     # A run that is done is not made again: nothing may train any more.
     monkeypatch.setattr(
-        "ermoe_ba.training.cross_validate.train_stem", lambda *_: pytest.fail("trained again")
+        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("trained again")
     )
     assert run.run() == metrics
 
@@ -659,7 +671,7 @@ def test_descriptions_can_be_kept_before_ages_are_learnt(
     ]
     assert not list(out.glob("fold-0_start-*"))
     monkeypatch.setattr(
-        "ermoe_ba.training.cross_validate.train_stem", lambda *_: pytest.fail("trained again")
+        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("trained again")
     )
     run.run(0)
     for weights in sorted(straight.glob("fold-0_start-*.safetensors")):
@@ -717,10 +729,200 @@ def test_participants_without_an_age_take_no_part(study: _Study, ages: dict[str,
         file.write("sub-99\tn/a\n")
     out = study.folder / "run"
     run = CrossValidation(study.recipe, path, out)
-    assert isinstance(run.participants, Participants)
+    assert [scan.participant_id for scan in run.study.scans] == IDS
     run.run(0)
     splits = pd.read_csv(out / "splits.tsv", sep="\t", dtype=str)
     assert sorted(splits["participant_id"]) == IDS
+
+
+def _begin(
+    study: _Study, name: str, ages: dict[str, float], recipe: Recipe | None = None, **options: Any
+) -> CrossValidation:
+    return CrossValidation(
+        recipe or study.recipe, study.write(ages), study.folder / name, **options
+    )
+
+
+def _given(study: _Study, rows: str) -> Path:
+    path = study.folder / "given.tsv"
+    path.write_text(f"participant_id\tfold\n{rows}", encoding="utf-8")
+    return path
+
+
+def test_folds_can_be_given_and_stay(study: _Study, ages: dict[str, float]) -> None:
+    given = _given(study, "".join(f"sub-{i}\t{int(i in TEST_IDS)}\n" for i in IDS))
+    _begin(study, "run", ages, splits=given).run(1)
+    table = pd.read_csv(study.folder / "run" / "fold-1_predictions.tsv", sep="\t", dtype=str)
+    assert sorted(table["participant_id"]) == TEST_IDS
+    assert set(table["fold"]) == {"1"}
+    other = _given(study, "".join(f"{i}\t{int(i not in TEST_IDS)}\n" for i in IDS))
+    with pytest.raises(UsageError, match="begun with other folds"):
+        _begin(study, "run", ages, splits=other).run(0)
+
+
+def test_a_participant_in_two_folds_is_refused(study: _Study, ages: dict[str, float]) -> None:
+    rows = "".join(f"{i}\t{int(i in TEST_IDS)}\n" for i in IDS)
+    twice = _given(study, rows + f"{IDS[0]}\t0\n")
+    with pytest.raises(UsageError, match=f"{IDS[0]} has several rows"):
+        _begin(study, "run", ages, splits=twice).run(0)
+
+
+def test_one_head_under_two_names_is_refused_before_training(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A planted leak: the scan of one test participant also bears a training participant's name."""
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("it was trained")
+    )
+    write_raw(study.folder / "raw" / f"sub-{IDS[1]}_T1w.nii.gz", 0)
+    with pytest.raises(UsageError, match=f"same voxels.*{IDS[0]} = {IDS[1]}"):
+        study.run("run", ages, 0)
+
+
+def test_scans_that_cannot_be_read_are_all_named_before_training(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("it was trained")
+    )
+    for i in (IDS[2], IDS[7]):
+        (study.folder / "raw" / f"sub-{i}_T1w.nii.gz").write_bytes(b"torn")
+    with pytest.raises(UsageError, match=f"2 scans cannot be used.*sub-{IDS[2]}.*sub-{IDS[7]}"):
+        study.run("run", ages, 0)
+    out = study.folder / "run"
+    assert pd.read_csv(out / "unusable.tsv", sep="\t", dtype=str)["scan"].tolist() == [
+        IDS[2],
+        IDS[7],
+    ]
+
+
+def test_repeats_are_other_folds_and_leave_the_first_as_it_is(
+    study: _Study, ages: dict[str, float]
+) -> None:
+    run = replace(study.recipe.run, num_starts=1)
+    once = replace(study.recipe, run=run)
+    twice = replace(study.recipe, run=replace(run, num_repeats=2))
+    _begin(study, "once", ages, once).run()
+    metrics = _begin(study, "twice", ages, twice).run()
+    assert metrics is not None
+    first, second = study.folder / "once", study.folder / "twice"
+    for name in ("fold-0_start-0.safetensors", "fold-1_predictions.tsv", "predictions.tsv"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+    tables = [
+        pd.read_csv(second / f"repeat-1_fold-{fold}_predictions.tsv", sep="\t", dtype={0: str})
+        for fold in (0, 1)
+    ]
+    repeated = pd.concat(tables)
+    assert sorted(repeated["participant_id"]) == IDS
+    gap = repeated["predicted_age"] - repeated["chronological_age"]
+    assert metrics["mae_by_repeat"] == [metrics["mae"], pytest.approx(gap.abs().mean())]
+    # The model is the first repeat's members, as every reader of models finds them.
+    assert len(list(second.glob("fold-*.safetensors"))) == 2
+    assert len(list(second.glob("repeat-1_fold-*.safetensors"))) == 2
+
+
+def test_no_seed_serves_twice(study: _Study) -> None:
+    run = replace(study.recipe.run, num_folds=3, num_starts=4, num_repeats=2)
+    parts = [fold_part(run, fold, repeat) for repeat in range(2) for fold in range(3)]
+    seeds = [part.member_seed(n) for part in [*parts, whole_part(run)] for n in range(4)]
+    assert len(set(seeds)) == 7 * 4
+    # Runs made before there were repeats keep theirs: seed, and one more a fold, then a start.
+    assert [p.member_seed(n) for n in range(2) for p in parts[:3]] == [5, 6, 7, 8, 9, 10]
+
+
+def test_each_fold_chooses_without_those_it_is_tested_on(
+    study: _Study, ages: dict[str, float]
+) -> None:
+    """One alternative learns nothing; what is chosen rests on the training ages alone."""
+    useless = {"ridge_strength": 1e9, "optimiser": {**asdict(OPTIMISER), "learning_rate": 1e-9}}
+    choose = ChooseConfig(num_folds=2, alternatives={"useless": useless})
+    recipe = replace(study.recipe, choose=choose)
+    folds = _given(study, "".join(f"{i}\t{0 if i in TEST_IDS else 1}\n" for i in IDS))
+    turned = ages | {i: 100 - ages[i] for i in TEST_IDS}
+    found = []
+    for name, told in (("plain", ages), ("turned", turned)):
+        _begin(study, name, told, recipe, splits=folds).run(0)
+        path = study.folder / name / "fold-0_choice.json"
+        found.append(json.loads(path.read_text(encoding="utf-8")))
+    assert found[0] == found[1]
+    assert found[0]["name"] == min(found[0]["mae"], key=found[0]["mae"].get)
+    assert set(found[0]["mae"]) == {"recipe", "useless"}
+    # The useless one answers each inner fold's mean training age, whatever the scan shows.
+    assert found[0]["name"] == "recipe"
+
+
+def test_a_recipe_without_labels_takes_the_stem_of_a_model(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No label map is asked for; members hold the model's stem to the bit."""
+    study.run("labelled", ages, None)
+    source = study.folder / "labelled"
+    for path in (study.folder / "raw").glob("*_dseg.nii.gz"):
+        path.unlink()
+    monkeypatch.setattr("ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("trained"))
+    run = replace(study.recipe.run, labels=None, label_table=None, stem=str(source))
+    recipe = replace(study.recipe, run=run, tissue=None)
+    out = study.folder / "run"
+    _begin(study, "run", ages, recipe).run(0)
+    theirs = load_file(source / "fold-0_start-0.safetensors")
+    ours = load_file(out / "fold-0_start-0.safetensors")
+    stems = [name for name in theirs if name.startswith("stem.")]
+    assert stems
+    assert all(torch.equal(theirs[name], ours[name]) for name in stems)
+    wider = replace(recipe, model=replace(recipe.model, stem_hidden=8), text="wider")
+    with pytest.raises(UsageError, match=r"stem_hidden is the same; found 4 there and 8"):
+        _begin(study, "wider", ages, wider).run(0)
+
+
+def test_a_final_model_saw_everybody_and_bears_the_figures_of_the_folds(
+    study: _Study, ages: dict[str, float]
+) -> None:
+    out, path = study.folder / "final", study.write(ages)
+    with pytest.raises(UsageError, match=r"model\.json"):
+        FinalModel(study.recipe, path, study.folder / "absent", out)
+    run = study.run("run", ages, None)
+    other = replace(study.recipe, text="other")
+    with pytest.raises(UsageError, match="this very recipe"):
+        FinalModel(other, path, run, study.folder / "other").run()
+    metrics = FinalModel(study.recipe, path, run, out).run()
+    assert metrics == read_card(run).metrics
+    card = read_card(out)
+    assert card.half_width == read_card(run).half_width
+    assert "has seen everybody" in card.provenance["figures"]
+    assert len(list(out.glob("fold-*.safetensors"))) == study.recipe.run.num_starts
+    kept = load_file(out / "kept" / "fold-all_described.safetensors")
+    assert kept["train"].shape[0] == NUM_PARTICIPANTS
+    table = pd.read_csv(out / "training_scans.tsv", sep="\t", dtype=str)
+    assert table["participant_id"].tolist() == IDS
+    assert table["fold"].isna().all()
+    folds = pd.read_csv(run / "training_scans.tsv", sep="\t", dtype=str)
+    assert folds["voxel_hash"].tolist() == table["voxel_hash"].tolist()
+    assert set(folds["fold"]) == {"0", "1"}
+
+
+def test_the_commands_go_from_scans_to_folds_to_a_model(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for command in ("cross_validate", "train"):
+        monkeypatch.setattr(f"ermoe_ba.cli.{command}.read_recipe", lambda _: study.recipe)
+    run, final = study.folder / "run", study.folder / "final"
+    table = ["--participants", str(study.write(ages))]
+    validate = ["cross-validate", "recipe.toml", *table, "--out", str(run)]
+    assert main([*validate, "--fold", "1"]) == 0
+    assert "the others are still to come" in capsys.readouterr().out
+    train = ["train", "recipe.toml", *table, "--run", str(run), "--out", str(final)]
+    assert main(train) == 2
+    assert "model.json" in capsys.readouterr().err
+    assert main(validate) == 0
+    shown = capsys.readouterr().out
+    assert "12 scans of 12 participants, 20 to 75 years." in shown
+    mae = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mae"]
+    assert main(train) == 0
+    assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
+    assert read_card(final).metrics["mae"] == mae
 
 
 RECIPE = """
@@ -794,6 +996,27 @@ def test_a_recipe_is_read_as_written(recipe_path: Path) -> None:
     assert recipe.text == RECIPE
 
 
+@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke"])
+def test_the_recipes_of_this_repository_can_be_read(name: str) -> None:
+    recipe = read_recipe(Path(__file__).parents[1] / "pipelines" / f"{name}.toml")
+    assert (recipe.run.stem is None) == (recipe.tissue is not None)
+    # The table of labels is there, or a phantom will bring it.
+    assert name == "smoke" or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
+
+
+def test_a_table_of_labels_lies_beside_the_participants_or_among_the_atlases(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder, tissue in (("study", "cortex"), ("atlases", "ventricles")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
+        (tmp_path / folder / "t.tsv").write_text(f"index\ttissue\n7\t{tissue}\n", "utf-8")
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path / "atlases"))
+    run = replace(read_recipe(recipe_path).run, label_table="t.tsv")
+    assert run.tissues(tmp_path / "study") == {7: "cortex"}
+    assert run.tissues(tmp_path / "elsewhere") == {7: "ventricles"}
+
+
 def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
     with recipe_path.open("a", encoding="utf-8") as file:
         file.write("[preprocess]\naffine_steps = [6, 3]\n")
@@ -818,6 +1041,27 @@ def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
         ("readout_decay = 0.3\n", "", "readout_decay"),
         ("rank = 24", "rank = 64", "rank must lie between 1 and"),
         ("[age]", "[aging]", "aging"),
+        ('labels = "b/{participant_id}"\n', "", "labels and label_table must be given together"),
+        ('labels = "b/{participant_id}"', 'labels = "b/{who}"', "{participant_id} or {scan}"),
+        ('label_table = "c"', 'label_table = "c"\nstem = "ixi-hh"', "one source"),
+        ("num_starts = 3", "num_starts = 0", "num_starts must be at least 1; found 0"),
+        ("num_starts = 3", 'num_starts = 3\nsplit = "odd"', "stratified, leave-site-out"),
+        (
+            "num_starts = 3",
+            'num_starts = 3\nnum_repeats = 2\nsplit = "leave-site-out"',
+            "num_repeats must be 1",
+        ),
+        ("[age]", "[choose]\nnum_folds = 2\nalternatives = {}\n[age]", "needs alternatives"),
+        (
+            "[age]",
+            "[choose]\nnum_folds = 2\nalternatives.x.num_epoch = 2\n[age]",
+            "num_epoch",
+        ),
+        (
+            "[age]",
+            "[choose]\nnum_folds = 2\nalternatives.x.num_variants = 2\n[age]",
+            "num_variants cannot be chosen",
+        ),
         ("[run]", "[run", "line 2"),
         ("rank = 24", "rank = ", "line"),
     ],
@@ -849,7 +1093,7 @@ def test_a_wrong_label_table_is_refused(
     if content is not None:
         (tmp_path / "labels.tsv").write_text(content, encoding="utf-8")
     with pytest.raises(UsageError, match=says):
-        run.tissues()
+        run.tissues(tmp_path)
 
 
 def test_labels_that_come_after_the_scan_are_prepared_as_well(
@@ -862,15 +1106,25 @@ def test_labels_that_come_after_the_scan_are_prepared_as_well(
     state = ScanState(path=tmp_path, t1w=zeros, brain_mask=zeros, scan_to_template=shift)
     calls: list[Path] = []
     cohort = PreparedCohort(tmp_path, Preprocessor(PreprocessConfig()))
-    monkeypatch.setattr(cohort, "preprocessor", lambda path: calls.append(path) or state)
-    cohort.prepare("01", tmp_path / "t1w.nii.gz")
-    assert cohort.read("01").labels is None
+    monkeypatch.setattr(Preprocessor, "__call__", lambda _, path, *__: calls.append(path) or state)
+    write_raw(tmp_path / "t1w.nii.gz", 1)
+    scan = StudyScan(
+        name="01",
+        participant_id="01",
+        session_id=None,
+        chronological_age=50.0,
+        t1w=tmp_path / "t1w.nii.gz",
+        labels=None,
+    )
+    cohort.prepare(scan)
+    assert cohort.read(scan).labels is None
     labels = np.zeros(MODEL_GRID.shape, np.int16)
     labels[40, 50, 60] = 7
     grid = SpatialGrid(MODEL_GRID.shape, MODEL_GRID.affine, "scan")
     write_volume(tmp_path / "dseg.nii.gz", Volume(labels, grid))
-    cohort.prepare("01", tmp_path / "t1w.nii.gz", tmp_path / "dseg.nii.gz")
-    moved = cohort.read("01").labels
+    labelled = replace(scan, labels=tmp_path / "dseg.nii.gz")
+    cohort.prepare(labelled)
+    moved = cohort.read(labelled).labels
     assert moved is not None
     assert np.argwhere(moved.data == 7).tolist() == [[41, 50, 60]]
     assert len(calls) == 1, "the scan itself is prepared once"

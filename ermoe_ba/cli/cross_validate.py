@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 
+from ermoe_ba.cli.study import tell_study
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.recipe import read_recipe
 
@@ -11,7 +12,17 @@ from ermoe_ba.training.recipe import read_recipe
 def run_cross_validate(options: argparse.Namespace) -> int:
     """Run or go on with a cross-validation; print its metrics; always 0."""
     recipe = read_recipe(options.recipe)
-    metrics = CrossValidation(recipe, options.participants, options.out).run(options.fold)
+    run = CrossValidation(
+        recipe,
+        options.participants,
+        options.out,
+        splits=options.splits,
+        prepared=options.prepared,
+        jobs=options.jobs,
+        skip_unusable=options.skip_unusable,
+    )
+    tell_study(run.study)
+    metrics = run.run(options.fold)
     if metrics is None:
         print(f"Fold done; the others are still to come in {options.out}.")
         return 0

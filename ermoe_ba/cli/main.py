@@ -11,7 +11,17 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "ablate", "phantom")
+COMMANDS = (
+    "predict",
+    "preprocess",
+    "probe",
+    "info",
+    "cross-validate",
+    "train",
+    "fine-tune",
+    "ablate",
+    "phantom",
+)
 LEVELS = ("participant", "group")
 
 
@@ -75,14 +85,42 @@ def build_parser() -> argparse.ArgumentParser:
     info.add_argument("--json", action="store_true", help="as JSON")
 
     validate = commands.add_parser("cross-validate", help="train and test a recipe over folds")
+    train = commands.add_parser("train", help="train one model of a recipe on all scans")
+    tune = commands.add_parser("fine-tune", help="fit a trained model to one site, and test that")
     ablate = commands.add_parser("ablate", help="compare networks, trained alike, in one table")
-    for command in (validate, ablate):
+    for command in (validate, train, ablate):
         command.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
+    for command in (validate, train, tune, ablate):
         command.add_argument("--participants", required=True, type=Path, metavar="TSV")
         command.add_argument("--out", required=True, type=Path, metavar="DIR")
+    for command in (validate, train, tune):
+        _add_study(command)
+    for command in (validate, ablate):
         command.add_argument(
             "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
         )
+    validate.add_argument(
+        "--splits",
+        type=Path,
+        metavar="TSV",
+        help="folds of your own: participant_id and fold; default: drawn as the recipe says",
+    )
+    train.add_argument(
+        "--run",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="finished cross-validation of the same recipe and scans: its figures are the model's",
+    )
+    tune.add_argument(
+        "--model", metavar="NAME|PATH", help="a shipped model or a model folder; default: shipped"
+    )
+    tune.add_argument(
+        "--t1w",
+        metavar="PATTERN",
+        help="path of a scan relative to the table, with {participant_id} in it; default: the "
+        "table lies in the root of a BIDS data set",
+    )
     ablate.add_argument(
         "--run",
         type=Path,
@@ -125,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, ablate, phantom):
+    for command in (info, validate, train, tune, ablate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -206,6 +244,23 @@ def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prepared",
+        type=Path,
+        metavar="DIR",
+        help="where prepared scans are kept, for several runs to share; default: in --out",
+    )
+    parser.add_argument(
+        "--jobs", type=_count, default=1, metavar="N", help="processes that prepare scans"
+    )
+    parser.add_argument(
+        "--skip-unusable",
+        action="store_true",
+        help="go on without scans that cannot be used; unusable.tsv names them either way",
+    )
+
+
 def _count(text: str) -> int:
     number = int(text)
     if number < 1:
@@ -265,6 +320,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.cross_validate import run_cross_validate
 
             return run_cross_validate(options)
+        if options.command == "train":
+            from ermoe_ba.cli.train import run_train
+
+            return run_train(options)
+        if options.command == "fine-tune":
+            from ermoe_ba.cli.fine_tune import run_fine_tune
+
+            return run_fine_tune(options)
         if options.command == "ablate":
             from ermoe_ba.cli.ablate import run_ablate
 

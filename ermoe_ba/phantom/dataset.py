@@ -189,13 +189,14 @@ class PhantomDataset:
         write_text(out / "README", README)
         planted = {region.index for region in config.planted_regions()}
         rows = [
-            (r.index, r.name, r.hemisphere, str(r.kind), int(r.index in planted)) for r in REGIONS
+            (r.index, r.name, r.hemisphere, str(r.kind), int(r.index in planted), r.tissue)
+            for r in REGIONS
         ]
         rows += [
-            (SULCAL_CSF_INDEX, "sulcal_csf", "n/a", "fluid", 0),
-            (LESION_INDEX, "white_matter_lesion", "n/a", "white", 0),
+            (SULCAL_CSF_INDEX, "sulcal_csf", "n/a", "fluid", 0, "sulcal_csf"),
+            (LESION_INDEX, "white_matter_lesion", "n/a", "white", 0, "cerebral_white"),
         ]
-        columns = ["index", "name", "hemisphere", "kind", "planted"]
+        columns = ["index", "name", "hemisphere", "kind", "planted", "tissue"]
         write_table(_truth_root(out) / "dseg.tsv", pd.DataFrame(rows, columns=columns))
         rest = template_anatomy(_atlas(self.source.atlas_file))
         mask = Volume(np.isin(rest.labels(), list(planted)).astype(np.uint8), rest.grid)

@@ -52,6 +52,9 @@ class Region:
         How bright it is in a T1w image: 0 as cortex, 1 as white matter. Its content of myelin.
     norms : tuple of str
         Variables of the iSTAGING centiles whose sum is its volume.
+    tissue : str
+        The class that a stem trained on the phantom's label maps learns it as. The cerebellum, one
+        region of grey and white matter, counts as grey, of which it is the most.
     """
 
     index: int
@@ -62,6 +65,7 @@ class Region:
     aseg: tuple[int, ...]
     white_share: float
     norms: tuple[str, ...]
+    tissue: str
 
     @property
     def hemisphere(self) -> str:
@@ -91,6 +95,7 @@ def _read() -> tuple[Region, ...]:
                 aseg=_numbers(row["aseg"]),
                 white_share=float(row["white_share"]),
                 norms=tuple(row["norms"].split()),
+                tissue=row["tissue"],
             )
             for row in csv.DictReader(file, delimiter="\t")
         )

@@ -11,24 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from ermoe_ba.cohort import read_participants
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.volume import VolumeNetwork
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
+from ermoe_ba.study import StudyScan, read_study
 from ermoe_ba.training.age import scan_variants
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.regional_volumes import regional_volumes
+from ermoe_ba.training.run_folder import SPLITS, read_run_table
 
 # What the descriptions that a fold keeps depend on; the rest of a recipe may differ.
 DESCRIBED_SETTINGS = {
-    "run": ("num_folds", "seed", "label_table"),
+    "run": ("num_folds", "seed", "split", "label_table", "stem"),
     "model": ("patch_size", "token_min_brain", "stem_hidden"),
     "age": ("num_variants",),
 }
@@ -72,29 +72,27 @@ class AblationFold:
 
     def __init__(self, recipe: Recipe, participants_path: Path, run: Path, fold: int) -> None:
         self.recipe, self.run, self.fold = recipe, run, fold
-        self.root = participants_path.parent
         kept = run / "kept" / f"fold-{fold}_described.safetensors"
         if kept.is_file():
             self._check_recipe()
         else:
             CrossValidation(recipe, participants_path, run).keep_described(fold)
-        splits = pd.read_csv(
-            run / "splits.tsv", sep="\t", dtype={"participant_id": str}, keep_default_na=False
-        )
+        study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
+        splits = read_run_table(run / SPLITS)
         folds = splits.set_index("participant_id")["fold"]
-        ages = read_participants(participants_path).labelled.table["age"]
-        alone = set(folds.index) ^ set(ages.index)
+        alone = set(folds.index) ^ {scan.participant_id for scan in study.scans}
         if alone:
             raise UsageError(
-                f"{run / 'splits.tsv'}: must name the participants with an age of "
+                f"{run / SPLITS}: must name the participants with an age of "
                 f"{participants_path}; {len(alone)} stand in one of them alone."
             )
         # The order in which the scans' descriptions were kept.
-        tested = np.array([folds[i] == fold for i in ages.index])
-        self.train_ages: Array = ages[~tested].to_numpy(dtype=float, copy=True)
-        self.test_ages: Array = ages[tested].to_numpy(dtype=float, copy=True)
-        self.train_ids = list(ages.index[~tested])
-        self.test_ids = list(ages.index[tested])
+        self.train_scans = [s for s in study.scans if folds[s.participant_id] != fold]
+        self.test_scans = [s for s in study.scans if folds[s.participant_id] == fold]
+        self.train_ages = _ages(self.train_scans)
+        self.test_ages = _ages(self.test_scans)
+        self.test_ids = [scan.name for scan in self.test_scans]
+        self.root = study.root
         self._kept_path = kept
 
     def _check_recipe(self) -> None:
@@ -106,8 +104,8 @@ class AblationFold:
         wanted = tomllib.loads(self.recipe.text)
         for table, names in DESCRIBED_SETTINGS.items():
             for name in names:
-                self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table][name])
-        self._check_equal("tissue", kept["tissue"], wanted["tissue"])
+                self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table].get(name))
+        self._check_equal("tissue", kept.get("tissue"), wanted.get("tissue"))
 
     def _check_equal(self, name: str, kept: Any, wanted: Any) -> None:
         if kept != wanted:
@@ -127,26 +125,39 @@ class AblationFold:
         recipe = self.recipe
         cohort = PreparedCohort(self.run / "prepared", Preprocessor(recipe.preprocess))
         views = []
-        for ids, variants in ((self.train_ids, recipe.age.num_variants), (self.test_ids, 0)):
-            for i in ids:
-                cohort.prepare(i, self.root / recipe.run.t1w.format(participant_id=i))
-            scans = [cohort.read(i) for i in ids]
+        for scans, variants in ((self.train_scans, recipe.age.num_variants), (self.test_scans, 0)):
+            for scan in scans:
+                cohort.prepare(scan)
+            prepared = [cohort.read(scan) for scan in scans]
             seed = recipe.run.seed + self.fold
-            views.append(scan_variants(network.reduced, scans, variants, seed))
+            views.append(scan_variants(network.reduced, prepared, variants, seed))
         return Inputs(views[0], views[1][:, 0].float())
 
     @cached_property
     def regional_volumes(self) -> tuple[Array, Array]:
-        """Shares of the labelled regions for training and test scans, shape (N, regions) each."""
-        labels = sorted(self.recipe.run.tissues())
-        pattern = self.recipe.run.labels
+        """Shares of the labelled regions for training and test scans, shape (N, regions) each.
+
+        Raises
+        ------
+        UsageError
+            If the recipe has no label maps.
+        """
+        labels = sorted(self.recipe.run.tissues(self.root))
         train, test = (
-            np.stack(
-                [
-                    regional_volumes(self.root / pattern.format(participant_id=i), labels)
-                    for i in ids
-                ]
-            )
-            for ids in (self.train_ids, self.test_ids)
+            np.stack([regional_volumes(_label_map(scan), labels) for scan in scans])
+            for scans in (self.train_scans, self.test_scans)
         )
         return train, test
+
+
+def _ages(scans: list[StudyScan]) -> Array:
+    return np.array([scan.chronological_age for scan in scans])
+
+
+def _label_map(scan: StudyScan) -> Path:
+    if scan.labels is None:
+        raise UsageError(
+            "A regression on regional volumes needs label maps: the base recipe must state labels "
+            "and label_table; found neither."
+        )
+    return scan.labels

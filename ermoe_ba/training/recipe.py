@@ -1,8 +1,10 @@
 """A recipe: every choice of a training run, read from one TOML file."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from string import Formatter
+from typing import Any
 
 import pandas as pd
 
@@ -11,8 +13,12 @@ from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
+from ermoe_ba.splits import SITES, SPLITS, STRATIFIED
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.tissue import TissueConfig
+
+# What the recipe itself says of the age stage, beside its named alternatives.
+AS_WRITTEN = "recipe"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +33,24 @@ class RunConfig:
         Folds of the cross-validation, and the seed of everything random.
     num_starts : int
         Members of each fold: trained from the same stem, each with random numbers of its own.
+    num_repeats : int
+        How often the folds are drawn; the members of the first repeat are the model, the others
+        tell how much its figures owe to the draw.
+    split : {"stratified", "leave-site-out"}
+        Folds balanced in age and site, or one for each site of the participants table.
     coverage : float
         Of the prediction interval.
-    t1w, labels : str
-        Paths of a participant's scan and label map, relative to the participants table, with
-        ``{participant_id}`` in them.
-    label_table : str
-        Table with the columns ``index`` and ``tissue``, relative to the atlas folder.
+    t1w : str, optional
+        Path of a participant's scan, relative to the participants table, with ``{participant_id}``
+        in it; without one, the table lies in the root of a BIDS data set and all its T1w scans
+        count.
+    labels : str, optional
+        Path of a scan's label map, with ``{participant_id}``, ``{session_id}`` or ``{scan}`` in it.
+    label_table : str, optional
+        Table with the columns ``index`` and ``tissue``, relative to the participants table or else
+        to the atlas folder.
+    stem : str, optional
+        Model, shipped or in a folder, whose stem is taken; label maps are not needed then.
     data, licence : str
         What the data are, and the terms on which weights made from them may be passed on.
     """
@@ -43,32 +60,67 @@ class RunConfig:
     num_starts: int
     seed: int
     coverage: float
-    t1w: str
-    labels: str
-    label_table: str
     data: str
     licence: str
+    num_repeats: int = 1
+    split: str = STRATIFIED
+    t1w: str | None = None
+    labels: str | None = None
+    label_table: str | None = None
+    stem: str | None = None
 
     def __post_init__(self) -> None:
         if self.num_folds < 2:
             raise ValueError(f"num_folds must be at least 2; found {self.num_folds}")
-        if self.num_starts < 1:
-            raise ValueError(f"num_starts must be at least 1; found {self.num_starts}")
+        for setting in ("num_starts", "num_repeats"):
+            if getattr(self, setting) < 1:
+                raise ValueError(f"{setting} must be at least 1; found {getattr(self, setting)}")
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}; found {self.split!r}")
+        if self.split == SITES and self.num_repeats > 1:
+            raise ValueError(
+                f"num_repeats must be 1 where sites are left out, which no draw changes; "
+                f"found {self.num_repeats}"
+            )
         if not 0 < self.coverage < 1:
             raise ValueError(f"coverage must lie between 0 and 1; found {self.coverage}")
-        for pattern in (self.t1w, self.labels):
-            if "{participant_id}" not in pattern:
-                raise ValueError(f"a path must hold {{participant_id}}; found {pattern!r}")
+        for setting, one_of, others in (
+            ("t1w", {"participant_id"}, set[str]()),
+            ("labels", {"participant_id", "scan"}, {"session_id"}),
+        ):
+            pattern = getattr(self, setting)
+            if pattern is None:
+                continue
+            found = {name for _, name, _, _ in Formatter().parse(pattern) if name is not None}
+            if not found & one_of or found - one_of - others:
+                wanted = " or ".join(f"{{{name}}}" for name in sorted(one_of))
+                raise ValueError(f"{setting} must hold {wanted}; found {pattern!r}")
+        if (self.labels is None) != (self.label_table is None):
+            raise ValueError("labels and label_table must be given together, or neither")
+        if (self.labels is None) == (self.stem is None):
+            raise ValueError(
+                "the stem must come from one source: labels and label_table to train it, or stem "
+                'to take a trained one (stem = "ixi-hh")'
+            )
 
-    def tissues(self) -> dict[int, str]:
-        """Return the tissue of each label.
+    def tissues(self, root: Path) -> dict[int, str]:
+        """Return the tissue of each label; none where the stem is taken from a model.
+
+        Parameters
+        ----------
+        root : Path
+            Folder of the participants table.
 
         Raises
         ------
         UsageError
             If the label table cannot be read, or names a tissue that the stem does not know.
         """
-        path = atlas_root() / self.label_table
+        if self.label_table is None:
+            return {}
+        path = root / self.label_table
+        if not path.is_file():
+            path = atlas_root() / self.label_table
         try:
             table = pd.read_csv(path, sep="\t")
             tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
@@ -81,15 +133,65 @@ class RunConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChooseConfig:
+    """What each fold chooses among, on inner folds of its training part alone.
+
+    Parameters
+    ----------
+    num_folds : int
+        Inner folds.
+    alternatives : dict
+        Settings of the table ``age`` by name of the alternative; the recipe's own settings compete
+        as well. What scans are changed into (``num_variants``) is made once, and no choice.
+    """
+
+    num_folds: int
+    alternatives: dict[str, dict[str, Any]]
+
+    def __post_init__(self) -> None:
+        if self.num_folds < 2:
+            raise ValueError(f"choose.num_folds must be at least 2; found {self.num_folds}")
+        if not self.alternatives or AS_WRITTEN in self.alternatives:
+            raise ValueError(
+                f"choose needs alternatives, none of them called {AS_WRITTEN!r}: that is the "
+                f"recipe's own setting; found {sorted(self.alternatives)}"
+            )
+        for name, settings in self.alternatives.items():
+            if "num_variants" in settings:
+                raise ValueError(f"choose.alternatives.{name}: num_variants cannot be chosen")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """All settings of a run, and the text they were read from."""
 
     run: RunConfig
     preprocess: PreprocessConfig
     model: ModelConfig
-    tissue: TissueConfig
     age: AgeConfig
     text: str
+    tissue: TissueConfig | None = None
+    choose: ChooseConfig | None = None
+
+    def __post_init__(self) -> None:
+        if (self.tissue is None) != (self.run.stem is not None):
+            raise ValueError(
+                "the table tissue says how the stem is trained: it must be there, unless the stem "
+                "is taken from a model (run.stem)"
+            )
+        # Wrong settings must not wait for their turn.
+        self.age_alternatives()
+
+    def age_alternatives(self) -> dict[str, AgeConfig]:
+        """Return what a fold chooses among, by name; the recipe's own settings come first."""
+        alternatives = {} if self.choose is None else self.choose.alternatives
+        return {
+            AS_WRITTEN: self.age,
+            **{
+                name: from_plain(AgeConfig, {**asdict(self.age), **settings})
+                for name, settings in alternatives.items()
+            },
+        }
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -98,8 +200,9 @@ def read_recipe(path: Path) -> Recipe:
     Parameters
     ----------
     path : Path
-        TOML with the tables ``run``, ``model``, ``tissue``, ``age`` (each of the last two with an
-        ``optimiser``), and if need be ``preprocess``.
+        TOML with the tables ``run``, ``model``, ``age`` and, unless the stem is taken from a model,
+        ``tissue`` (each of the last two with an ``optimiser``); if need be ``preprocess`` and
+        ``choose``.
 
     Returns
     -------

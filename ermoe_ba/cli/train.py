@@ -1,0 +1,27 @@
+"""``ermoe-ba train``: one model of everybody, with the figures of a cross-validation."""
+
+import argparse
+
+from ermoe_ba.cli.study import tell_study
+from ermoe_ba.training.final_model import FinalModel
+from ermoe_ba.training.recipe import read_recipe
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Train the model, or go on with it; always 0."""
+    model = FinalModel(
+        read_recipe(options.recipe),
+        options.participants,
+        options.run,
+        options.out,
+        prepared=options.prepared,
+        jobs=options.jobs,
+        skip_unusable=options.skip_unusable,
+    )
+    tell_study(model.study)
+    metrics = model.run()
+    print(
+        f"Written: {options.out}, for --model. It has seen all these scans; its error is that of "
+        f"{options.run}, out of fold: MAE {metrics['mae']:.2f} years."
+    )
+    return 0

@@ -1,0 +1,158 @@
+"""From trained folds to one model: experts matched, predictions, metrics, card."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file
+
+from ermoe_ba import __version__
+from ermoe_ba.checkpoint import ModelCard, load_member, save_card, save_member
+from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.io import write_json
+from ermoe_ba.metrics import age_metrics, mae_by_group
+from ermoe_ba.tables import write_table
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import scan_variants
+from ermoe_ba.training.matching import matched_order
+from ermoe_ba.training.probe import Probe, probe_routing
+from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.run_folder import PREDICTIONS, Part, RunFolder, fold_part, read_run_table
+
+
+def assemble(
+    recipe: Recipe,
+    folder: RunFolder,
+    tokens: TokenGrid,
+    prepared: Sequence[PreparedScan],
+    data_hash: str,
+) -> dict[str, Any]:
+    """Make the model of a cross-validation all of whose folds are trained.
+
+    The members of the first repeat are the model, and their ages ``predictions.tsv``; of further
+    repeats only the error is kept, by repeat.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All choices.
+    folder : RunFolder
+        Where the folds lie, and where ``predictions.tsv``, ``metrics.json`` and ``model.json`` go.
+    tokens : TokenGrid
+        Of the network.
+    prepared : sequence of PreparedScan
+        The cohort's scans, over some of which routing is compared.
+    data_hash : str
+        Of the cohort.
+
+    Returns
+    -------
+    dict
+        Out-of-fold metrics, as in ``metrics.json``.
+    """
+    run = recipe.run
+    parts = [fold_part(run, fold) for fold in range(run.num_folds)]
+    match_experts(recipe, folder, tokens, prepared, parts)
+    tables = [read_run_table(folder.predictions(part)) for part in parts]
+    table = pd.concat(tables, ignore_index=True)
+    table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
+    write_table(folder.out / PREDICTIONS, table)
+    ages = table["chronological_age"].to_numpy()
+    predictions = table["predicted_age"].to_numpy()
+    metrics: dict[str, Any] = {**age_metrics(ages, predictions), **mae_by_group(table)}
+    if run.num_repeats > 1:
+        metrics["mae_by_repeat"] = [_mae(recipe, folder, r) for r in range(run.num_repeats)]
+    probes = [_probe(recipe, folder, tokens, *pair) for pair in zip(parts, tables, strict=True)]
+    for name in probes[0]:
+        metrics[f"probe_{name}"] = np.mean([p[name] for p in probes], axis=0).tolist()
+    write_json(folder.out / "metrics.json", metrics)
+    save_card(
+        folder.out,
+        ModelCard(
+            name=run.name,
+            model=recipe.model,
+            preprocess=recipe.preprocess,
+            preprocessing_id=recipe.preprocess.identity(),
+            ages=tuple(ages.tolist()),
+            predictions=tuple(np.round(predictions, 3).tolist()),
+            coverage=run.coverage,
+            half_width=conformal_half_width(predictions - ages, run.coverage),
+            metrics=metrics,
+            provenance=provenance_of(recipe, data_hash),
+        ),
+    )
+    return metrics
+
+
+def provenance_of(recipe: Recipe, data_hash: str) -> dict[str, Any]:
+    """Return what traces a model trained by a recipe: data, versions, settings."""
+    return {
+        "data": recipe.run.data,
+        "licence": recipe.run.licence,
+        "data_hash": data_hash,
+        "seed": recipe.run.seed,
+        "stem": recipe.run.stem,
+        "ermoe_ba": __version__,
+        "torch": torch.__version__,
+        "tissue": None if recipe.tissue is None else asdict(recipe.tissue),
+        "age": asdict(recipe.age),
+        "choose": None if recipe.choose is None else asdict(recipe.choose),
+    }
+
+
+def _mae(recipe: Recipe, folder: RunFolder, repeat: int) -> float:
+    parts = [fold_part(recipe.run, fold, repeat) for fold in range(recipe.run.num_folds)]
+    table = pd.concat([read_run_table(folder.predictions(part)) for part in parts])
+    return float((table["predicted_age"] - table["chronological_age"]).abs().mean())
+
+
+def _probe(
+    recipe: Recipe, folder: RunFolder, tokens: TokenGrid, part: Part, table: pd.DataFrame
+) -> Probe:
+    """Probe a fold's members together on the scans they were not trained on."""
+    described = load_file(folder.described(part))["test"]
+    paths = [folder.member(part, number) for number in range(recipe.run.num_starts)]
+    members = [load_member(path, recipe.model, tokens) for path in paths]
+    ages = torch.tensor(table["chronological_age"].tolist(), dtype=torch.float32)
+    return probe_routing(members, [described[:, 0].float()] * len(members), ages, part.seed)
+
+
+@torch.no_grad()
+def match_experts(
+    recipe: Recipe,
+    folder: RunFolder,
+    tokens: TokenGrid,
+    prepared: Sequence[PreparedScan],
+    parts: Sequence[Part],
+) -> None:
+    """Rename each member's free experts after those of the first that route alike.
+
+    Parameters
+    ----------
+    recipe, folder, tokens, prepared
+        As `assemble` takes them.
+    parts : sequence of Part
+        Whose members, all of which must be there; they are written anew where names change.
+    """
+    reference = None
+    # Thirty scans settle a mean over tokens; all would take minutes.
+    some = list(prepared[:: max(1, len(prepared) // 30)])
+    for part in parts:
+        described = None
+        for number in range(recipe.run.num_starts):
+            path = folder.member(part, number)
+            member = load_member(path, recipe.model, tokens)
+            if described is None:
+                # The members of a part share their stem.
+                described = scan_variants(member.describe, some, 0, 0)[:, 0].float()
+            weights = member.read_age(described).routing.weights_bte.mean(dim=0).numpy()
+            if reference is None:
+                reference = weights
+                continue
+            order = matched_order(reference, weights, len(recipe.model.regions))
+            member.permute_experts(torch.tensor(order))
+            save_member(path, member)

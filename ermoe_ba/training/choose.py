@@ -1,0 +1,87 @@
+"""The choice among named settings, by inner folds of the scans that a part is trained on.
+
+Shapes: N scans, V variants of each, T tokens, F families of description, C tissue classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ermoe_ba.cohort import Participants
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.splits import split_folds
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import train_age
+from ermoe_ba.training.recipe import AS_WRITTEN, Recipe
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which settings a part is trained with, and why.
+
+    Parameters
+    ----------
+    name : str
+        Of the alternative with the least error.
+    mae : dict
+        Mean absolute error of each alternative over the inner folds, in years; empty where the
+        recipe leaves no choice.
+    """
+
+    name: str
+    mae: dict[str, float]
+
+
+def choose_settings(
+    recipe: Recipe,
+    tokens: TokenGrid,
+    train_nv: torch.Tensor,
+    people: pd.DataFrame,
+    seed: int,
+) -> Choice:
+    """Choose how a part's members are trained; who is tested in it is not seen.
+
+    Each alternative is trained once on each inner fold's training part, all from the same seeds.
+    The stem, which never sees ages, is that of the whole part.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Alternatives and the number of inner folds.
+    tokens : TokenGrid
+        Of the network.
+    train_nv : Tensor, shape (N, V, T, F, C)
+        The part's training scans as `scan_variants` gives them.
+    people : DataFrame
+        Of each scan ``participant_id``, since nobody may stand on both sides of an inner fold, and
+        ``age`` in years; N rows.
+    seed : int
+        Of the inner folds and of all training within.
+
+    Returns
+    -------
+    Choice
+        The first of equally good ones.
+    """
+    alternatives = recipe.age_alternatives()
+    if recipe.choose is None:
+        return Choice(AS_WRITTEN, {})
+    ages_n = people["age"].to_numpy()
+    each = Participants(people.groupby("participant_id", sort=False).mean())
+    fold_of = split_folds(each, recipe.choose.num_folds, seed)
+    fold_n = people["participant_id"].map(fold_of).to_numpy()
+    mae = {}
+    for name, settings in alternatives.items():
+        errors = np.empty(len(ages_n))
+        for fold in range(recipe.choose.num_folds):
+            inside, outside = np.flatnonzero(fold_n != fold), np.flatnonzero(fold_n == fold)
+            torch.manual_seed(seed + fold)
+            member = ErmoeBrainAge(recipe.model, tokens)
+            train_age(member, train_nv[inside], ages_n[inside], settings, seed + fold)
+            with torch.no_grad():
+                found = member.read_age(train_nv[outside, 0].float()).age_b.numpy()
+            errors[outside] = np.abs(found - ages_n[outside])
+        mae[name] = float(errors.mean())
+    return Choice(min(mae, key=lambda name: mae[name]), mae)

@@ -1,0 +1,192 @@
+"""One training of a run: stem, descriptions, choice, members, and the ages of those tested."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+
+from ermoe_ba.checkpoint import load_ensemble, save_member
+from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_json
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.space import Array
+from ermoe_ba.study import StudyScan
+from ermoe_ba.tables import write_table
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import scan_variants, train_age
+from ermoe_ba.training.choose import choose_settings
+from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.run_folder import Part, RunFolder
+from ermoe_ba.training.tissue import train_stem
+
+
+@dataclass(frozen=True)
+class Side:
+    """The scans on one side of a split.
+
+    Parameters
+    ----------
+    scans : sequence of StudyScan
+        Whose they are.
+    prepared : sequence of PreparedScan
+        The same, on the model grid.
+    """
+
+    scans: Sequence[StudyScan]
+    prepared: Sequence[PreparedScan]
+
+    @property
+    def ages(self) -> Array:
+        """Chronological ages in years, shape (N,)."""
+        return np.array([scan.chronological_age for scan in self.scans])
+
+    @property
+    def participants(self) -> list[str]:
+        """Whose each scan is."""
+        return [scan.participant_id for scan in self.scans]
+
+
+class PartTrainer:
+    """Trains any part of a run; what stands in the folder already is not made again.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All choices.
+    folder : RunFolder
+        Where results and half-way results are kept.
+    tokens : TokenGrid
+        Of the network.
+    tissues : dict
+        Tissue of each label; plays no part where the stem is taken from a model.
+    """
+
+    def __init__(
+        self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, tissues: dict[int, str]
+    ) -> None:
+        self.recipe, self.folder, self.tokens, self.tissues = recipe, folder, tokens, tissues
+
+    def describe(
+        self, part: Part, train: Side, test: Side
+    ) -> tuple[ErmoeBrainAge, dict[str, torch.Tensor]]:
+        """Train the stem of a part, and let it describe its scans.
+
+        Parameters
+        ----------
+        part : Part
+            Which.
+        train, test : Side
+            Its sides; the stem learns from the first alone.
+
+        Returns
+        -------
+        first : ErmoeBrainAge
+            A network that has the stem.
+        described : dict of Tensor
+            ``train`` and ``test``, as `scan_variants` gives them; the test scans unchanged only.
+        """
+        torch.manual_seed(part.seed)
+        first = ErmoeBrainAge(self.recipe.model, self.tokens)
+
+        def stem() -> dict[str, torch.Tensor]:
+            if self.recipe.tissue is None:
+                return taken_stem(self.recipe)
+            train_stem(
+                first.stem, list(train.prepared), self.tissues, self.recipe.tissue, part.seed
+            )
+            return first.stem.state_dict()
+
+        def described() -> dict[str, torch.Tensor]:
+            found = {}
+            for name, side, variants in (
+                ("train", train, self.recipe.age.num_variants),
+                ("test", test, 0),
+            ):
+                if side.prepared:
+                    found[name] = scan_variants(
+                        first.describe, list(side.prepared), variants, part.seed
+                    )
+            return found
+
+        first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
+        return first, self.folder.kept(f"{part.name}_described", described)
+
+    def train(self, part: Part, train: Side, test: Side) -> None:
+        """Train a part's members; write them and, where anybody is tested, their ages.
+
+        Parameters
+        ----------
+        part : Part
+            Which.
+        train, test : Side
+            Its sides; the second may be empty.
+        """
+        recipe = self.recipe
+        first, seen = self.describe(part, train, test)
+        people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
+        choice = choose_settings(recipe, self.tokens, seen["train"], people, part.seed)
+        if choice.mae:
+            write_json(self.folder.choice(part), asdict(choice))
+        settings = recipe.age_alternatives()[choice.name]
+        predicted = []
+        for number in range(recipe.run.num_starts):
+            seed = part.member_seed(number)
+            torch.manual_seed(seed)
+            member = ErmoeBrainAge(recipe.model, self.tokens)
+            member.stem.load_state_dict(first.stem.state_dict())
+            train_age(member, seen["train"], train.ages, settings, seed)
+            if test.scans:
+                with torch.no_grad():
+                    output = member.read_age(seen["test"][:, 0].float())
+                predicted.append(output.age_b.numpy().astype(float))
+            save_member(self.folder.member(part, number), member)
+        if not test.scans:
+            return
+        rows = {
+            "participant_id": test.participants,
+            "session_id": [scan.session_id for scan in test.scans],
+            "scan": [scan.name for scan in test.scans],
+            "fold": part.fold,
+            "chronological_age": test.ages,
+            "predicted_age": np.mean(predicted, axis=0),
+        }
+        # Last: where this table stands, the part is done.
+        write_table(self.folder.predictions(part), pd.DataFrame(rows))
+
+
+def taken_stem(recipe: Recipe) -> dict[str, torch.Tensor]:
+    """Return the stem of the model that a recipe names: that of its first member.
+
+    A stem is taught tissue from label maps and never sees an age. It may tell tissues apart better
+    in the people it was taught on, but has learnt nothing of how old they are.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With ``run.stem``.
+
+    Returns
+    -------
+    dict of Tensor
+        Its weights.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model, or it has other scans or another width before it.
+    """
+    assert recipe.run.stem is not None
+    ensemble = load_ensemble(recipe.run.stem)
+    for setting, theirs, ours in (
+        ("preprocess", ensemble.card.preprocess.identity(), recipe.preprocess.identity()),
+        ("model.stem_hidden", ensemble.card.model.stem_hidden, recipe.model.stem_hidden),
+    ):
+        if theirs != ours:
+            raise UsageError(
+                f"{recipe.run.stem}: its stem can be taken where {setting} is the same; found "
+                f"{theirs} there and {ours} in the recipe."
+            )
+    return ensemble.members[0].stem.state_dict()

@@ -1,0 +1,196 @@
+"""The folder of a run: what its files are called, and what an earlier start left in it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.study import Study
+from ermoe_ba.tables import write_table
+from ermoe_ba.training.recipe import Recipe, RunConfig
+
+RECIPE = "recipe.json"
+SPLITS = "splits.tsv"
+SCANS = "scans.tsv"
+UNUSABLE = "unusable.tsv"
+PREDICTIONS = "predictions.tsv"
+# Of a model: who was trained on, in which fold they were left out, and the hash of their voxels.
+TRAINING_SCANS = "training_scans.tsv"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training within a run: a fold of a repeat, or all scans together.
+
+    Parameters
+    ----------
+    name : str
+        First part of the names of its files.
+    seed : int
+        Of its stem and first member.
+    member_step : int
+        What the seed of each further member is larger by, so that no seed serves twice.
+    fold : int or None
+        Number of the fold; None for all scans together.
+    """
+
+    name: str
+    seed: int
+    member_step: int
+    fold: int | None
+
+    def member_seed(self, number: int) -> int:
+        """Return the seed of a member, counted from 0."""
+        return self.seed + number * self.member_step
+
+
+def fold_part(run: RunConfig, fold: int, repeat: int = 0) -> Part:
+    """Return a fold of a repeat as part of a run."""
+    prefix = f"repeat-{repeat}_" if repeat else ""
+    seed = run.seed + fold + repeat * run.num_folds * run.num_starts
+    return Part(f"{prefix}fold-{fold}", seed, run.num_folds, fold)
+
+
+def whole_part(run: RunConfig) -> Part:
+    """Return the training on all scans; its seeds come after those of all folds."""
+    seed = run.seed + run.num_repeats * run.num_folds * run.num_starts
+    return Part("fold-all", seed, 1, None)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run's files.
+
+    Parameters
+    ----------
+    out : Path
+        The folder.
+    """
+
+    out: Path
+
+    def predictions(self, part: Part) -> Path:
+        """Return the table of a part's ages; where it stands, the part is done."""
+        return self.out / f"{part.name}_{PREDICTIONS}"
+
+    def member(self, part: Part, number: int) -> Path:
+        """Return the weights of a part's member."""
+        return self.out / f"{part.name}_start-{number}.safetensors"
+
+    def choice(self, part: Part) -> Path:
+        """Return the file that tells what a part chose."""
+        return self.out / f"{part.name}_choice.json"
+
+    def described(self, part: Part) -> Path:
+        """Return what a part's stem makes of its scans."""
+        return self._kept_path(f"{part.name}_described")
+
+    def refuse_other(self, recipe: Recipe) -> None:
+        """Refuse a folder that holds a run of another recipe: before anything is done in it.
+
+        Raises
+        ------
+        UsageError
+            If it does.
+        """
+        if self._claimed().get("text", recipe.text) != recipe.text:
+            raise self._other()
+
+    def claim(self, recipe: Recipe, study: Study) -> str:
+        """Make the folder this run's, and return the hash of its data.
+
+        Raises
+        ------
+        UsageError
+            If it holds a run of another recipe or other data.
+        """
+        digest = data_hash(study)
+        if self._claimed() and not self.holds(recipe, digest):
+            raise self._other()
+        write_json(self.out / RECIPE, {"text": recipe.text, "data_hash": digest})
+        return digest
+
+    def holds(self, recipe: Recipe, digest: str) -> bool:
+        """Tell whether the folder is that of a run of a recipe on data of a hash."""
+        return self._claimed() == {"text": recipe.text, "data_hash": digest}
+
+    def _other(self) -> UsageError:
+        return UsageError(
+            f"{self.out} holds a run of another recipe or other data; choose another --out."
+        )
+
+    def _claimed(self) -> dict[str, str]:
+        """Return the recipe and data hash of the run that the folder holds, where it does."""
+        path = self.out / RECIPE
+        if not path.is_file():
+            return {}
+        content: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return content
+
+    def kept(
+        self, name: str, make: Callable[[], dict[str, torch.Tensor]]
+    ) -> dict[str, torch.Tensor]:
+        """Return what an earlier start of this run made under a name, or make and keep it now."""
+        path = self._kept_path(name)
+        if not path.is_file():
+            made = {key: value.contiguous() for key, value in make().items()}
+            write_whole(path, lambda partial: save_file(made, partial))
+        return load_file(path)
+
+    def _kept_path(self, name: str) -> Path:
+        return self.out / "kept" / f"{name}.safetensors"
+
+
+def data_hash(study: Study) -> str:
+    """Return a hash of whose scans and label maps a study holds, and of all that is in them.
+
+    Parameters
+    ----------
+    study : Study
+        All files must be there.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits; the order of the participants table plays no part.
+    """
+    digest = hashlib.sha256()
+    for scan in sorted(study.scans, key=lambda scan: scan.name):
+        digest.update(f"{scan.name} {scan.chronological_age}".encode())
+        for path in (scan.t1w, scan.labels):
+            if path is not None:
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def read_run_table(path: Path) -> pd.DataFrame:
+    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits."""
+    text = ("participant_id", "session_id", "scan", "content_hash", "voxel_hash")
+    names = dict.fromkeys(text, str)
+    return pd.read_csv(path, sep="\t", dtype=names, keep_default_na=False)
+
+
+def keep_training_scans(out: Path, scans: pd.DataFrame, fold_of: pd.Series | None) -> None:
+    """Write whom a model was trained on, so that nobody is tested by members that saw them.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the model.
+    scans : DataFrame
+        Columns of ``scans.tsv``.
+    fold_of : Series or None
+        By participant_id, the fold whose members did not see them; None where all members did.
+    """
+    table = scans[["participant_id", "session_id", "voxel_hash"]]
+    fold = None if fold_of is None else table["participant_id"].map(fold_of)
+    write_table(out / TRAINING_SCANS, table.assign(fold=fold))

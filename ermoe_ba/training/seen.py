@@ -1,0 +1,89 @@
+"""Which members of a model have seen which people of a study."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ermoe_ba.errors import UsageError
+from ermoe_ba.space import Array
+from ermoe_ba.training.run_folder import TRAINING_SCANS, read_run_table
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Who may be tested by whom.
+
+    Parameters
+    ----------
+    unseen_mn : ndarray of bool, shape (M, N)
+        Whether a member was trained without the participant of a scan.
+    num_known : int
+        Scans of participants on whom at least one member was trained.
+    remark : str
+        The same in words.
+    """
+
+    unseen_mn: Array
+    num_known: int
+    remark: str
+
+
+def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
+    """Compare a study with the people that a model was trained on.
+
+    A participant is known by name or by the voxels of a scan. Members of a fold were trained
+    without the participants of that fold, and these alone may test or tune them.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model; its members are its ``fold-*.safetensors`` in the order of their names.
+    scans : DataFrame
+        Columns of ``scans.tsv``, one row a scan.
+
+    Returns
+    -------
+    Seen
+        Of M members and N scans.
+
+    Raises
+    ------
+    UsageError
+        If all members were trained on some of the participants.
+    """
+    members = [path.name.split("_")[0] for path in sorted(folder.glob("fold-*.safetensors"))]
+    path = folder / TRAINING_SCANS
+    if not path.is_file():
+        everybody = np.ones((len(members), len(scans)), dtype=bool)
+        return Seen(
+            everybody,
+            0,
+            f"{folder} does not say whom it was trained on ({TRAINING_SCANS}): if it was any of "
+            "these people, its figures are too good.",
+        )
+    trained = read_run_table(path)
+    fold_of: dict[str, str] = {}
+    for key in ("participant_id", "voxel_hash"):
+        fold_of |= dict(zip(trained[key], trained["fold"].astype(str), strict=True))
+    known = [
+        fold_of.get(str(row["participant_id"]), fold_of.get(str(row["voxel_hash"])))
+        for row in scans.to_dict("records")
+    ]
+    unseen = np.array([[f is None or f"fold-{f}" == name for f in known] for name in members])
+    lost = scans["participant_id"].iloc[np.flatnonzero(~unseen.any(axis=0))].unique()
+    if len(lost):
+        raise UsageError(
+            f"{folder}: at least one member must have been trained without each participant; all "
+            f"were trained on {', '.join(map(str, lost))} (by name or by voxels). Leave these "
+            "people out, rename them if they are others, or take a cross-validated model."
+        )
+    count = sum(fold is not None for fold in known)
+    remark = (
+        f"{count} of {len(known)} scans are of people the model was trained on; they are tuned and "
+        "tested by the members of their own fold alone, which never saw them."
+        if count
+        else "By name and by voxels, the model was trained on none of these people."
+    )
+    return Seen(unseen, count, remark)

@@ -1,0 +1,313 @@
+"""Fine-tuning: a known shift is found, written into the weights, and tested by the unknowing."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from ermoe_ba.checkpoint import ModelCard, load_member, read_card, save_card, save_member
+from ermoe_ba.cli.main import main
+from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_volume
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.preprocess import PreprocessConfig
+from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.study import UNUSABLE_COLUMNS, StudyScan
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
+from ermoe_ba.training.seen import find_seen
+from ermoe_ba.training.tuning import SiteView, Tuned, apply_tuning, tune
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+IDS = [f"{number:02}" for number in range(12)]
+
+
+# Each way by hand
+
+
+def test_each_way_by_hand() -> None:
+    predicted, ages = np.array([28.0, 41.0, 45.0]), np.array([30.0, 40.0, 50.0])
+    assert tune(predicted, ages, "none") == Tuned(0.0, 1.0)
+    # Residuals 2, -1 and 5.
+    assert tune(predicted, ages, "offset") == Tuned(2.0, 1.0)
+    line = tune(np.array([20.0, 40.0, 60.0]), np.array([11.0, 21.0, 31.0]), "line")
+    assert (line.intercept, line.slope) == (pytest.approx(1.0), pytest.approx(0.5))
+    assert line.ages(np.array([100.0])) == pytest.approx([51.0])
+
+
+def test_a_scan_s_age_comes_from_members_that_did_not_see_its_participant() -> None:
+    base = np.array([[30.0, 50.0, 70.0], [34.0, 90.0, 10.0]])
+    unseen = np.array([[True, True, False], [True, False, True]])
+    view = SiteView(ages_n=np.zeros(3), base_mn=base, unseen_mn=unseen)
+    assert view.base_n.tolist() == [32.0, 50.0, 10.0]
+
+
+@pytest.mark.parametrize("tuned", [Tuned(7.5, 1.0), Tuned(-3.0, 0.6)], ids=["offset", "line"])
+def test_tuned_weights_predict_tuned_ages(
+    make_member: Callable[..., ErmoeBrainAge], small_scans: torch.Tensor, tuned: Tuned
+) -> None:
+    member = make_member(3)
+    with torch.no_grad():
+        before = member(small_scans)
+        apply_tuning(member, tuned)
+        after = member(small_scans)
+    wanted = tuned.ages(before.age_b.numpy().astype(float))
+    np.testing.assert_allclose(after.age_b.numpy(), wanted, rtol=1e-5)
+    # A line scales every place's share, and an offset leaves it: the sum stays exact either way.
+    shares = tuned.slope * before.contributions_bte
+    torch.testing.assert_close(after.contributions_bte, shares, rtol=1e-4, atol=1e-6)
+    summed = after.baseline + after.contributions_bte.sum(dim=(1, 2))
+    torch.testing.assert_close(summed, after.age_b)
+
+
+# Whom a model has seen
+
+
+def _model_of(folder: Path, rows: str | None, members: Sequence[str]) -> Path:
+    folder.mkdir()
+    for name in members:
+        (folder / f"{name}.safetensors").touch()
+    if rows is not None:
+        text = f"participant_id\tsession_id\tvoxel_hash\tfold\n{rows}"
+        (folder / "training_scans.tsv").write_text(text, encoding="utf-8")
+    return folder
+
+
+SCANS = pd.DataFrame({"participant_id": ["a", "b", "c"], "voxel_hash": ["1", "2", "3"]})
+MEMBERS = ("fold-0_start-0", "fold-0_start-1", "fold-1_start-0")
+
+
+def test_people_are_known_by_name_or_by_voxels(tmp_path: Path) -> None:
+    """a by name (fold 0), c by voxels under another name (fold 1), b not at all."""
+    folder = _model_of(tmp_path / "m", "a\tn/a\t9\t0\nz\tn/a\t3\t1\n", MEMBERS)
+    seen = find_seen(folder, SCANS)
+    assert seen.unseen_mn.tolist() == [
+        [True, True, False],
+        [True, True, False],
+        [False, True, True],
+    ]
+    assert seen.num_known == 2
+    assert "2 of 3 scans" in seen.remark
+
+
+def test_whom_all_members_saw_cannot_be_tested(tmp_path: Path) -> None:
+    folder = _model_of(tmp_path / "m", "b\tn/a\t9\tn/a\n", ("fold-all_start-0",))
+    with pytest.raises(UsageError, match=r"all were trained on b \(by name or by voxels\)"):
+        find_seen(folder, SCANS)
+
+
+def test_a_model_that_does_not_say_whom_it_saw_is_remarked(tmp_path: Path) -> None:
+    seen = find_seen(_model_of(tmp_path / "m", None, MEMBERS), SCANS)
+    assert seen.unseen_mn.all()
+    assert "does not say whom" in seen.remark
+
+
+# The whole of it
+
+
+@dataclass
+class _Site:
+    """Scans of a site, and a model of two folds that are both off by the same amount."""
+
+    folder: Path
+    model: Path
+    scans: dict[str, PreparedScan]
+    base: dict[str, float]
+
+    def tuning(self, ages: dict[str, float], **options: Any) -> FineTuning:
+        rows = "".join(f"{i}\t{age}\n" for i, age in ages.items())
+        table = self.folder / "participants.tsv"
+        table.write_text(f"participant_id\tage\n{rows}", encoding="utf-8")
+        options = {"config": TuningConfig(num_folds=3, min_participants=6), **options}
+        out = self.folder / "tuned"
+        return FineTuning(str(self.model), table, out, t1w="{participant_id}.nii.gz", **options)
+
+
+@pytest.fixture
+def site(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_member: Callable[..., ErmoeBrainAge],
+    small_tokens: TokenGrid,
+    small_brain: Volume,
+) -> _Site:
+    model = tmp_path / "model"
+    members = [make_member(seed) for seed in (1, 2)]
+    for fold, member in enumerate(members):
+        save_member(model / f"fold-{fold}_start-0.safetensors", member)
+    preprocess = PreprocessConfig()
+    save_card(
+        model,
+        ModelCard(
+            name="small",
+            model=members[0].config,
+            preprocess=preprocess,
+            preprocessing_id=preprocess.identity(),
+            ages=(20.0, 80.0),
+            predictions=(25.0, 75.0),
+            coverage=0.5,
+            half_width=5.0,
+            metrics={"mae": 5.0},
+            provenance={"data": "synthetic"},
+        ),
+    )
+    scans, base = {}, {}
+    for number, i in enumerate(IDS):
+        random = np.random.default_rng(number)
+        data = random.uniform(0.2, 1.3, small_brain.grid.shape) * small_brain.data
+        scans[i] = PreparedScan(
+            participant_id=i,
+            t1w=small_brain.same_grid(data.astype(np.float32)),
+            brain_mask=small_brain,
+            labels=None,
+        )
+        with torch.no_grad():
+            volume = torch.as_tensor(scans[i].t1w.data)[None]
+            base[i] = float(np.mean([float(m(volume).age_b) for m in members]))
+        noise = random.integers(1, 200, (17, 18, 19)).astype(np.float32)
+        grid = SpatialGrid(noise.shape, np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
+        write_volume(tmp_path / f"{i}.nii.gz", Volume(noise, grid))
+
+    class FakeCohort:
+        """Stands for `PreparedCohort`."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def prepare_all(self, scans: Sequence[StudyScan], jobs: int) -> pd.DataFrame:
+            return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
+
+        def read(self, scan: StudyScan) -> PreparedScan:
+            return site.scans[scan.participant_id]
+
+    module = "ermoe_ba.training.fine_tune"
+    monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
+    monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
+    monkeypatch.setattr("ermoe_ba.checkpoint.token_grid", lambda _: small_tokens)
+    site = _Site(tmp_path, model, scans, base)
+    return site
+
+
+def test_a_site_that_is_off_by_six_years_is_found_and_mended(
+    site: _Site, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Everybody is 6 years older than they look, give or take one."""
+    ages = {i: site.base[i] + 6 + (-1) ** int(i) for i in IDS}
+    metrics = site.tuning(ages).run()
+    out = site.folder / "tuned"
+    assert metrics["untuned"]["mae"] == pytest.approx(6.0, abs=0.02)
+    # Half of the people are off by one either way; fitted on eight, the offset is off a little.
+    assert 0.9 < metrics["tuned"]["mae"] < 1.3
+    assert metrics["way"] == "offset"
+    assert len(metrics["way_by_fold"]) == 3
+    table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype={"participant_id": str})
+    table = table.set_index("participant_id")
+    np.testing.assert_allclose(
+        table["predicted_age_untuned"], [site.base[i] for i in table.index], atol=0.02
+    )
+    gap = (table["predicted_age"] - table["chronological_age"]).abs()
+    assert gap.mean() == pytest.approx(metrics["tuned"]["mae"])
+    # Out of fold: what is added to a fold's people is the mean residual of all others.
+    assert "offset" in metrics["way_by_fold"]
+    for fold, rows in table.groupby("fold"):
+        if metrics["way_by_fold"][fold] != "offset":
+            continue
+        others = table[table["fold"] != fold]
+        wanted = (others["chronological_age"] - others["predicted_age_untuned"]).mean()
+        added = rows["predicted_age"] - rows["predicted_age_untuned"]
+        np.testing.assert_allclose(added, wanted)
+    # The model on disk is the one tuned on everybody: 6 years more.
+    for fold in (0, 1):
+        name = f"fold-{fold}_start-0.safetensors"
+        before = load_member(site.model / name, small_config, small_tokens)
+        after = load_member(out / name, small_config, small_tokens)
+        assert float(after.baseline - before.baseline) == pytest.approx(6.0, abs=0.02)
+    card = read_card(out)
+    assert card.name == "small-tuned"
+    # ceil(13 * .5) = 7th smallest of twelve.
+    assert card.half_width == pytest.approx(sorted(gap)[6])
+    assert card.provenance["tuned_by"] == "offset"
+    kept = pd.read_csv(out / "training_scans.tsv", sep="\t", dtype=str)
+    assert kept["participant_id"].tolist() == IDS
+    assert kept["fold"].isna().all()
+
+
+def test_a_site_that_fits_is_left_alone(site: _Site) -> None:
+    """Residuals of plus and minus one, evenly: any offset learnt on others makes it worse."""
+    ages = {i: site.base[i] + (-1) ** int(i) for i in IDS}
+    metrics = site.tuning(ages).run()
+    assert metrics["untuned"]["mae"] == pytest.approx(1.0, abs=0.02)
+    assert metrics["way"] == "none"
+    assert metrics["tuned"]["mae"] < 1.3
+
+
+def test_a_scan_s_own_age_does_not_reach_its_tuned_age(site: _Site) -> None:
+    """A planted leak: the oldest is said to be 30 years older, which leaves the folds as they are.
+
+    Nobody of that fold may move, and everybody else does.
+    """
+    ages = {i: site.base[i] + 6 + (-1) ** int(i) for i in IDS}
+    oldest = max(ages, key=lambda i: ages[i])
+    tables = []
+    for name, told in (("plain", ages), ("leak", ages | {oldest: ages[oldest] + 30})):
+        site.tuning(told).run()
+        (site.folder / "tuned").rename(site.folder / name)
+        table = pd.read_csv(site.folder / name / "predictions.tsv", sep="\t", dtype={0: str})
+        tables.append(table.set_index("participant_id"))
+    plain, leak = tables
+    assert plain["fold"].equals(leak["fold"])
+    same = plain["fold"] == plain.loc[oldest, "fold"]
+    assert plain["predicted_age"][same].equals(leak["predicted_age"][same])
+    assert (plain["predicted_age"][~same] != leak["predicted_age"][~same]).all()
+
+
+def test_people_of_the_training_are_tested_by_their_own_fold(site: _Site) -> None:
+    rows = "".join(f"{i}\tn/a\t-{i}\t{int(i) % 2}\n" for i in IDS)
+    text = f"participant_id\tsession_id\tvoxel_hash\tfold\n{rows}"
+    (site.model / "training_scans.tsv").write_text(text, encoding="utf-8")
+    metrics = site.tuning({i: 40.0 + int(i) for i in IDS}).run()
+    assert metrics["num_scans_of_training_participants"] == 12
+    assert "their own fold" in metrics["remark"]
+    table = pd.read_csv(site.folder / "tuned" / "predictions.tsv", sep="\t", dtype={0: str})
+    assert (
+        np.abs(table["predicted_age_untuned"] - table["participant_id"].map(site.base)) > 0
+    ).all()
+
+
+def test_too_few_people_and_a_folder_in_use_are_refused(site: _Site) -> None:
+    ages = {i: 40.0 + int(i) for i in IDS}
+    config = replace(TuningConfig(), num_folds=3)
+    with pytest.raises(UsageError, match="at least 30 participants of known age; found 12"):
+        site.tuning(ages, config=config).run()
+    site.tuning(ages).run()
+    with pytest.raises(UsageError, match="holds a model"):
+        site.tuning(ages)
+
+
+def test_the_command_shows_both_models_side_by_side(
+    site: _Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = TuningConfig(num_folds=3, min_participants=6)
+    monkeypatch.setattr("ermoe_ba.training.fine_tune.TuningConfig", lambda: config)
+    site.tuning({i: site.base[i] + 6 + (-1) ** int(i) for i in IDS})
+    out = site.folder / "tuned"
+    command = ["fine-tune", "--model", str(site.model), "--t1w", "{participant_id}.nii.gz"]
+    command += ["--participants", str(site.folder / "participants.tsv"), "--out", str(out)]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    maes = f"{metrics['untuned']['mae']:8.2f} {metrics['tuned']['mae']:8.2f}"
+    assert f"mae          {maes}  years" in shown
+    assert "12 scans of 12 participants" in shown
+    assert "does not say whom" in shown
+    assert "did not help" not in shown
+    assert main(command) == 2
+    assert "holds a model" in capsys.readouterr().err
