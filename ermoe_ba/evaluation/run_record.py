@@ -1,0 +1,74 @@
+"""What a run wrote about itself beside its predictions: its metrics, and how its training went."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ermoe_ba.errors import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What lies beside a table of predictions.
+
+    Parameters
+    ----------
+    metrics : dict
+        ``metrics.json``; empty where there is none.
+    histories : dict of str to DataFrame
+        By ``fold-<K>`` or ``fold-<K>_start-<S>``: columns ``step`` and, where known, ``epoch``,
+        ``loss`` and others, all numbers.
+    """
+
+    metrics: dict[str, Any] = field(default_factory=dict)
+    histories: dict[str, pd.DataFrame] = field(default_factory=dict)
+
+
+def read_run_record(folder: Path) -> RunRecord:
+    """Read what a run left in its folder; nothing of it has to be there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where the predictions lie.
+
+    Returns
+    -------
+    RunRecord
+
+    Raises
+    ------
+    UsageError
+        If a file is there and is not what its name says.
+    """
+    path = folder / "metrics.json"
+    metrics: Any = {}
+    if path.is_file():
+        try:
+            metrics = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UsageError(f"{path}: must be JSON ({error}). Remove it to go on.") from error
+        if not isinstance(metrics, dict):
+            raise UsageError(f"{path}: must hold names and values. Remove it to go on.")
+    suffix = "_history.tsv"
+    found = sorted(folder.glob(f"fold-*{suffix}"))
+    return RunRecord(metrics, {file.name.removesuffix(suffix): _history(file) for file in found})
+
+
+def _history(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, sep="\t", na_values=["n/a"])
+        table = table.astype(float)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{path}: a history of training must be a table of numbers ({error})."
+        ) from error
+    if "step" not in table:
+        raise UsageError(
+            f"{path}: a history of training must have a column step; found "
+            f"{', '.join(map(str, table.columns))}."
+        )
+    return table
