@@ -44,7 +44,9 @@ REGION_COLUMNS: dict[str, str] = {
 # number of a row was fitted on the other folds.
 EVALUATED_COLUMNS: dict[str, str] = {
     "fold": "the fold whose model predicted the row, not having seen its participant",
-    "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
+    "calibration_fold": "made where the table had no folds: what is fitted for a row was fitted on "
+    "the others' participants",
+    "brain_age_gap": PREDICTION_COLUMNS["brain_age_gap"],
     "expected_gap_size": "years; mean absolute gap of scans of the nearest predicted ages",
     **{
         f"predicted_age_{end}_{level}": f"years; {end} end of the {level} % prediction interval "

@@ -11,7 +11,16 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "ablate", "phantom")
+COMMANDS = (
+    "predict",
+    "preprocess",
+    "probe",
+    "info",
+    "cross-validate",
+    "evaluate",
+    "ablate",
+    "phantom",
+)
 LEVELS = ("participant", "group")
 
 
@@ -93,6 +102,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the ablation that --out holds"
     )
 
+    evaluate = commands.add_parser("evaluate", help="measure what predicted ages are worth")
+    evaluate.add_argument(
+        "predictions",
+        type=Path,
+        metavar="PREDICTIONS.tsv",
+        help="of `cross-validate`, or of `predict` with --participants",
+    )
+    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+    evaluate.add_argument(
+        "--participants", type=Path, metavar="TSV", help="participants.tsv with sex or site"
+    )
+    evaluate.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="RUN",
+        help="of cross-validate over fewer participants, for a learning curve",
+    )
+
     phantom = commands.add_parser("phantom", help="make a simulated cohort with known ageing")
     phantom.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="BIDS dataset to make or go on with"
@@ -125,7 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, ablate, phantom):
+    for command in (info, validate, evaluate, ablate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -265,6 +294,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.cross_validate import run_cross_validate
 
             return run_cross_validate(options)
+        if options.command == "evaluate":
+            from ermoe_ba.cli.evaluate import run_evaluate
+
+            return run_evaluate(options)
         if options.command == "ablate":
             from ermoe_ba.cli.ablate import run_ablate
 

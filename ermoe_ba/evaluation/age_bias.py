@@ -25,9 +25,9 @@ from ermoe_ba.space import Array
 METHODS = ("cole", "beheshti")
 NOTE = (
     "Corrected ages serve the comparison of gaps between people of different ages. Their accuracy "
-    "must not be quoted: the correction uses the chronological age, and after it even a predictor "
-    "that knows nothing has a small error and a high correlation (de Lange and Cole 2020, "
-    "doi:10.1016/j.nicl.2020.102229; Butler et al. 2021, doi:10.1002/hbm.25533)."
+    "must not be quoted: with each person's own chronological age in them, even the ages of a "
+    "predictor that knows nothing have a small error and a high correlation (de Lange and Cole "
+    "2020, doi:10.1016/j.nicl.2020.102229; Butler et al. 2021, doi:10.1002/hbm.25533)."
 )
 
 

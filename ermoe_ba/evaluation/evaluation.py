@@ -74,10 +74,9 @@ class Evaluation:
 
 def _sidecar(meaning: str) -> dict[str, str]:
     """Return a column's meaning as BIDS writes it: the unit apart."""
-    unit = "years; "
-    if meaning.startswith(unit):
-        return {"Description": meaning.removeprefix(unit), "Units": "year"}
-    return {"Description": meaning}
+    # Descriptions of ages begin with "years; " or "years, ".
+    unit, text = meaning[:5], meaning[7:]
+    return {"Description": text, "Units": "year"} if unit == "years" else {"Description": meaning}
 
 
 def evaluate(
@@ -170,7 +169,8 @@ def _run_keys(rows: OutOfFold) -> dict[str, Any]:
 def _table(
     rows: OutOfFold, intervals: PredictionIntervals, corrected: dict[str, Array]
 ) -> pd.DataFrame:
-    columns = {"brain_age_gap": rows.gap, "expected_gap_size": intervals.difficulty}
+    columns = {} if rows.folds_given else {"calibration_fold": rows.folds}
+    columns |= {"brain_age_gap": rows.gap, "expected_gap_size": intervals.difficulty}
     for level in LEVELS:
         half_width = intervals.half_widths["local", level]
         columns[f"predicted_age_lower_{level * 100:.0f}"] = rows.predicted - half_width
@@ -183,6 +183,5 @@ def _table(
         # Digits of what the table has already stay as they are.
         if name == "brain_age_gap" and name in table:
             continue
-        table[name] = np.nan
-        table.loc[rows.used, name] = values
+        table[name] = pd.Series(values, index=table.index[rows.used])
     return table
