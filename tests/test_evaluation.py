@@ -35,6 +35,7 @@ def make_rows() -> MakeRows:
     def make(
         chronological: Array,
         predicted: Array,
+        *,
         participants: Array | None = None,
         folds: Array | None = None,
         num_folds: int = 3,
@@ -155,13 +156,13 @@ def test_the_worst_decade_is_not_that_of_a_single_unlucky_person(make_rows: Make
 
 def test_where_all_decades_are_small_the_worst_of_them_is_named(make_rows: MakeRows) -> None:
     ages = np.array([25.0, 45, 65])
-    assert accuracy(make_rows(ages, ages + [1, -3, 2]))["worst_decade"] == "40"
+    assert accuracy(make_rows(ages, ages + np.array([1, -3, 2])))["worst_decade"] == "40"
 
 
 def test_unknown_sex_is_a_group_and_a_missing_column_is_none(make_rows: MakeRows) -> None:
     ages = np.array([20.0, 30, 40, 50])
     sexes = np.array(["F", "M", "n/a", "F"])
-    found = accuracy(make_rows(ages, ages + [1, 2, 3, 5], groups={"sex": sexes}))
+    found = accuracy(make_rows(ages, ages + np.array([1, 2, 3, 5]), groups={"sex": sexes}))
     by_sex = {g["group"]: g["mae"]["value"] for g in found["by_sex"]}
     assert by_sex == pytest.approx({"F": 3, "M": 2, "n/a": 3})
     assert "by_site" not in found
@@ -170,7 +171,9 @@ def test_unknown_sex_is_a_group_and_a_missing_column_is_none(make_rows: MakeRows
 def test_scans_and_people_of_a_group_are_counted_apart(make_rows: MakeRows) -> None:
     ages = np.array([20.0, 21, 22, 55])
     people = np.array(["a", "a", "b", "c"])
-    group = accuracy(make_rows(ages, ages, people, np.array([0, 0, 1, 1])))["by_decade"][0]
+    group = accuracy(make_rows(ages, ages, participants=people, folds=np.array([0, 0, 1, 1])))[
+        "by_decade"
+    ][0]
     assert (group["num_rows"], group["num_participants"]) == (3, 2)
 
 
