@@ -163,6 +163,8 @@ def run(tmp_path: Path) -> Path:
         "1\t0\t9\t8.5\tn/a\t0.2\n2\t1\t5\t4.5\t6\t0.25\n",
         encoding="utf-8",
     )
+    # A stage whose loss is no error of age.
+    (folder / "fold-0_stem_history.tsv").write_text("step\tloss\n1\t0.5\n", encoding="utf-8")
     return folder
 
 

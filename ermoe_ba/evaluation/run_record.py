@@ -1,6 +1,7 @@
 """What a run wrote about itself beside its predictions: its metrics, and how its training went."""
 
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.errors import UsageError
+
+# Trainings of the age; other stages, such as the stem's, have losses of another kind.
+_HISTORY = re.compile(r"(fold-\d+(?:_start-\d+)?)_history\.tsv")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,9 +57,8 @@ def read_run_record(folder: Path) -> RunRecord:
             raise UsageError(f"{path}: must be JSON ({error}). Remove it to go on.") from error
         if not isinstance(metrics, dict):
             raise UsageError(f"{path}: must hold names and values. Remove it to go on.")
-    suffix = "_history.tsv"
-    found = sorted(folder.glob(f"fold-*{suffix}"))
-    return RunRecord(metrics, {file.name.removesuffix(suffix): _history(file) for file in found})
+    found = [(_HISTORY.fullmatch(file.name), file) for file in sorted(folder.glob("*_history.tsv"))]
+    return RunRecord(metrics, {match[1]: _history(file) for match, file in found if match})
 
 
 def _history(path: Path) -> pd.DataFrame:
