@@ -77,6 +77,12 @@ class OutOfFold:
         """Number of participants; at most N."""
         return len(np.unique(self.participants))
 
+    def by_person(self) -> list[Array]:
+        """Return the places of each participant's rows, in order of age; P arrays."""
+        order = np.argsort(self.chronological, kind="stable")
+        found = pd.Series(order).groupby(self.participants[order]).indices
+        return [order[places] for places in found.values()]
+
 
 def read_out_of_fold(path: Path, participants: Participants | None = None) -> OutOfFold:
     """Read predictions that are to be evaluated.
@@ -115,7 +121,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
         used &= ~wanting
     rows = source[used]
     names = rows["participant_id"].str.removeprefix("sub-").to_numpy(dtype=str)
-    if (names == "").any():
+    if np.isin(names, _UNKNOWN).any():
         raise UsageError(f"{path}: each row must have a participant_id; found one without.")
     chronological, predicted = (ages[name][used] for name in ("chronological_age", "predicted_age"))
     if len(np.unique(names)) < MIN_PARTICIPANTS or len(np.unique(chronological)) < 2:

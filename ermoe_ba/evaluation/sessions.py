@@ -34,27 +34,23 @@ def longitudinal(rows: OutOfFold) -> dict[str, Any] | None:
         ``num_participants`` and ``num_rows`` of people seen at more than one age, and their
         ``mean_years`` from first to last scan. None where nobody was.
     """
-    _, person = np.unique(rows.participants, return_inverse=True)
-    counts = np.bincount(person)
+    people = [own for own in rows.by_person() if np.ptp(rows.chronological[own]) > 0]
+    if not people:
+        return None
+    seen = np.concatenate(people)
     d_age, d_predicted = (
-        values - (np.bincount(person, values) / counts)[person]
+        np.concatenate([values[own] - values[own].mean() for own in people])
         for values in (rows.chronological, rows.predicted)
     )
-    span = np.zeros(len(counts))
-    for number in np.flatnonzero(counts > 1):
-        span[number] = np.ptp(rows.chronological[person == number])
-    seen = (span > 0)[person]
-    if not seen.any():
-        return None
-    product, square = (d_age * d_predicted)[seen], (d_age**2)[seen]
+    product, square = d_age * d_predicted, d_age**2
     return {
         **estimates(
             lambda weights_bn: {"slope": weights_bn @ product / (weights_bn @ square)},
             rows.participants[seen],
         ),
-        "num_participants": int((span > 0).sum()),
-        "num_rows": int(seen.sum()),
-        "mean_years": float(span[span > 0].mean()),
+        "num_participants": len(people),
+        "num_rows": len(seen),
+        "mean_years": float(np.mean([np.ptp(rows.chronological[own]) for own in people])),
     }
 
 
@@ -71,8 +67,8 @@ def retest_agreement(rows: OutOfFold) -> dict[str, Any] | None:
     dict or None
         ``num_participants``; with intervals, ``icc_predicted_age``, ``icc_brain_age_gap``
         (ICC(2,1); the first is raised by a wide range of ages, the second is not) and
-        ``within_subject_sd`` of the predicted age (years). Of each person, the first two scans in
-        the table that lie within a quarter of a year. None with fewer than three such people.
+        ``within_subject_sd`` of the predicted age (years). Of each person, the first two scans by
+        age that lie within a quarter of a year. None with fewer than three such people.
     """
     pairs_p2 = _pairs(rows)
     if len(pairs_p2) < _MIN_PAIRS:
@@ -98,10 +94,9 @@ def retest_agreement(rows: OutOfFold) -> dict[str, Any] | None:
 def _pairs(rows: OutOfFold) -> Array:
     """Return the rows of each person's first repetition, shape (P, 2)."""
     found = []
-    for name in np.unique(rows.participants):
-        own = np.flatnonzero(rows.participants == name)
-        close = np.abs(np.subtract.outer(rows.chronological[own], rows.chronological[own]))
-        later = np.argwhere(np.triu(close <= REPEAT_YEARS, k=1))
-        if len(later):
-            found.append(own[later[0]])
-    return np.array(found).reshape(-1, 2)
+    for own in rows.by_person():
+        # In order of age, the nearest scans follow each other.
+        close = np.flatnonzero(np.diff(rows.chronological[own]) <= REPEAT_YEARS)
+        if len(close):
+            found.append(own[close[0] : close[0] + 2])
+    return np.array(found, dtype=int).reshape(-1, 2)

@@ -278,8 +278,11 @@ def _line(ax: Axes, across: Array, up: Array) -> None:
 
 
 def _join_people(ax: Axes, rows: OutOfFold, up: Array) -> None:
-    people, counts = np.unique(rows.participants, return_counts=True)
-    for name in people[counts > 1]:
-        own = np.flatnonzero(rows.participants == name)
-        own = own[np.argsort(rows.chronological[own], kind="stable")]
-        ax.plot(rows.chronological[own], up[own], color=FAINT, linewidth=0.8, zorder=1)
+    people = [own for own in rows.by_person() if len(own) > 1]
+    if people:
+        # One line with gaps: thousands of lines would be thousands of objects.
+        across, heights = (
+            np.concatenate([np.append(values[own], np.nan) for own in people])
+            for values in (rows.chronological, up)
+        )
+        ax.plot(across, heights, color=FAINT, linewidth=0.8, zorder=1)
