@@ -149,14 +149,15 @@ def draw_learning_curve(points: list[dict[str, Any]]) -> str:
     with style():
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         ax = figure.add_subplot()
-        for key, words, marker, colour in (
-            ("mae", "all people of the run", "o", ACCENT),
-            ("mae_common", "people whom all runs tested", "s", OLDER),
+        # Set apart by a hundredth, so that neither hides the other.
+        for key, words, marker, colour, shift in (
+            ("mae", "all people of the run", "o", ACCENT, 0.99),
+            ("mae_common", "people whom all runs tested", "s", OLDER, 1.01),
         ):
             shown = [p for p in points if p[key] is not None]
             value, reach = _with_reach([p[key] for p in shown])
             ax.errorbar(
-                [p["num_train"] for p in shown],
+                [shift * p["num_train"] for p in shown],
                 value,
                 yerr=reach,
                 marker=marker,
