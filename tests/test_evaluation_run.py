@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ermoe_ba.checkpoint import DEFAULT_MODEL, WEIGHTS
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import UsageError
 from ermoe_ba.evaluation import Evaluation, evaluate
@@ -228,6 +229,17 @@ def test_what_the_run_alone_knows_is_carried_on_if_it_is_about_these_ages(run: P
         assert "probe_load_gini" not in evaluate(run / "predictions.tsv").metrics
 
 
+def test_experts_bear_the_names_of_the_runs_model_where_it_can_be_read(
+    tmp_path: Path, run: Path
+) -> None:
+    card = json.loads((WEIGHTS / DEFAULT_MODEL / "model.json").read_text(encoding="utf-8"))
+    two = {**card["model"], "regions": ["grey_matter"], "num_free_experts": 1}
+    for model, second in (({"model": two}, "free 1"), ({"model": {"experts": 2}}, "expert 2")):
+        (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
+        html = _page(tmp_path, evaluate(run / "predictions.tsv"))
+        assert f"; without {second} 5.2; left as it is 5.0 years" in html
+
+
 def test_a_constant_answer_is_evaluated_and_has_no_correlation(tmp_path: Path) -> None:
     path = _table(tmp_path / "p.tsv", [(name, age, 50.0) for name, age, _ in _cohort(12)])
     evaluation = evaluate(path)
@@ -254,7 +266,7 @@ def test_the_page_shows_figures_groups_and_the_note(
     assert "{value:.2f} ({lower:.2f} to {upper:.2f}) years".format(**mae) in html
     assert re.search(r"\d0 to \d9 \(worst\)", html)
     assert "<caption>By sex</caption>" in html
-    assert '<th scope="row">n/a</th>' in html
+    assert '<th scope="row" class="short">n/a</th>' in html
     assert "Do not quote the accuracy of corrected ages." in html
     assert "without expert 2 5.2" in html
     assert "Course of training" in html

@@ -1,7 +1,7 @@
 """All figures of a table of predictions, and the files that hold them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,7 @@ def evaluate(
     # What the run alone could measure, such as the error without an expert, is carried on; but
     # only if its figures are those of these predictions.
     if not all(_agree(record.metrics.get(name), ours[name]) for name in ("n", "mae")):
-        record = RunRecord(histories=record.histories)
+        record = replace(record, metrics={})
     return Evaluation(
         rows=rows,
         metrics={**record.metrics, **ours},

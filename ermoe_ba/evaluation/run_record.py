@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
+from ermoe_ba.model.config import ModelConfig
 
 # Trainings of the age; other stages, such as the stem's, have losses of another kind.
 _HISTORY = re.compile(r"(fold-\d+(?:_start-\d+)?)_history\.tsv")
@@ -25,10 +27,13 @@ class RunRecord:
     histories : dict of str to DataFrame
         By ``fold-<K>`` or ``fold-<K>_start-<S>``: columns ``step`` and, where known, ``epoch``,
         ``loss`` and others, all numbers.
+    expert_names : tuple of str
+        Of the run's model; empty where there is none, or one of another version of the package.
     """
 
     metrics: dict[str, Any] = field(default_factory=dict)
     histories: dict[str, pd.DataFrame] = field(default_factory=dict)
+    expert_names: tuple[str, ...] = ()
 
 
 def read_run_record(folder: Path) -> RunRecord:
@@ -48,17 +53,32 @@ def read_run_record(folder: Path) -> RunRecord:
     UsageError
         If a file is there and is not what its name says.
     """
-    path = folder / "metrics.json"
-    metrics: Any = {}
-    if path.is_file():
-        try:
-            metrics = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UsageError(f"{path}: must be JSON ({error}). Remove it to go on.") from error
-        if not isinstance(metrics, dict):
-            raise UsageError(f"{path}: must hold names and values. Remove it to go on.")
     found = [(_HISTORY.fullmatch(file.name), file) for file in sorted(folder.glob("*_history.tsv"))]
-    return RunRecord(metrics, {match[1]: _history(file) for match, file in found if match})
+    return RunRecord(
+        _json(folder / "metrics.json"),
+        {match[1]: _history(file) for match, file in found if match},
+        _expert_names(_json(folder / "model.json")),
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: must be JSON ({error}). Remove it to go on.") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path}: must hold names and values. Remove it to go on.")
+    return content
+
+
+def _expert_names(card: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        return from_plain(ModelConfig, card["model"]).expert_names
+    except (KeyError, TypeError, ValueError):
+        # Names are a courtesy: a card of another version stops no evaluation.
+        return ()
 
 
 def _history(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from ermoe_ba.evaluation import Evaluation, OutOfFold
 from ermoe_ba.evaluation.bootstrap import Estimate
+from ermoe_ba.evaluation.run_record import RunRecord
 from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg_uri
 from ermoe_ba.space import Array
 
@@ -172,20 +173,21 @@ def draw_learning_curve(points: list[dict[str, Any]]) -> str:
         return to_svg_uri(figure)
 
 
-def draw_experts(metrics: dict[str, Any]) -> str:
+def draw_experts(record: RunRecord) -> str:
     """Draw the error with the experts interfered with, as the run measured it.
 
     Parameters
     ----------
-    metrics : dict
-        Of a run: ``probe_mae`` and ``probe_mae_without_expert``, in years, and other such errors
-        where known.
+    record : RunRecord
+        Whose metrics hold ``probe_mae`` and ``probe_mae_without_expert``, in years, and other such
+        errors where known.
 
     Returns
     -------
     str
         SVG as data URI.
     """
+    metrics = record.metrics
     bars = [
         (words, float(np.mean(metrics[key])))
         for key, words in (
@@ -195,10 +197,7 @@ def draw_experts(metrics: dict[str, Any]) -> str:
         )
         if key in metrics
     ]
-    bars += [
-        (f"without expert {number}", float(years))
-        for number, years in enumerate(metrics["probe_mae_without_expert"], start=1)
-    ]
+    bars += [(f"without {name}", years) for name, years in errors_without_expert(record)]
     with style():
         figure = Figure(figsize=(7.2, 1.0 + 0.34 * len(bars)), layout="constrained")
         ax = figure.add_subplot()
@@ -213,6 +212,15 @@ def draw_experts(metrics: dict[str, Any]) -> str:
         ax.set_xlabel("MAE (years)")
         figure.legend(loc="outside lower center", frameon=False, fontsize=9)
         return to_svg_uri(figure)
+
+
+def errors_without_expert(record: RunRecord) -> list[tuple[str, float]]:
+    """Return each expert's name, or number where it has none, and the MAE without it in years."""
+    errors = record.metrics["probe_mae_without_expert"]
+    named = len(record.expert_names) == len(errors)
+    numbers = [f"expert {number}" for number in range(1, len(errors) + 1)]
+    names = [name.replace("_", " ") for name in record.expert_names] if named else numbers
+    return list(zip(names, map(float, errors), strict=True))
 
 
 def draw_histories(evaluation: Evaluation) -> str:

@@ -17,6 +17,7 @@ from ermoe_ba.report.cohort_charts import (
     draw_gaps,
     draw_histories,
     draw_learning_curve,
+    errors_without_expert,
 )
 from ermoe_ba.report.content import in_words, percent, signed
 from ermoe_ba.report.html import resource
@@ -91,6 +92,7 @@ def write_cohort_page(path: Path, evaluation: Evaluation, title: str) -> None:
             ],
             decade_coverage=_decade_coverage(details["prediction_intervals"]),
             run=run,
+            without=errors_without_expert(evaluation.record) if _probes(run) else [],
             probed=[(words, _plain(run[key])) for key, words in _PROBED.items() if key in run],
             num_histories=len(evaluation.record.histories),
             images=_images(evaluation),
@@ -106,11 +108,16 @@ def _images(evaluation: Evaluation) -> dict[str, str]:
         images["coverage"] = draw_coverage(intervals)
     if details["learning_curve"]:
         images["learning_curve"] = draw_learning_curve(details["learning_curve"])
-    if "probe_mae" in run and "probe_mae_without_expert" in run:
-        images["experts"] = draw_experts(run)
+    if _probes(run):
+        images["experts"] = draw_experts(evaluation.record)
     if evaluation.record.histories:
         images["histories"] = draw_histories(evaluation)
     return images
+
+
+def _probes(run: dict[str, Any]) -> bool:
+    """Tell whether a run measured what its experts are worth."""
+    return "probe_mae" in run and "probe_mae_without_expert" in run
 
 
 def _decade_coverage(intervals: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
