@@ -3,9 +3,51 @@
 import numpy as np
 import pandas as pd
 from scipy.stats import entropy
-from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
 from ermoe_ba.space import Array
+
+
+def age_figures(chronological: Array, predicted: Array, weights_bn: Array) -> dict[str, Array]:
+    """Compare predicted with chronological ages, with weights of the rows.
+
+    Parameters
+    ----------
+    chronological, predicted : ndarray, shape (N,)
+        Ages in years.
+    weights_bn : ndarray, shape (B, N)
+        How much each row counts in each of B samples, at least 0 and not all 0: ones for the table
+        as it is, numbers of draws for a bootstrap sample of it.
+
+    Returns
+    -------
+    dict
+        Each of shape (B,): ``mae``, ``rmse`` (years), ``r`` (Pearson), ``r2`` (explained variance,
+        ``1 - sum gap^2 / sum (age - mean age)^2``), ``bias`` (mean gap in years) and ``gap_slope``
+        (least-squares slope of the gap on age); not a number where all ages are equal.
+    """
+    share_bn = weights_bn / weights_bn.sum(axis=-1, keepdims=True)
+    gap = predicted - chronological
+    # Centred first: squares of deviations lose no digits to squares of ages.
+    age, answer = chronological - chronological.mean(), predicted - predicted.mean()
+    mean_age, mean_answer = share_bn @ age, share_bn @ answer
+    age_variance = _known(share_bn @ age**2 - mean_age**2)
+    answer_variance = _known(share_bn @ answer**2 - mean_answer**2)
+    covariance = share_bn @ (age * answer) - mean_age * mean_answer
+    mean_square = share_bn @ gap**2
+    return {
+        "mae": share_bn @ np.abs(gap),
+        "rmse": np.sqrt(mean_square),
+        "r": covariance / np.sqrt(age_variance * answer_variance),
+        "r2": 1 - mean_square / age_variance,
+        "bias": share_bn @ gap,
+        "gap_slope": covariance / age_variance - 1,
+    }
+
+
+def _known(variance: Array) -> Array:
+    """Return a variance of ages, not a number where there is none but rounding."""
+    # Years squared; ages in days differ by more.
+    return np.where(variance > 1e-9, variance, np.nan)
 
 
 def age_metrics(chronological: Array, predicted: Array) -> dict[str, float]:
@@ -19,21 +61,14 @@ def age_metrics(chronological: Array, predicted: Array) -> dict[str, float]:
     Returns
     -------
     dict
-        ``mae``, ``rmse`` (years), ``r`` (Pearson), ``r2`` (explained variance), ``bias`` (mean gap
-        in years), ``gap_slope`` (slope of the gap on age), ``median_mae`` (years; MAE of always
+        The figures of `age_figures`, each row counted once, ``median_mae`` (years; MAE of always
         answering the median age) and ``n``.
     """
-    gap = predicted - chronological
-    constant = np.full_like(chronological, np.median(chronological))
+    figures = age_figures(chronological, predicted, np.ones((1, len(chronological))))
     return {
         "n": float(len(chronological)),
-        "mae": float(mean_absolute_error(chronological, predicted)),
-        "rmse": float(root_mean_squared_error(chronological, predicted)),
-        "r": float(np.corrcoef(chronological, predicted)[0, 1]),
-        "r2": float(r2_score(chronological, predicted)),
-        "bias": float(gap.mean()),
-        "gap_slope": float(np.polyfit(chronological, gap, 1)[0]),
-        "median_mae": float(mean_absolute_error(chronological, constant)),
+        **{name: float(value[0]) for name, value in figures.items()},
+        "median_mae": float(np.abs(chronological - np.median(chronological)).mean()),
     }
 
 

@@ -40,6 +40,28 @@ REGION_COLUMNS: dict[str, str] = {
     "contribution_years": "years that the expert adds in the region, relative to the baseline",
 }
 
+# predictions_evaluated.tsv, one row a scan: what `evaluate` adds to the rows it was given. Each
+# number of a row was fitted on the other folds.
+EVALUATED_COLUMNS: dict[str, str] = {
+    "fold": "the fold whose model predicted the row, not having seen its participant",
+    "calibration_fold": "made where the table had no folds: what is fitted for a row was fitted on "
+    "the others' participants",
+    "brain_age_gap": PREDICTION_COLUMNS["brain_age_gap"],
+    "expected_gap_size": "years; mean absolute gap of scans of the nearest predicted ages",
+    **{
+        f"predicted_age_{end}_{level}": f"years; {end} end of the {level} % prediction interval "
+        "(conformal, in proportion to expected_gap_size)"
+        for level in (80, 90, 95)
+        for end in ("lower", "upper")
+    },
+    "corrected_age_cole": "years; (predicted_age - intercept) / slope, after Cole et al. 2018. Its "
+    "accuracy must not be quoted",
+    "corrected_gap_cole": "years; corrected_age_cole minus chronological_age",
+    "corrected_age_beheshti": "years; predicted_age minus the gap expected at the chronological "
+    "age, after Beheshti et al. 2019, de Lange and Cole 2020. Its accuracy must not be quoted",
+    "corrected_gap_beheshti": "years; corrected_age_beheshti minus chronological_age",
+}
+
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""

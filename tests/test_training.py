@@ -1,7 +1,7 @@
 """Training: the loop, the augmentation, planted effects, and folds that do not leak."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any

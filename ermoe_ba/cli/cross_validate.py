@@ -4,13 +4,15 @@ import argparse
 
 import numpy as np
 
+from ermoe_ba.cli.evaluate import print_evaluation, write_evaluation
 from ermoe_ba.cli.study import tell_study
+from ermoe_ba.evaluation import evaluate
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.recipe import read_recipe
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:
-    """Run or go on with a cross-validation; print its metrics; always 0."""
+    """Run or go on with a cross-validation; evaluate it and print its metrics; always 0."""
     recipe = read_recipe(options.recipe)
     run = CrossValidation(
         recipe,
@@ -29,4 +31,7 @@ def run_cross_validate(options: argparse.Namespace) -> int:
     for name, value in metrics.items():
         parts = value if isinstance(value, dict) else {"": value}
         print(f"{name:32} {'  '.join(f'{k} {np.round(v, 3)}'.strip() for k, v in parts.items())}")
+    evaluation = evaluate(options.out / "predictions.tsv", options.participants)
+    write_evaluation(evaluation, options.out, recipe.run.name)
+    print_evaluation(evaluation)
     return 0

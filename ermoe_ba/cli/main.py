@@ -19,6 +19,7 @@ COMMANDS = (
     "cross-validate",
     "train",
     "fine-tune",
+    "evaluate",
     "ablate",
     "phantom",
 )
@@ -131,6 +132,26 @@ def build_parser() -> argparse.ArgumentParser:
         "--resume", action="store_true", help="go on with the ablation that --out holds"
     )
 
+    evaluate = commands.add_parser("evaluate", help="measure what predicted ages are worth")
+    evaluate.add_argument(
+        "predictions",
+        type=Path,
+        metavar="PREDICTIONS.tsv",
+        help="of `cross-validate`, or of `predict` with --participants",
+    )
+    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+    evaluate.add_argument(
+        "--participants", type=Path, metavar="TSV", help="participants.tsv with sex or site"
+    )
+    evaluate.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="RUN",
+        help="of cross-validate over fewer participants, for a learning curve",
+    )
+
     phantom = commands.add_parser("phantom", help="make a simulated cohort with known ageing")
     phantom.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="BIDS dataset to make or go on with"
@@ -163,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, train, tune, ablate, phantom):
+    for command in (info, validate, train, tune, evaluate, ablate, phantom):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -328,6 +349,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.fine_tune import run_fine_tune
 
             return run_fine_tune(options)
+        if options.command == "evaluate":
+            from ermoe_ba.cli.evaluate import run_evaluate
+
+            return run_evaluate(options)
         if options.command == "ablate":
             from ermoe_ba.cli.ablate import run_ablate
 

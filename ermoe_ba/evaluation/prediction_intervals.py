@@ -1,0 +1,152 @@
+"""Prediction intervals by conformal methods, each fold's set by the others, and what they hold.
+
+Shapes: N rows.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsRegressor
+
+from ermoe_ba.evaluation.bootstrap import estimates
+from ermoe_ba.evaluation.out_of_fold import OutOfFold
+from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.space import Array
+
+LEVELS = (0.80, 0.90, 0.95)
+METHODS = ("constant", "local")
+# How many neighbours tell a difficulty, and years added to keep it above 0: the defaults of the
+# conformal library crepes 0.9 (its `DifficultyEstimator`), not tuned on any cohort.
+NUM_NEIGHBOURS = 25
+SMALLEST_DIFFICULTY = 0.01
+# Parts in which the difficulty of the calibrating rows is predicted, each from the others.
+_NUM_PARTS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class PredictionIntervals:
+    """Half-widths of the intervals around predicted ages, in years.
+
+    Every number of a row comes from the other folds alone: residuals of models that had not seen
+    the scans they err on are put around the prediction of a model that has not seen this one. That
+    is CV+ (Barber et al. 2021, doi:10.1214/20-AOS1965) where each row has the one prediction that
+    out-of-fold tables hold; coverage is measured, as their theorem asks for the predictions of all
+    folds' models.
+
+    Parameters
+    ----------
+    difficulty : ndarray, shape (N,)
+        Predicted size of the gap: mean of the nearest predicted ages' absolute gaps.
+    half_widths : dict of (str, float) to ndarray, shape (N,)
+        By method and level. ``constant``: the same for all rows of a fold, as `predict` gives it.
+        ``local``: in proportion to the difficulty (Lei et al. 2018, section 5.2,
+        doi:10.1080/01621459.2017.1307116). Not a number where a fold's others are too few.
+    """
+
+    difficulty: Array
+    half_widths: dict[tuple[str, float], Array]
+
+
+def conformal_intervals(rows: OutOfFold) -> PredictionIntervals:
+    """Set the intervals of each fold by the residuals of the others.
+
+    Parameters
+    ----------
+    rows : OutOfFold
+        Predictions.
+
+    Returns
+    -------
+    PredictionIntervals
+    """
+    difficulty = np.full(len(rows.gap), np.nan)
+    half_widths = {(m, level): np.full(len(rows.gap), np.nan) for m in METHODS for level in LEVELS}
+    for fold in range(len(rows.fold_names)):
+        here, others = rows.folds == fold, rows.folds != fold
+        whose, gap = rows.participants[others], rows.gap[others]
+        if len(np.unique(whose)) < 2:
+            continue
+        theirs, difficulty[here] = _difficulties(rows, others, here)
+        for level in LEVELS:
+            try:
+                constant = conformal_half_width(gap, level, whose)
+            except ValueError:
+                # Too few for this level; as many are too few for the other method.
+                continue
+            half_widths["constant", level][here] = constant
+            factor = conformal_half_width(gap / theirs, level, whose)
+            half_widths["local", level][here] = factor * difficulty[here]
+    return PredictionIntervals(difficulty, half_widths)
+
+
+def _difficulties(rows: OutOfFold, others: Array, here: Array) -> tuple[Array, Array]:
+    """Return the difficulty of the other folds' rows and of this fold's.
+
+    That of a calibrating row must not know its own gap, or its person's, since that of a new row
+    does not: it is predicted in parts.
+    """
+    whose = rows.participants[others]
+    predicted, sizes = rows.predicted[others, None], np.abs(rows.gap[others])
+    people = len(np.unique(whose))
+    # At most a quarter of the people, or few would have neighbours of their own.
+    model = KNeighborsRegressor(max(1, min(NUM_NEIGHBOURS, people // 4)))
+    parts = GroupKFold(min(_NUM_PARTS, people))
+    theirs = cross_val_predict(model, predicted, sizes, groups=whose, cv=parts)
+    new = model.fit(predicted, sizes).predict(rows.predicted[here, None])
+    return theirs + SMALLEST_DIFFICULTY, new + SMALLEST_DIFFICULTY
+
+
+def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dict[str, Any]:
+    """Measure what share of chronological ages the intervals hold.
+
+    Parameters
+    ----------
+    rows : OutOfFold
+        Predictions.
+    intervals : PredictionIntervals
+        Of these rows.
+
+    Returns
+    -------
+    dict
+        By method, a list over levels: ``nominal``, ``coverage`` (share, with interval),
+        ``mean_width`` (years) and ``by_decade`` (``group``, ``num_rows``, ``num_covered``,
+        ``coverage``, ``mean_width``). Levels that too few participants allow for are left out.
+        ``as_given``: the same, once and without level, of the intervals that the table came with;
+        None where it came with none.
+    """
+    found: dict[str, Any] = {}
+    for method in METHODS:
+        by_level = {level: intervals.half_widths[method, level] for level in LEVELS}
+        found[method] = [
+            {"nominal": level, **_measured(rows, rows.predicted - half, rows.predicted + half)}
+            for level, half in by_level.items()
+            if np.isfinite(half).all()
+        ]
+    given = rows.given_interval
+    return {**found, "as_given": None if given is None else _measured(rows, *given)}
+
+
+def _measured(rows: OutOfFold, lower: Array, upper: Array) -> dict[str, Any]:
+    covered = (lower <= rows.chronological) & (rows.chronological <= upper)
+
+    def share(weights_bn: Array) -> dict[str, Array]:
+        return {"coverage": weights_bn @ covered / weights_bn.sum(axis=-1)}
+
+    return {
+        **estimates(share, rows.participants),
+        "mean_width": float((upper - lower).mean()),
+        "by_decade": [
+            {
+                "group": str(decade),
+                "num_rows": int(chosen.sum()),
+                "num_covered": int(covered[chosen].sum()),
+                "coverage": float(covered[chosen].mean()),
+                "mean_width": float((upper - lower)[chosen].mean()),
+            }
+            for decade in np.unique(rows.decades)
+            for chosen in [rows.decades == decade]
+        ],
+    }

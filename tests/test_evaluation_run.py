@@ -1,0 +1,370 @@
+"""An evaluation as a whole: people scanned again, runs compared, files, page and command line."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ermoe_ba.checkpoint import DEFAULT_MODEL, WEIGHTS
+from ermoe_ba.cli.main import main
+from ermoe_ba.errors import UsageError
+from ermoe_ba.evaluation import Evaluation, evaluate
+from ermoe_ba.evaluation.learning_curve import learning_curve
+from ermoe_ba.evaluation.out_of_fold import read_out_of_fold
+from ermoe_ba.evaluation.run_record import read_run_record
+from ermoe_ba.evaluation.sessions import longitudinal, retest_agreement
+from ermoe_ba.reliability import agreement_icc, within_subject_sd
+from ermoe_ba.report.cohort_page import write_cohort_page
+
+Scans = list[tuple[str, float, float]]
+
+
+def _table(path: Path, scans: Scans, folds: dict[str, int] | None = None) -> Path:
+    """Write participant, chronological and predicted age; people to two folds in turn."""
+    people = list(dict.fromkeys(name for name, _, _ in scans))
+    folds = folds or {name: number % 2 for number, name in enumerate(people)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = [f"{name}\t{folds[name]}\t{age}\t{predicted}" for name, age, predicted in scans]
+    header = "participant_id\tfold\tchronological_age\tpredicted_age"
+    path.write_text("\n".join([header, *lines, ""]), encoding="utf-8")
+    return path
+
+
+def _cohort(count: int = 40, seed: int = 0) -> Scans:
+    random = np.random.default_rng(seed)
+    ages = np.round(random.uniform(20, 79, count), 2)
+    predicted = np.round(10 + 0.8 * ages + random.normal(0, 5, count), 3)
+    return [
+        (f"{n:03d}", float(a), float(p))
+        for n, (a, p) in enumerate(zip(ages, predicted, strict=True))
+    ]
+
+
+# People scanned more than once
+
+
+def test_the_slope_within_people_ignores_differences_between_them(tmp_path: Path) -> None:
+    """Older people come out younger, but each grows by .5, .5 or 2 years a year.
+
+    Deviations: a (-1, 1; answers -.5, .5), b (-2, 0, 2; -1, 0, 1), c (-1, 1; -2, 2): products
+    1 + 4 + 4, squares 2 + 8 + 2. d was seen once, e twice at one age.
+    """
+    scans = [("a", 30, 70), ("a", 32, 71), ("b", 50, 50), ("b", 52, 51), ("b", 54, 52)]
+    scans += [("c", 70, 20), ("c", 72, 24), ("d", 40, 90), ("e", 25, 20), ("e", 25, 30)]
+    found = longitudinal(read_out_of_fold(_table(tmp_path / "p.tsv", scans)))
+    assert found is not None
+    assert found["slope"] == {"value": pytest.approx(9 / 12), "lower": None, "upper": None}
+    assert (found["num_participants"], found["num_rows"]) == (3, 7)
+    assert found["mean_years"] == pytest.approx((2 + 4 + 2) / 3)
+
+
+def test_people_who_age_alike_have_a_narrow_slope(tmp_path: Path) -> None:
+    scans = [(f"{n}", 30 + 5 * n + y, 40 + 0.8 * y + n % 3) for n in range(8) for y in (0, 1, 3)]
+    found = longitudinal(read_out_of_fold(_table(tmp_path / "p.tsv", scans)))
+    assert found is not None
+    assert [*found["slope"].values()] == pytest.approx([0.8] * 3)
+
+
+def test_repetitions_are_the_first_two_scans_of_one_season(tmp_path: Path) -> None:
+    """a's second and third scans; all others come after more than a quarter of a year."""
+    scans = [("a", 30, 40), ("a", 31, 33), ("a", 31.25, 34), ("a", 31.3, 50)]
+    scans += [("b", 50, 52), ("b", 50, 49), ("c", 60, 61), ("c", 60.2, 66)]
+    scans += [("d", 40, 44), ("d", 40.3, 41)]
+    found = retest_agreement(read_out_of_fold(_table(tmp_path / "p.tsv", scans)))
+    pairs = np.array([[33.0, 34], [52, 49], [61, 66]])
+    gaps = np.array([[2.0, 2.75], [2, -1], [1, 5.8]])
+    assert found is not None
+    assert found["num_participants"] == 3
+    assert found["icc_predicted_age"]["value"] == pytest.approx(agreement_icc(pairs))
+    assert found["icc_brain_age_gap"]["value"] == pytest.approx(agreement_icc(gaps))
+    assert found["within_subject_sd"]["value"] == pytest.approx(within_subject_sd(pairs))
+
+
+def test_who_was_scanned_once_has_neither_slope_nor_agreement(tmp_path: Path) -> None:
+    rows = read_out_of_fold(_table(tmp_path / "p.tsv", _cohort(6)))
+    assert longitudinal(rows) is None
+    assert retest_agreement(rows) is None
+
+
+# Learning curve
+
+
+def test_a_curve_orders_runs_by_the_people_they_learnt_from(tmp_path: Path) -> None:
+    """Large: folds of 1 and 4 people, so 4 and 1 others, 2.5 in the mean. Small: 2 and 1: 1.5."""
+    large = [("a", 20, 21), ("b", 30, 32), ("c", 40, 43), ("d", 50, 54), ("e", 60, 65)]
+    small = [("c", 40, 46), ("d", 50, 58), ("f", 70, 71)]
+    runs = [
+        read_out_of_fold(
+            _table(tmp_path / "l.tsv", large, {"a": 0} | dict.fromkeys("bcde", 1)),
+        ),
+        read_out_of_fold(_table(tmp_path / "s.tsv", small, {"c": 0, "d": 0, "f": 1})),
+    ]
+    points = learning_curve(runs)
+    assert [p["num_train"] for p in points] == [1.5, 2.5]
+    assert [p["num_participants"] for p in points] == [3, 5]
+    assert [p["mae"]["value"] for p in points] == pytest.approx([5, 3])
+    # c and d were tested by both.
+    assert [p["mae_common"]["value"] for p in points] == pytest.approx([7, 3.5])
+
+
+def test_runs_of_different_people_have_nothing_in_common(tmp_path: Path) -> None:
+    runs = [
+        read_out_of_fold(_table(tmp_path / f"{p}.tsv", [(p + n, a, b) for n, a, b in _cohort(5)]))
+        for p in "xy"
+    ]
+    assert [point["mae_common"] for point in learning_curve(runs)] == [None, None]
+
+
+def test_a_curve_of_tables_without_folds_is_refused(tmp_path: Path) -> None:
+    path = _table(tmp_path / "p.tsv", _cohort(6), {f"{n:03d}": 0 for n in range(6)})
+    with pytest.raises(UsageError, match="must have a column fold"):
+        learning_curve([read_out_of_fold(path)])
+
+
+# What the run left
+
+
+def test_wrong_files_of_a_run_are_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"metrics\.json: must hold names and values"):
+        read_run_record(tmp_path)
+    (tmp_path / "metrics.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"metrics\.json: must be JSON"):
+        read_run_record(tmp_path)
+    (tmp_path / "metrics.json").unlink()
+    history = tmp_path / "fold-0_history.tsv"
+    for text, message in (
+        ("epoch\tloss\n1\t2\n", "must have a column step; found epoch, loss"),
+        ("step\tloss\n1\tbig\n", "must be a table of numbers"),
+    ):
+        history.write_text(text, encoding="utf-8")
+        with pytest.raises(UsageError, match=message):
+            read_run_record(tmp_path)
+
+
+# All of it
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of forty people with what its training and its probe left behind."""
+    folder = tmp_path / "run"
+    path = _table(folder / "predictions.tsv", _cohort())
+    metrics = evaluate(path).metrics
+    probe = {"probe_mae": 5.0, "probe_mae_without_expert": [6.5, 5.25], "probe_load_gini": [0.0625]}
+    (folder / "metrics.json").write_text(
+        json.dumps({"n": metrics["n"], "mae": metrics["mae"], **probe}), encoding="utf-8"
+    )
+    (folder / "fold-0_start-1_history.tsv").write_text(
+        "step\tepoch\tloss\tmae_train\tmae_validation\texpert_load_csf\n"
+        "1\t0\t9\t8.5\tn/a\t0.2\n2\t1\t5\t4.5\t6\t0.25\n",
+        encoding="utf-8",
+    )
+    # A stage whose loss is no error of age.
+    (folder / "fold-0_stem_history.tsv").write_text("step\tloss\n1\t0.5\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def participants(tmp_path: Path) -> Path:
+    """Sex of all but one; a site that would like to run a script."""
+    path = tmp_path / "participants.tsv"
+    lines = [f"{n:03d}\t{20 + n}\t{'FM'[n % 2]}\t<script>{n % 2}</script>" for n in range(1, 40)]
+    text = "\n".join(["participant_id\tage\tsex\tsite", *lines, ""])
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_the_table_keeps_rows_and_digits_and_says_nothing_of_rows_left_out(tmp_path: Path) -> None:
+    scans = _cohort(45)
+    path = _table(tmp_path / "predictions.tsv", scans)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines.insert(3, "zzz\t1\tn/a\t44.50000")
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    evaluate(path).write(tmp_path / "out")
+    written = pd.read_csv(
+        tmp_path / "out" / "predictions_evaluated.tsv", sep="\t", dtype=str, keep_default_na=False
+    )
+    source = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    pd.testing.assert_frame_equal(written[source.columns], source)
+    new = written.columns.difference(source.columns)
+    assert (written.loc[2, new] == "n/a").all()
+    assert written["participant_id"][2] == "zzz"
+    known = written.drop(index=2)
+    assert not (known[new] == "n/a").any(axis=None)
+    years = known.drop(columns="participant_id").astype(float)
+    gap = years["predicted_age"] - years["chronological_age"]
+    np.testing.assert_allclose(years["brain_age_gap"], gap)
+    for method in ("cole", "beheshti"):
+        corrected = years[f"corrected_age_{method}"] - years["chronological_age"]
+        np.testing.assert_allclose(years[f"corrected_gap_{method}"], corrected)
+    middle = (years["predicted_age_lower_80"] + years["predicted_age_upper_80"]) / 2
+    np.testing.assert_allclose(middle, years["predicted_age"])
+    sidecar = json.loads((tmp_path / "out" / "predictions_evaluated.json").read_text())
+    assert set(sidecar) == set(written.columns)
+    assert sidecar["corrected_gap_cole"]["Units"] == "year"
+    assert "must not be quoted" in sidecar["corrected_age_beheshti"]["Description"]
+    assert "Units" not in sidecar["fold"]
+
+
+def test_made_folds_are_told(tmp_path: Path) -> None:
+    path = _table(tmp_path / "p.tsv", _cohort(20), {f"{n:03d}": 0 for n in range(20)})
+    evaluation = evaluate(path)
+    assert sorted(evaluation.table["calibration_fold"].unique()) == [0, 1, 2, 3, 4]
+    assert not evaluation.metrics["evaluation"]["folds_given"]
+    assert "mae_by_fold" not in evaluation.metrics
+
+
+def test_what_the_run_alone_knows_is_carried_on_if_it_is_about_these_ages(run: Path) -> None:
+    evaluation = evaluate(run / "predictions.tsv")
+    assert evaluation.metrics["probe_load_gini"] == [0.0625]
+    assert set(evaluation.record.histories) == {"fold-0_start-1"}
+    for spoilt in ({"mae": 4.0}, {"mae": None}, {"n": "40"}):
+        metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+        (run / "metrics.json").write_text(json.dumps({**metrics, **spoilt}), encoding="utf-8")
+        assert "probe_load_gini" not in evaluate(run / "predictions.tsv").metrics
+
+
+def test_experts_bear_the_names_of_the_runs_model_where_it_can_be_read(
+    tmp_path: Path, run: Path
+) -> None:
+    card = json.loads((WEIGHTS / DEFAULT_MODEL / "model.json").read_text(encoding="utf-8"))
+    two = {**card["model"], "regions": ["grey_matter"], "num_free_experts": 1}
+    for model, second in (({"model": two}, "free 1"), ({"model": {"experts": 2}}, "expert 2")):
+        (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
+        html = _page(tmp_path, evaluate(run / "predictions.tsv"))
+        assert f"; without {second} 5.2; left as it is 5.0 years" in html
+
+
+def test_a_constant_answer_is_evaluated_and_has_no_correlation(tmp_path: Path) -> None:
+    path = _table(tmp_path / "p.tsv", [(name, age, 50.0) for name, age, _ in _cohort(12)])
+    evaluation = evaluate(path)
+    assert evaluation.metrics["r"] is None
+    assert evaluation.metrics["mae"] == pytest.approx(
+        evaluation.metrics["evaluation"]["accuracy"]["overall"]["mae"]["value"]
+    )
+    evaluation.write(tmp_path / "out")
+    write_cohort_page(tmp_path / "out" / "evaluation.html", evaluation, "constant")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["r"] is None
+
+
+def _page(folder: Path, evaluation: Evaluation, title: str = "run") -> str:
+    write_cohort_page(folder / "evaluation.html", evaluation, title)
+    return (folder / "evaluation.html").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_figures_groups_and_the_note(
+    tmp_path: Path, run: Path, participants: Path
+) -> None:
+    evaluation = evaluate(run / "predictions.tsv", participants)
+    html = _page(tmp_path, evaluation)
+    mae = evaluation.metrics["evaluation"]["accuracy"]["overall"]["mae"]
+    assert "{value:.2f} ({lower:.2f} to {upper:.2f}) years".format(**mae) in html
+    assert re.search(r"\d0 to \d9 \(worst\)", html)
+    assert "<caption>By sex</caption>" in html
+    assert '<th scope="row" class="short">n/a</th>' in html
+    assert "Do not quote the accuracy of corrected ages." in html
+    assert "without expert 2 5.2" in html
+    assert "Course of training" in html
+    assert "0.0625" in html
+    # Nobody was scanned twice, and no other run was given.
+    assert "People scanned more than once" not in html
+    assert "Learning curve" not in html
+
+
+def test_the_page_asks_nothing_of_others_runs_nothing_and_describes_its_pictures(
+    tmp_path: Path, run: Path, participants: Path
+) -> None:
+    html = _page(tmp_path, evaluate(run / "predictions.tsv", participants), '"><script>x</script>')
+    assert "<script" not in html
+    assert "&lt;script&gt;1&lt;/script&gt;" in html
+    assert not re.search(r"https?:|url\(|@import|<link", html)
+    assert "default-src 'none'; img-src data:; style-src 'unsafe-inline'\"" in html
+    images = re.findall(r"<img [^>]*>", html)
+    assert len(images) == 5
+    assert all(re.search(r'alt="[^"]{20,}"', image) for image in images)
+    assert html.count("<table") == html.count("<caption>")
+
+
+def test_a_page_of_the_same_table_has_the_same_bytes(tmp_path: Path, run: Path) -> None:
+    first = _page(tmp_path / "a", evaluate(run / "predictions.tsv"))
+    assert first == _page(tmp_path / "b", evaluate(run / "predictions.tsv"))
+
+
+def test_a_cohort_too_small_for_intervals_has_a_page_that_says_so(tmp_path: Path) -> None:
+    path = _table(tmp_path / "p.tsv", [("a", 20, 22), ("b", 35, 33), ("c", 81, 75)])
+    html = _page(tmp_path, evaluate(path))
+    assert html.count("too few participants for any level") == 2
+    assert html.count("<img ") == 2
+    # Decades of one person each have no interval: MAE, RMSE and mean gap stand alone.
+    assert '<td class="n">2.0</td><td class="n">2.0</td><td class="n">+2.0</td>' in html
+
+
+def test_the_command_writes_tables_and_page(
+    tmp_path: Path, run: Path, participants: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    smaller = tmp_path / "smaller"
+    _table(smaller / "predictions.tsv", _cohort(20))
+    out = tmp_path / "out"
+    code = main(
+        [
+            *("evaluate", str(run / "predictions.tsv"), "--out", str(out)),
+            *("--participants", str(participants), "--runs", str(smaller)),
+        ]
+    )
+    assert code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        "evaluation.html",
+        "metrics.json",
+        "predictions_evaluated.json",
+        "predictions_evaluated.tsv",
+    ]
+    metrics = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
+    assert [p["num_train"] for p in metrics["evaluation"]["learning_curve"]] == [10, 20]
+    assert "Learning curve" in (out / "evaluation.html").read_text(encoding="utf-8")
+    printed = capsys.readouterr().out
+    assert f"{metrics['mae']:.3f}" in printed
+    assert "coverage 90% local" in printed
+
+
+@pytest.mark.parametrize("given", ["none.tsv", "wrong.tsv"])
+def test_a_wrong_table_gives_two_and_writes_nothing(
+    tmp_path: Path, given: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "wrong.tsv").write_text("participant_id\tage\n1\t2\n", encoding="utf-8")
+    code = main(["evaluate", str(tmp_path / given), "--out", str(tmp_path / "out")])
+    assert code == 2
+    assert given in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_cross_validation_ends_with_the_evaluation_of_its_own_ages(
+    run: Path, participants: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[Any] = []
+
+    class Trained:
+        """Stands for hours of training, of which `run` holds the results."""
+
+        def __init__(self, recipe: object, participants_path: Path, out: Path) -> None:
+            made.append((participants_path, out))
+
+        def run(self, fold: int | None) -> dict[str, Any] | None:
+            return None if fold == 0 else {"mae": 5.0}
+
+    monkeypatch.setattr("ermoe_ba.cli.cross_validate.CrossValidation", Trained)
+    recipe = Path(__file__).parent.parent / "pipelines" / "ixi_hh.toml"
+    command = ["cross-validate", str(recipe), "--participants", str(participants)]
+    command += ["--out", str(run)]
+    assert main([*command, "--fold", "0"]) == 0
+    assert not (run / "evaluation.html").exists()
+    assert main(command) == 0
+    assert made[-1] == (participants, run)
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["probe_load_gini"] == [0.0625]
+    assert [g["group"] for g in metrics["evaluation"]["accuracy"]["by_sex"]] == ["F", "M", "n/a"]
+    assert "ixi-hh" in (run / "evaluation.html").read_text(encoding="utf-8")
