@@ -1,4 +1,4 @@
-"""Concordance: do the years that a region contributes follow its volume?
+"""Concordance of the years that regions contribute with their volumes.
 
 Shapes: N scans, R regions, T tokens.
 """

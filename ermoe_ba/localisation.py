@@ -1,10 +1,10 @@
-"""Localisation: does a map of importance over tokens point to the region that it should?
+"""Localisation: how well a map of importance over tokens points to a region.
 
 Shapes: N scans, T tokens.
 
-Importance is any non-negative number a token; regions and brain are volumes a token, so that a token
-that lies half in a region counts for both sides. The lattice sets a ceiling: tokens of 16 mm cannot
-draw a hippocampus. It is measured by the same figures, of the map that gives each token the
+Importance is any non-negative number a token; regions and brain are volumes a token, so that a
+token that lies half in a region counts for both sides. The lattice sets a ceiling: tokens of 16 mm
+cannot draw a hippocampus. It is measured by the same figures, of the map that gives each token the
 share of its brain that lies in the region.
 """
 
@@ -95,14 +95,10 @@ def voxel_auc(importance_t: Array, region_t: Array, brain_t: Array) -> float:
         raise ValueError("Some of the brain must lie outside the region; found none.")
     inside_or_not = np.repeat([1, 0], len(importance))
     weights = np.concatenate([region, outside])
-    return float(
-        roc_auc_score(inside_or_not, np.tile(importance, 2), sample_weight=weights)
-    )
+    return float(roc_auc_score(inside_or_not, np.tile(importance, 2), sample_weight=weights))
 
 
-def token_auc(
-    importance_t: Array, region_t: Array, brain_t: Array, least_share: float
-) -> float:
+def token_auc(importance_t: Array, region_t: Array, brain_t: Array, least_share: float) -> float:
     """Return how surely a map tells tokens that hold some of a region from those that do not.
 
     Tokens that hold some, but less than asked for, are left out: they are neither.

@@ -1,4 +1,4 @@
-"""A trial: a network learns a planted cohort; do its maps find what was planted?
+"""A trial: networks learn a planted cohort and say where they read the age.
 
 Shapes: N subjects, T tokens, F families of description, C tissue classes.
 """
@@ -85,6 +85,7 @@ class Trial:
 def run_trial(
     described_ntfc: Tensor,
     ages_n: Array,
+    *,
     tokens: TokenGrid,
     model: ModelConfig,
     age: AgeConfig,
@@ -117,7 +118,13 @@ def run_trial(
     for fold, train, test in _folds(len(ages_n), config.num_folds):
         for name in NETWORKS:
             network = _network(
-                name, described_ntfc[train], ages_n[train], tokens, model, age, config.seed + fold
+                name,
+                described_ntfc[train],
+                ages_n[train],
+                tokens=tokens,
+                model=model,
+                age=age,
+                seed=config.seed + fold,
             )
             years[name][test] = contributions(network, described_ntfc[test]).numpy()
             if name == "trained":
@@ -154,6 +161,7 @@ def _network(
     name: str,
     described_ntfc: Tensor,
     ages_n: Array,
+    *,
     tokens: TokenGrid,
     model: ModelConfig,
     age: AgeConfig,

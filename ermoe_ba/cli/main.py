@@ -107,7 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="how far people of one age differ, as a share of how far healthy adults do; default: 1",
+        help="how far people of one age differ, as a share of how far adults do; default: 1",
     )
     ageing = phantom.add_mutually_exclusive_group()
     ageing.add_argument("--spare", nargs="+", metavar="REGION", help="regions that do not age")

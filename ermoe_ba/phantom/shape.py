@@ -124,8 +124,14 @@ class Shaper:
             size = np.abs(growth)
             growth = np.where(size > 0.5 * size.max(), 0.85 * growth, growth)
             displacement = stage.displacement(individual, growth)
-        to_anatomy = self._to_anatomy(grid, positions)
-        return self._brain(grid, to_anatomy, voxels, follow(displacement), planted_ml, smallest)
+        return self._brain(
+            grid,
+            voxels,
+            follow(displacement),
+            planted_ml,
+            smallest,
+            to_anatomy=self._to_anatomy(grid, positions),
+        )
 
     def _smallest_jacobian(self, displacement: Array) -> float:
         return float(jacobian_determinant(displacement)[self._inner].min())
@@ -174,11 +180,12 @@ class Shaper:
     def _brain(
         self,
         grid: SpatialGrid,
-        to_anatomy: Array,
         voxels: Array,
         where: Array,
         planted_ml: Array,
         smallest_jacobian: float,
+        *,
+        to_anatomy: Array,
     ) -> Brain:
         anatomy, shape = self.anatomy, self.anatomy.grid.shape
         at = nearest(where, shape)
