@@ -2,8 +2,9 @@
 
 Command: python pipelines/evidence.py OUT [--part NAME ...] [--run RUN --data DATA]
          [--settings TOML]; OUT may be given again: what stands there is kept, the rest made.
-Input:   nothing for the planted cohorts, which are simulated; for the part `real`, RUN is a
-         finished run of `ermoe-ba cross-validate`, DATA its data (dlmuse/<id>_dseg.nii.gz, MUSE).
+Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
+         `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
+         (dlmuse/<id>_dseg.nii.gz, MUSE labels).
 Time:    about 2 s of one core a subject and 2 minutes a planted cohort; `real` 2 minutes.
 Result:  OUT/evidence.tsv (one row a map), OUT/evidence.json (all figures), OUT/*.png; exit code 1
          where a target of the settings was missed.
@@ -23,7 +24,7 @@ from safetensors.numpy import load_file, save_file
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
-from ermoe_ba.attribution.out_of_fold import OutOfFold, read_out_of_fold
+from ermoe_ba.attribution.out_of_fold import read_out_of_fold
 from ermoe_ba.attribution.planted import PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
@@ -44,9 +45,12 @@ from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.recipe import read_recipe
 
-REAL = "real"
+# Parts that need a run of people: contributions against volumes, and another router beside them.
+REAL, RIVAL = "real", "softmax_routing"
 # Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
 FLOOR_DRAWS = 400
+# One fold is enough to compare routers: each has the same 28 scans.
+RIVAL_FOLD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,7 @@ def sanity(trial: Trial, ages: Array) -> dict[str, float]:
     return {"between_halves_of_subjects": rank_agreement(*halves), **agreement}
 
 
-def real_part(settings: Settings, base: Path, run: Path, data: Path) -> dict[str, object]:
+def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     """Hold contributions of a real cohort against its volumes, and routing against anatomy."""
     seen = read_out_of_fold(run)
     ages = seen.table["chronological_age"].to_numpy(dtype=float)
@@ -151,38 +155,44 @@ def real_part(settings: Settings, base: Path, run: Path, data: Path) -> dict[str
     paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
     volumes = np.stack([relative_volumes(path) for path in paths])
     table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
+    free = slice(seen.num_regional, None)
+    chance = shuffled(seen.weights_nte, np.random.default_rng(settings.trial.seed))
+    routings = {
+        "free_experts": seen.weights_nte[..., free],
+        "regional_experts": seen.weights_nte[..., : seen.num_regional],
+        "all_experts": seen.weights_nte,
+        "free_experts_random_routing": chance[..., free],
+    }
     return {
         "scans": len(ages),
         "ages": age_metrics(ages, seen.table["predicted_age"].to_numpy(dtype=float)),
         "concordance": table.to_dict("records"),
         "expected": settings.expected,
-        "specialisation": emergence(seen, share_tr, base, run, settings.trial.seed),
+        "specialisation": {
+            name: information(weights, seen.fractions_ntc, share_tr)
+            for name, weights in routings.items()
+        },
     }
 
 
-def emergence(
-    seen: OutOfFold, share_tr: Array, base: Path, run: Path, seed: int
-) -> dict[str, object]:
-    """Return what free and regional experts, chance and a softmax gate know of anatomy."""
-    free = slice(seen.num_regional, None)
-    rng = np.random.default_rng(seed)
-    softmax = rival_routing(run, read_recipe(base), "softmax", 0, seed)
-    first = seen.table["fold"].to_numpy() == 0
+def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
+    """Train a softmax gate on one fold; return what its experts and this run's know of anatomy."""
+    seen = read_out_of_fold(run)
+    share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
+    first = seen.table["fold"].to_numpy() == RIVAL_FOLD
+    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, settings.trial.seed)
     routings = {
-        "free_experts": seen.weights_nte[..., free],
-        "regional_experts": seen.weights_nte[..., : seen.num_regional],
-        "all_experts": seen.weights_nte,
-        "free_experts_random_routing": shuffled(seen.weights_nte, rng)[..., free],
+        "softmax": softmax,
+        "all_experts": seen.weights_nte[first],
+        "free_experts": seen.weights_nte[first][..., seen.num_regional :],
     }
-    result = {
-        name: information(weights, seen.fractions_ntc, share_tr)
-        for name, weights in routings.items()
+    return {
+        "fold": RIVAL_FOLD,
+        "specialisation": {
+            name: information(weights, seen.fractions_ntc[first], share_tr)
+            for name, weights in routings.items()
+        },
     }
-    result["free_experts_fold_0"] = information(
-        routings["free_experts"][first], seen.fractions_ntc[first], share_tr
-    )
-    result["softmax_fold_0"] = information(softmax, seen.fractions_ntc[first], share_tr)
-    return result
 
 
 def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> dict[str, float]:
@@ -212,7 +222,7 @@ def judge(part: dict, targets: Targets) -> dict[str, object]:
 
 def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
     """Write and print what stands; return whether all targets are met."""
-    planted = {name: part for name, part in parts.items() if name != REAL}
+    planted = {name: part for name, part in parts.items() if name in settings.planted}
     verdicts = {name: judge(part, settings.targets) for name, part in planted.items()}
     write_json(out / "evidence.json", {"parts": parts, "verdicts": verdicts})
     rows = [
@@ -240,8 +250,10 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
         concordance = pd.DataFrame(parts[REAL]["concordance"])
         write_table(out / "concordance.tsv", concordance)
         print(concordance.to_string(index=False, float_format="%.3f"))
-        print(json.dumps(parts[REAL]["specialisation"], indent=1))
         pictures["concordance"] = draw_concordance(concordance)
+    for name in (REAL, RIVAL):
+        if name in parts:
+            print(pd.DataFrame(parts[name]["specialisation"]).T.to_string(float_format="%.3f"))
     for name, picture in pictures.items():
         write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
     print(f"Written: {out}")
@@ -271,19 +283,21 @@ def main() -> int:
     options = parser.parse_args()
     settings = from_plain(Settings, tomllib.loads(options.settings.read_text("utf-8")))
     base = options.settings.parent / settings.base
-    known = [*settings.planted, REAL]
-    wanted = options.part or [*settings.planted, *([REAL] if options.run else [])]
+    known = [*settings.planted, REAL, RIVAL]
+    wanted = options.part or [*settings.planted, *([REAL, RIVAL] if options.run else [])]
     if unknown := set(wanted) - set(known):
         raise UsageError(f"--part must be of {', '.join(known)}; found {', '.join(unknown)}.")
-    if REAL in wanted and not (options.run and options.data):
-        raise UsageError("The part real needs --run RUN and --data DATA.")
+    if {REAL, RIVAL} & set(wanted) and not (options.run and options.data):
+        raise UsageError(f"The parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
     torch.set_num_threads(1)
     for name in wanted:
         path = options.out / f"{name}.json"
         if path.is_file():
             continue
         if name == REAL:
-            part = real_part(settings, base, options.run, options.data)
+            part = real_part(settings, options.run, options.data)
+        elif name == RIVAL:
+            part = rival_part(settings, base, options.run)
         else:
             part = planted_part(name, settings, base, options.out)
         write_json(path, part)
