@@ -118,14 +118,14 @@ class PlantedCohort:
         """Return where the planted effect lies in the brain at rest: uint8, on the model grid."""
         planted = [region.index for region in self.config.planted_regions()]
         inside = Volume(np.isin(self.anatomy.labels(), planted).astype(np.uint8), self.anatomy.grid)
-        return _on_model_grid(inside)
+        return on_model_grid(inside)
 
     def brain_mask(self) -> Volume:
         """Return the cavity of the brain at rest: uint8, on the model grid."""
-        return _on_model_grid(Volume(self.anatomy.cavity.astype(np.uint8), self.anatomy.grid))
+        return on_model_grid(Volume(self.anatomy.cavity.astype(np.uint8), self.anatomy.grid))
 
 
-def _on_model_grid(part: Volume) -> Volume:
+def on_model_grid(part: Volume) -> Volume:
     """Lay a box of the model grid back into it, 0 around."""
     offset = np.linalg.inv(MODEL_GRID.affine) @ part.grid.affine[:, 3]
     start = np.rint(offset[:3]).astype(int)

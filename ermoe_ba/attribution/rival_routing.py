@@ -57,7 +57,9 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
         )
     torch.manual_seed(seed)
     network = make_mixture(router, recipe.model, token_grid(recipe.model))
-    train_age(network, kept["train"], ages.loc[train].to_numpy(dtype=float), recipe.age, seed)
+    # A copy: torch warns of arrays that pandas holds read-only.
+    train_ages = ages.loc[train].to_numpy(dtype=float, copy=True)
+    train_age(network, kept["train"], train_ages, recipe.age, seed)
     with torch.no_grad():
         output = network.read_age(kept["test"][:, 0].float())
     return output.routing.weights_bte.numpy()
