@@ -121,6 +121,19 @@ class TokenGrid:
         p, (i, j, k) = self.patch_size, self.lattice_shape
         return np.asarray(padded.reshape(i, p, j, p, k, p).mean(axis=(1, 3, 5)))
 
+    def held_ml(self, mask: Volume) -> Array:
+        """Return how much of a mask each token holds in millilitres, shape (T,).
+
+        Raises
+        ------
+        ValueError
+            If the mask lies on another grid.
+        """
+        if mask.grid != self.grid:
+            raise ValueError(f"The mask lies in {mask.grid.space}, not on the token grid.")
+        patch_ml = self.patch_size**3 * self.grid.voxel_volume_ml
+        return np.asarray(self.pool(mask.data > 0)[tuple(self.positions.T)] * patch_ml)
+
     def from_volume(self, volume: Volume) -> Array:
         """Average a volume over each token's voxels (none of them padding), shape (T,).
 

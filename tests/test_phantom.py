@@ -1,6 +1,7 @@
 """The phantom's truth: regions, norms, what is drawn of them, and how well an age can be told."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -145,6 +146,22 @@ def test_spared_regions_stay_and_accelerated_ones_run_ahead() -> None:
     assert share == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(400))
 
 
+def test_half_the_variation_halves_what_people_of_one_age_differ_by() -> None:
+    """Logarithms of volume / cavity lie half as far from the norms' median, for the same draw."""
+    whole, half = PhantomConfig(gap_sd=0.0), PhantomConfig(gap_sd=0.0, variation=0.5)
+    for index in range(1, 6):
+        full, less = draw_subject(whole, index), draw_subject(half, index)
+        assert less.age == full.age
+        median = load_norms().log_fraction(np.array(full.age))
+        apart, nearer = (np.log(s.planted_ml / s.intracranial_ml) - median for s in (full, less))
+        np.testing.assert_allclose(nearer, apart / 2, atol=1e-9)
+
+
+def test_a_region_tells_more_of_the_age_where_people_differ_less() -> None:
+    config = PhantomConfig(only=("frontal_cortex",))
+    assert volume_floor(replace(config, variation=0.25), 150) < 0.7 * volume_floor(config, 150)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -153,6 +170,8 @@ def test_spared_regions_stay_and_accelerated_ones_run_ahead() -> None:
         ({"oldest": 120.0}, "18 to 95"),
         ({"gap_sd": -1.0}, "gap"),
         ({"sites": 0}, "site"),
+        ({"variation": 0.0}, "above 0"),
+        ({"variation": 1.5}, "at most at 1"),
         ({"only": ("insula",), "spare": ("caudate",)}, "not both"),
         ({"accelerate": ("spleen",)}, "spleen"),
     ],

@@ -57,6 +57,16 @@ def test_a_pooled_value_is_the_mean_of_its_patch(oblique_grid: SpatialGrid) -> N
     np.testing.assert_array_equal(tokens.pool(marker), expected)
 
 
+def test_tokens_hold_all_of_a_mask_that_they_cover(oblique_grid: SpatialGrid) -> None:
+    """Voxels of 2 x 3 x 4 mm; the first token of 5 x 7 x 9 holds 3 x 4 x 3 of them."""
+    tokens = TokenGrid.over(Volume(np.ones((5, 7, 9)), oblique_grid), 4, 0.0)
+    held = tokens.held_ml(Volume(np.full((5, 7, 9), 7), oblique_grid))
+    assert held[0] == pytest.approx(36 * 0.024)
+    assert held.sum() == pytest.approx(5 * 7 * 9 * 0.024)
+    with pytest.raises(ValueError, match="not on the token grid"):
+        tokens.held_ml(Volume(np.ones((5, 7, 9)), SpatialGrid((5, 7, 9), np.eye(4), "scan")))
+
+
 def test_a_patch_needs_more_than_the_fraction_not_just_as_much(
     oblique_grid: SpatialGrid,
 ) -> None:

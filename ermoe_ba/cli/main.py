@@ -161,6 +161,13 @@ def build_parser() -> argparse.ArgumentParser:
     phantom.add_argument(
         "--ages", default="18:90", metavar="FROM:TO", help="range in years, default: 18:90"
     )
+    phantom.add_argument(
+        "--variation",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="how far people of one age differ, as a share of how far adults do; default: 1",
+    )
     ageing = phantom.add_mutually_exclusive_group()
     ageing.add_argument("--spare", nargs="+", metavar="REGION", help="regions that do not age")
     ageing.add_argument("--only", nargs="+", metavar="REGION", help="the only regions that age")

@@ -22,6 +22,7 @@ def run_phantom(options: argparse.Namespace) -> int:
         seed=options.seed,
         youngest=youngest,
         oldest=oldest,
+        variation=options.variation,
         spare=tuple(options.spare or ()),
         only=tuple(options.only or ()),
         accelerate=tuple(options.accelerate or ()),

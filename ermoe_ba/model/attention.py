@@ -60,11 +60,27 @@ class ContextAttention(nn.Module):
     def forward(self, x_btd: Tensor) -> Tensor:
         """Return the context of each token, shape (B, T, D)."""
         placed = x_btd + self.position_td
-
-        def heads(y_btd: Tensor) -> Tensor:
-            return y_btd.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-
         context = functional.scaled_dot_product_attention(
-            heads(self.query(placed)), heads(self.key(placed)), heads(x_btd)
+            self._heads(self.query(placed)), self._heads(self.key(placed)), self._heads(x_btd)
         )
         return context.transpose(1, 2).flatten(2)
+
+    def weights(self, x_btd: Tensor) -> Tensor:
+        """Return how much each token (row) attends to each (column).
+
+        Parameters
+        ----------
+        x_btd : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        Tensor, shape (B, H, T, T)
+            Each row sums to 1.
+        """
+        placed = x_btd + self.position_td
+        query, key = self._heads(self.query(placed)), self._heads(self.key(placed))
+        return (query @ key.mT / math.sqrt(query.shape[-1])).softmax(dim=-1)
+
+    def _heads(self, y_btd: Tensor) -> Tensor:
+        return y_btd.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)

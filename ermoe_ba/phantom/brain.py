@@ -17,6 +17,9 @@ class Brain:
     ----------
     grid : SpatialGrid
         Of the scan.
+    to_anatomy : ndarray, shape (4, 4)
+        Affine from the scan's coordinates to those of the brain at rest, mm to mm: what a perfect
+        affine registration would find.
     voxels : ndarray of int, shape (V,)
         Flat indices of the drawn voxels.
     grey, white, fluid : ndarray, shape (V,)
@@ -34,6 +37,7 @@ class Brain:
     """
 
     grid: SpatialGrid
+    to_anatomy: Array
     voxels: Array
     grey: Array
     white: Array

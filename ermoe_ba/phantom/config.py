@@ -22,6 +22,10 @@ class PhantomConfig:
         Chronological ages are uniform between these, in years.
     gap_sd : float
         Standard deviation of the planted brain age gap in years: what no image can tell.
+    variation : float
+        How far people of one biological age differ in their volumes, as a share of how far healthy
+        adults do. Most regions alone hardly tell an age: a planted effect that a few dozen subjects
+        can teach needs less than 1.
     sites : int
         Number of scanners, each with its own contrast and artefacts.
     spare : tuple of str
@@ -46,6 +50,7 @@ class PhantomConfig:
     oldest: float = 90.0
     # The spread of published brain age gaps after the models' own errors: 3 to 4 years.
     gap_sd: float = 3.5
+    variation: float = 1.0
     sites: int = 4
     spare: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -63,6 +68,10 @@ class PhantomConfig:
             )
         if not 0 <= self.gap_sd <= 10:
             raise UsageError(f"The gap's SD must lie between 0 and 10 years; found {self.gap_sd}.")
+        if not 0 < self.variation <= 1:
+            raise UsageError(
+                f"The variation must lie above 0 and at most at 1; found {self.variation}."
+            )
         if self.sites < 1:
             raise UsageError(f"There must be at least one site; found {self.sites}.")
         if self.spare and self.only:

@@ -108,7 +108,7 @@ def median_log_fractions(ages_nr: Array) -> Array:
 def residual_spreads(config: PhantomConfig, ages_nr: Array) -> Array:
     """Return the spreads about those medians at each region's own age, shape (n, r)."""
     spread = load_norms().residual_spread(ages_nr, config.gap_sd)
-    return np.asarray(np.diagonal(spread, axis1=-2, axis2=-1))
+    return config.variation * np.asarray(np.diagonal(spread, axis1=-2, axis2=-1))
 
 
 def draw_subject(config: PhantomConfig, index: int) -> Subject:

@@ -1,5 +1,6 @@
 """Shape: one subject's brain, with every region at its planted volume."""
 
+import nibabel as nib
 import numpy as np
 from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.spatial.transform import Rotation
@@ -123,7 +124,14 @@ class Shaper:
             size = np.abs(growth)
             growth = np.where(size > 0.5 * size.max(), 0.85 * growth, growth)
             displacement = stage.displacement(individual, growth)
-        return self._brain(grid, voxels, follow(displacement), planted_ml, smallest)
+        return self._brain(
+            grid,
+            voxels,
+            follow(displacement),
+            planted_ml,
+            smallest,
+            to_anatomy=self._to_anatomy(grid, positions),
+        )
 
     def _smallest_jacobian(self, displacement: Array) -> float:
         return float(jacobian_determinant(displacement)[self._inner].min())
@@ -156,6 +164,12 @@ class Shaper:
         affine[:3, 3] = rng.normal(0.0, SHIFT_SD_MM, 3) - centre
         return SpatialGrid((shape[0], shape[1], shape[2]), affine, "scan"), positions
 
+    def _to_anatomy(self, grid: SpatialGrid, positions: list[Array]) -> Array:
+        """Return the affine from the scan's coordinates to the anatomy's, mm to mm."""
+        steps = np.diag([float(along[1] - along[0]) for along in positions])
+        voxels = nib.affines.from_matvec(steps, [float(along[0]) for along in positions])
+        return np.asarray(self.anatomy.grid.affine @ voxels @ np.linalg.inv(grid.affine))
+
     def _fractions(self, where: Array) -> Array:
         """Measure solids and white matter by their nearest voxels, as shares of the cavity."""
         at, count = nearest(where, self.anatomy.grid.shape), len(REGIONS) + 1
@@ -170,6 +184,8 @@ class Shaper:
         where: Array,
         planted_ml: Array,
         smallest_jacobian: float,
+        *,
+        to_anatomy: Array,
     ) -> Brain:
         anatomy, shape = self.anatomy, self.anatomy.grid.shape
         at = nearest(where, shape)
@@ -199,6 +215,7 @@ class Shaper:
         realised += np.bincount(deep[free], white[free], count)
         return Brain(
             grid=grid,
+            to_anatomy=to_anatomy,
             voxels=voxels,
             grey=grey,
             white=white,

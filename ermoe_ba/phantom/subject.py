@@ -24,6 +24,8 @@ class Scan:
         int16 on the scan's own grid.
     dseg : Volume
         uint8 on the same grid: indices of `REGIONS`, fluid and lesions.
+    to_anatomy : ndarray, shape (4, 4)
+        As in `Brain`.
     anatomy : str
         The brain that it was shaped from.
     realised_ml : ndarray, shape (regions,)
@@ -36,6 +38,7 @@ class Scan:
 
     t1w: Volume
     dseg: Volume
+    to_anatomy: Array
     anatomy: str
     realised_ml: Array
     intracranial_ml: float
@@ -70,6 +73,7 @@ def scan_subject(config: PhantomConfig, subject: Subject, shaper: Shaper) -> Sca
     return Scan(
         t1w=acquire(brain, lesions, site, stream(config, subject.index, "acquisition")),
         dseg=Volume(brain.spread_out(labels, np.uint8), brain.grid),
+        to_anatomy=brain.to_anatomy,
         anatomy=shaper.anatomy.name,
         realised_ml=brain.realised_ml,
         intracranial_ml=brain.intracranial_ml,

@@ -170,12 +170,7 @@ def train_age(
         participants = [participants[scan] for scan in learnt]
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
     unchanged = inputs_nv[:, 0].float()
-    if isinstance(model, TokenContent):
-        hidden_size = model.embed.out_features
-        model.location_tfc.copy_(unchanged.mean(dim=0))
-        model.spread_tfc.copy_(content_spread(unchanged, config.spread_floor, hidden_size))
-    model.baseline.copy_(ages.mean())
-    model.scale.copy_(ages.std())
+    centre_on(model, unchanged, ages, config.spread_floor)
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
         start_readouts(model, unchanged, ages_n, config.ridge_strength)
     batches = AgeBatches(
@@ -201,6 +196,30 @@ def train_age(
     if isinstance(model, ErmoeBrainAge):
         model.refer_to(unchanged)
     return history
+
+
+def centre_on(
+    model: ErmoeBrainAge | PlainNetwork, unchanged: Tensor, ages_n: Tensor, spread_floor: float
+) -> None:
+    """Give a network the mean and the spread of a cohort's content and ages.
+
+    Parameters
+    ----------
+    model : ErmoeBrainAge or PlainNetwork
+        Changed in place.
+    unchanged : Tensor, shape (N, ...)
+        What it sees of the scans.
+    ages_n : Tensor
+        Their ages in years.
+    spread_floor : float
+        As in `AgeConfig`.
+    """
+    if isinstance(model, TokenContent):
+        hidden_size = model.embed.out_features
+        model.location_tfc.copy_(unchanged.mean(dim=0))
+        model.spread_tfc.copy_(content_spread(unchanged, spread_floor, hidden_size))
+    model.baseline.copy_(ages_n.mean())
+    model.scale.copy_(ages_n.std())
 
 
 def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, object]]:

@@ -1,0 +1,1 @@
+"""Where a network's age comes from: its own contributions held against other ways of asking."""

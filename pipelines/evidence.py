@@ -1,0 +1,312 @@
+"""Say with numbers whether the maps show where the age is read.
+
+Command: python pipelines/evidence.py OUT [--part NAME ...] [--run RUN --data DATA]
+         [--settings TOML]; OUT may be given again: what stands there is kept, the rest made.
+Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
+         `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
+         (dlmuse/<id>_dseg.nii.gz, MUSE labels).
+Time:    about 2 s of one core a subject and 2 minutes a planted cohort; `real` 2 minutes.
+Result:  OUT/evidence.tsv (one row a map), OUT/evidence.json (all figures), OUT/*.png; exit code 1
+         where a target of the settings was missed.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.numpy import load_file, save_file
+
+from ermoe_ba.assets import template
+from ermoe_ba.atlas import load_atlas
+from ermoe_ba.attribution.out_of_fold import read_out_of_fold
+from ermoe_ba.attribution.planted import PlantedCohort
+from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
+from ermoe_ba.attribution.rival_routing import rival_routing
+from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
+from ermoe_ba.checkpoint import load_ensemble
+from ermoe_ba.concordance import concordance_table, region_years
+from ermoe_ba.config import from_plain
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.localisation import enrichment, rank_agreement, token_auc, voxel_auc
+from ermoe_ba.metrics import age_metrics
+from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.phantom.floors import latent_floor, volume_floor
+from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
+from ermoe_ba.space import Array
+from ermoe_ba.specialisation import shared_information, shuffled
+from ermoe_ba.tables import write_table
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.recipe import read_recipe
+
+# Parts that need a run of people: contributions against volumes, and another router beside them.
+REAL, RIVAL = "real", "softmax_routing"
+# Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
+FLOOR_DRAWS = 400
+# One fold is enough to compare routers: each has the same 28 scans.
+RIVAL_FOLD = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """What a planted cohort's map is held to; see evidence.toml."""
+
+    enrichment_ratio: float
+    token_auc: float
+    least_share: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Content of evidence.toml."""
+
+    base: str
+    model: str
+    subjects: int
+    num_epochs: int
+    phantom: PhantomConfig
+    trial: TrialConfig
+    targets: Targets
+    planted: dict[str, tuple[str, ...]]
+    expected: dict[str, int]
+
+
+def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[str, object]:
+    """Make a planted cohort, train on it and measure its maps."""
+    ensemble = load_ensemble(settings.model)
+    config = replace(settings.phantom, only=tuple(settings.planted[name]))
+    cohort = PlantedCohort(config, ensemble, out / "described")
+    described, ages = cohort.described(settings.subjects), cohort.ages(settings.subjects)
+    recipe, tokens = read_recipe(base), ensemble.tokens
+    age = replace(recipe.age, num_epochs=settings.num_epochs)
+    trial = run_trial(
+        described,
+        ages,
+        tokens=tokens,
+        model=ensemble.card.model,
+        age=age,
+        config=settings.trial,
+    )
+    region, brain = tokens.held_ml(cohort.planted_mask()), tokens.held_ml(cohort.brain_mask())
+    maps = {
+        "ceiling": np.divide(region, brain, out=np.zeros_like(region), where=brain > 0),
+        **{name: age_map(trial.years[name], ages) for name in NETWORKS},
+        **{f"{name}_mean": np.abs(trial.years[name]).mean(axis=0) for name in NETWORKS},
+        **{f"{name}_compared": values for name, values in trial.mean_absolute.items()},
+    }
+    arrays = {**maps, "region": region, "planted": cohort.planted_mask().data}
+    contiguous = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
+    write_whole(out / f"{name}.safetensors", lambda partial: save_file(contiguous, partial))
+    rows = {
+        key: {
+            "enrichment": enrichment(values, region, brain),
+            "voxel_auc": voxel_auc(values, region, brain),
+            "token_auc": token_auc(values, region, brain, settings.targets.least_share),
+        }
+        for key, values in maps.items()
+    }
+    return {
+        "subjects": settings.subjects,
+        "region_ml": float(region.sum()),
+        "largest_token_share": float(maps["ceiling"].max()),
+        "floor_biological_age": latent_floor(config),
+        "floor_planted_volumes": volume_floor(config, FLOOR_DRAWS),
+        "ages": age_metrics(ages, trial.predicted_n),
+        "maps": rows,
+        "rank_agreement": sanity(trial, ages),
+        "probe": trial.probe,
+        "areas": {
+            method: {"insertion": curve.insertion_area, "deletion": curve.deletion_area}
+            for method, curve in trial.curves.items()
+        },
+        "curves": [
+            {"cohort": name, "method": method, "share": s, "insertion": i, "deletion": d}
+            for method, curve in trial.curves.items()
+            for s, i, d in zip(
+                curve.share_s.tolist(),
+                curve.insertion_s.tolist(),
+                curve.deletion_s.tolist(),
+                strict=True,
+            )
+        ],
+    }
+
+
+def sanity(trial: Trial, ages: Array) -> dict[str, float]:
+    """Return how the trained map agrees with the nulls', and its halves with one another."""
+    trained = age_map(trial.years["trained"], ages)
+    first = np.arange(len(ages)) % 2 == 0
+    halves = [age_map(trial.years["trained"][half], ages[half]) for half in (first, ~first)]
+    agreement = {name: rank_agreement(trained, age_map(trial.years[name], ages)) for name in NULLS}
+    return {"between_halves_of_subjects": rank_agreement(*halves), **agreement}
+
+
+def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
+    """Hold contributions of a real cohort against its volumes, and routing against anatomy."""
+    seen = read_out_of_fold(run)
+    ages = seen.table["chronological_age"].to_numpy(dtype=float)
+    share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
+    paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
+    volumes = np.stack([relative_volumes(path) for path in paths])
+    table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
+    free = slice(seen.num_regional, None)
+    chance = shuffled(seen.weights_nte, np.random.default_rng(settings.trial.seed))
+    routings = {
+        "free_experts": seen.weights_nte[..., free],
+        "regional_experts": seen.weights_nte[..., : seen.num_regional],
+        "all_experts": seen.weights_nte,
+        "free_experts_random_routing": chance[..., free],
+    }
+    return {
+        "scans": len(ages),
+        "ages": age_metrics(ages, seen.table["predicted_age"].to_numpy(dtype=float)),
+        "concordance": table.to_dict("records"),
+        "expected": settings.expected,
+        "specialisation": {
+            name: information(weights, seen.fractions_ntc, share_tr)
+            for name, weights in routings.items()
+        },
+    }
+
+
+def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
+    """Train a softmax gate on one fold; return what its experts and this run's know of anatomy."""
+    seen = read_out_of_fold(run)
+    share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
+    first = seen.table["fold"].to_numpy() == RIVAL_FOLD
+    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, settings.trial.seed)
+    routings = {
+        "softmax": softmax,
+        "all_experts": seen.weights_nte[first],
+        "free_experts": seen.weights_nte[first][..., seen.num_regional :],
+    }
+    return {
+        "fold": RIVAL_FOLD,
+        "specialisation": {
+            name: information(weights, seen.fractions_ntc[first], share_tr)
+            for name, weights in routings.items()
+        },
+    }
+
+
+def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> dict[str, float]:
+    """Return what experts tell of region, tissue and place."""
+    experts, tissues = weights_nte.shape[-1], fractions_ntc.shape[-1]
+    mean_te = weights_nte.mean(axis=0)
+    return {
+        "region": shared_information(mean_te, share_tr),
+        "tissue": shared_information(
+            weights_nte.reshape(-1, experts), fractions_ntc.reshape(-1, tissues)
+        ),
+        "place": shared_information(mean_te, np.eye(len(mean_te))),
+    }
+
+
+def judge(part: dict, targets: Targets) -> dict[str, object]:
+    """Return a planted cohort's figures against the targets."""
+    maps, ages = part["maps"], part["ages"]
+    ratios = {name: maps["trained"]["enrichment"] / maps[name]["enrichment"] for name in NULLS}
+    return {
+        "learnt": ages["mae"] < (ages["median_mae"] + part["floor_planted_volumes"]) / 2,
+        **{f"enrichment_by_{name}": ratio for name, ratio in ratios.items()},
+        "enrichment_met": ratios["untrained"] >= targets.enrichment_ratio,
+        "auc_met": maps["trained"]["token_auc"] >= targets.token_auc,
+    }
+
+
+def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
+    """Write and print what stands; return whether all targets are met."""
+    planted = {name: part for name, part in parts.items() if name in settings.planted}
+    verdicts = {name: judge(part, settings.targets) for name, part in planted.items()}
+    write_json(out / "evidence.json", {"parts": parts, "verdicts": verdicts})
+    rows = [
+        {"cohort": name, "map": key, **figures}
+        for name, part in planted.items()
+        for key, figures in part["maps"].items()
+    ]
+    for name, part in planted.items():
+        ages = part["ages"]
+        print(
+            f"{name}: MAE {ages['mae']:.2f} y (median {ages['median_mae']:.2f}, floor "
+            f"{part['floor_planted_volumes']:.2f}), r {ages['r']:.2f}; {verdicts[name]}"
+        )
+        print(f"  rank agreement {part['rank_agreement']}\n  probe {part['probe']}")
+        print(f"  areas {part['areas']}")
+    if planted:
+        table = pd.DataFrame(rows)
+        write_table(out / "evidence.tsv", table)
+        print(table.to_string(index=False, float_format="%.3f"))
+        curves = pd.DataFrame([row for part in planted.values() for row in part["curves"]])
+        pictures = {"curves": draw_curves(curves), "planted": planted_picture(planted, tokens, out)}
+    else:
+        pictures = {}
+    if REAL in parts:
+        concordance = pd.DataFrame(parts[REAL]["concordance"])
+        write_table(out / "concordance.tsv", concordance)
+        print(concordance.to_string(index=False, float_format="%.3f"))
+        pictures["concordance"] = draw_concordance(concordance)
+    for name in (REAL, RIVAL):
+        if name in parts:
+            print(pd.DataFrame(parts[name]["specialisation"]).T.to_string(float_format="%.3f"))
+    for name, picture in pictures.items():
+        write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
+    print(f"Written: {out}")
+    return all(verdict["enrichment_met"] and verdict["auc_met"] for verdict in verdicts.values())
+
+
+def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
+    """Draw the maps of all planted cohorts."""
+    brain = template("desc-brain_T1w")
+    rows = []
+    for name in planted:
+        kept = load_file(out / f"{name}.safetensors")
+        shown = {"ceiling": "ideal", **{n: n.replace("_", " ") for n in NETWORKS}}
+        maps = {title: tokens.to_volume(kept[key]) for key, title in shown.items()}
+        rows.append(PlantedRow(name.replace("_", " "), brain.same_grid(kept["planted"]), maps))
+    return draw_planted(rows, brain)
+
+
+def main() -> int:
+    """Run what is missing; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--part", nargs="+", help="default: all planted cohorts, and real with RUN")
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--settings", type=Path, default=Path(__file__).with_suffix(".toml"))
+    options = parser.parse_args()
+    settings = from_plain(Settings, tomllib.loads(options.settings.read_text("utf-8")))
+    base = options.settings.parent / settings.base
+    known = [*settings.planted, REAL, RIVAL]
+    wanted = options.part or [*settings.planted, *([REAL, RIVAL] if options.run else [])]
+    if unknown := set(wanted) - set(known):
+        raise UsageError(f"--part must be of {', '.join(known)}; found {', '.join(unknown)}.")
+    if {REAL, RIVAL} & set(wanted) and not (options.run and options.data):
+        raise UsageError(f"The parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
+    torch.set_num_threads(1)
+    for name in wanted:
+        path = options.out / f"{name}.json"
+        if path.is_file():
+            continue
+        if name == REAL:
+            part = real_part(settings, options.run, options.data)
+        elif name == RIVAL:
+            part = rival_part(settings, base, options.run)
+        else:
+            part = planted_part(name, settings, base, options.out)
+        write_json(path, part)
+        print(f"done: {name}", flush=True)
+    stand = [name for name in known if (options.out / f"{name}.json").is_file()]
+    parts = {name: json.loads((options.out / f"{name}.json").read_text("utf-8")) for name in stand}
+    tokens = load_ensemble(settings.model).tokens
+    return 0 if gather(parts, settings, tokens, options.out) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

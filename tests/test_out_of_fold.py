@@ -1,0 +1,173 @@
+"""Out of fold: each scan by its own fold's members; regions of label maps; another router."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ermoe_ba.attribution.out_of_fold import read_out_of_fold
+from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
+from ermoe_ba.attribution.rival_routing import rival_routing
+from ermoe_ba.checkpoint import save_member
+from ermoe_ba.errors import ScanError, UsageError
+from ermoe_ba.io import write_volume
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.loop import OptimiserConfig
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+FOLDS = {"a": 1, "b": 0, "c": 1, "d": 0, "e": 1}
+AGES = {"a": 30.0, "b": 45.0, "c": 52.0, "d": 61.0, "e": 70.0}
+STARTS = 2
+
+
+@dataclass(frozen=True)
+class _Run:
+    folder: Path
+    members: dict[tuple[int, int], ErmoeBrainAge]
+    described: dict[str, Tensor]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_member: Callable[..., ErmoeBrainAge],
+    small_config: ModelConfig,
+    small_tokens: TokenGrid,
+) -> _Run:
+    """A finished run of two folds, two starts each, on five people."""
+    torch.manual_seed(0)
+    shape = (len(small_tokens), len(FAMILIES), len(TISSUES))
+    described = {name: (0.1 + 0.05 * torch.rand(shape)).half() for name in FOLDS}
+    members = {}
+    for fold in (0, 1):
+        for start in range(STARTS):
+            member = make_member(seed=10 * fold + start)
+            members[fold, start] = member
+            save_member(tmp_path / f"fold-{fold}_start-{start}.safetensors", member)
+        test = [name for name in FOLDS if FOLDS[name] == fold]
+        train = [name for name in FOLDS if FOLDS[name] != fold]
+        kept = {
+            "test": torch.stack([described[name][None] for name in test]),
+            "train": torch.stack([described[name][None] for name in train]),
+        }
+        (tmp_path / "kept").mkdir(exist_ok=True)
+        save_file(kept, tmp_path / "kept" / f"fold-{fold}_described.safetensors")
+        rows = "".join(f"{name}\t{fold}\t{AGES[name]}\t50.0\n" for name in test)
+        header = "participant_id\tfold\tchronological_age\tpredicted_age\n"
+        (tmp_path / f"fold-{fold}_predictions.tsv").write_text(header + rows, encoding="utf-8")
+    rows = "".join(f"{name}\t{fold}\n" for name, fold in FOLDS.items())
+    (tmp_path / "splits.tsv").write_text(f"participant_id\tfold\n{rows}", encoding="utf-8")
+    card = SimpleNamespace(model=small_config)
+    monkeypatch.setattr("ermoe_ba.attribution.out_of_fold.read_card", lambda _: card)
+    for module in ("out_of_fold", "rival_routing"):
+        monkeypatch.setattr(f"ermoe_ba.attribution.{module}.token_grid", lambda _: small_tokens)
+    return _Run(tmp_path, members, described)
+
+
+@torch.no_grad()
+def test_each_scan_is_read_by_the_members_of_its_own_fold(run: _Run) -> None:
+    seen = read_out_of_fold(run.folder)
+    assert seen.table["participant_id"].tolist() == ["b", "d", "a", "c", "e"]
+    assert seen.num_regional == 2
+    for row, name in enumerate(seen.table["participant_id"]):
+        outputs = [
+            run.members[FOLDS[name], start].read_age(run.described[name][None].float())
+            for start in range(STARTS)
+        ]
+        mean = torch.stack([o.contributions_bte.sum(dim=-1)[0] for o in outputs]).mean(dim=0)
+        np.testing.assert_allclose(seen.years_nt[row], mean.numpy(), atol=1e-5)
+        first = outputs[0].routing.weights_bte[0].numpy()
+        np.testing.assert_allclose(seen.weights_nte[row], first, atol=1e-6)
+        fractions = run.described[name][:, list(FAMILIES).index("fraction")].float()
+        np.testing.assert_allclose(seen.fractions_ntc[row], fractions.numpy())
+
+
+def test_a_run_that_kept_nothing_is_refused(run: _Run) -> None:
+    (run.folder / "kept" / "fold-1_described.safetensors").unlink()
+    with pytest.raises(UsageError, match="fold 1 must have its members"):
+        read_out_of_fold(run.folder)
+    for path in run.folder.glob("fold-*_predictions.tsv"):
+        path.unlink()
+    with pytest.raises(UsageError, match="finished run"):
+        read_out_of_fold(run.folder)
+
+
+def _recipe(config: ModelConfig) -> SimpleNamespace:
+    age = AgeConfig(
+        num_variants=0,
+        num_epochs=4,
+        batch_size=2,
+        ridge_strength=0.1,
+        readout_decay=0.1,
+        weight_decay=0.01,
+        spread_floor=0.05,
+        optimiser=OptimiserConfig(
+            learning_rate=0.003, warmup_share=0.4, max_gradient_norm=1.0, ema_decay=0.5
+        ),
+    )
+    return SimpleNamespace(model=config, age=age)
+
+
+def test_another_router_serves_the_test_scans_with_free_experts(
+    run: _Run, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Softmax keeps the shares of the two taken: below 1 in sum, and never more than two."""
+    weights = rival_routing(run.folder, _recipe(small_config), "softmax", 1, 3)  # type: ignore[arg-type]
+    assert weights.shape == (3, len(small_tokens), small_config.num_experts)
+    assert ((weights > 0).sum(axis=-1) == small_config.top_k).all()
+    assert (weights.sum(axis=-1) < 1).all()
+
+
+def test_splits_must_fit_what_was_kept(run: _Run, small_config: ModelConfig) -> None:
+    with (run.folder / "splits.tsv").open("a", encoding="utf-8") as file:
+        file.write("z\t0\n")
+    with pytest.raises(UsageError, match=r"3 training scans of fold 1.*found 2 descriptions"):
+        rival_routing(run.folder, _recipe(small_config), "softmax", 1, 3)  # type: ignore[arg-type]
+
+
+def test_shares_of_regions_by_hand(oblique_grid: SpatialGrid) -> None:
+    """MUSE 47 and 48 are the hippocampi, 51 and 52 the lateral ventricles; 1 is no region."""
+    tokens = TokenGrid.over(Volume(np.ones((5, 7, 9)), oblique_grid), 4, 0.0)
+    muse = np.zeros((5, 7, 9), dtype=np.int16)
+    # The first token holds voxels 0-2, 0-3, 0-2: a plane of 12 left, half of one right.
+    muse[0, :4, :3], muse[1, :2, :3], muse[2, :4, :3] = 48, 47, 1
+    muse[3, 4, 7] = 52
+    brain = np.ones((5, 7, 9), dtype=np.uint8)
+    brain[1, 0, 0] = 0
+    shares = token_shares(tokens, Volume(muse, oblique_grid), Volume(brain, oblique_grid))
+    hippocampus, ventricle = PAIRS.index("hippocampus"), PAIRS.index("lateral_ventricle")
+    assert shares.shape == (len(tokens), len(PAIRS))
+    # 12 + 6 less the one voxel outside the brain, of 36 less that one.
+    assert shares[0, hippocampus] == pytest.approx(17 / 35)
+    assert shares[0].sum() == pytest.approx(17 / 35)
+    last = int(np.flatnonzero((tokens.positions == (1, 1, 2)).all(axis=1))[0])
+    # Voxels 3-4, 4-6, 7-8 of the grid.
+    assert shares[last, ventricle] == pytest.approx(1 / 12)
+
+
+def test_volumes_of_a_label_map_by_hand(tmp_path: Path, oblique_grid: SpatialGrid) -> None:
+    """Of ten labelled voxels four are hippocampus, on either side, and one is sulcal fluid."""
+    labels = np.zeros((5, 7, 9), dtype=np.int16)
+    labels[0, 0, :3], labels[1, 0, 0], labels[2, 0, 0] = 47, 48, 1
+    labels[3, 0, :5] = 52
+    path = tmp_path / "a_dseg.nii.gz"
+    write_volume(path, Volume(labels, oblique_grid))
+    volumes = relative_volumes(path)
+    assert volumes[PAIRS.index("hippocampus")] == pytest.approx(0.4)
+    assert volumes[PAIRS.index("lateral_ventricle")] == pytest.approx(0.5)
+    assert volumes.sum() == pytest.approx(0.9)
+    write_volume(path, Volume(0 * labels, oblique_grid))
+    with pytest.raises(ScanError, match="nothing but 0"):
+        relative_volumes(path)

@@ -1,0 +1,175 @@
+"""Trials: a planted token is found by what has learnt it, and by nothing that has not."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ermoe_ba.attribution.methods import METHODS
+from ermoe_ba.attribution.planted import PlantedCohort
+from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.loop import OptimiserConfig
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+AGE = AgeConfig(
+    num_variants=3,
+    num_epochs=3,
+    batch_size=10,
+    ridge_strength=0.1,
+    readout_decay=0.1,
+    weight_decay=0.01,
+    spread_floor=0.05,
+    optimiser=OptimiserConfig(
+        learning_rate=0.003, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
+    ),
+)
+TRIAL = TrialConfig(num_folds=3, seed=5, num_compared=2, curve_steps=3)
+
+
+def _cohort(tokens: TokenGrid) -> tuple[Tensor, Array, int]:
+    """Thirty subjects: all tokens vary by chance, one of them follows the age besides."""
+    random = np.random.default_rng(2)
+    ages = random.uniform(50, 90, 30)
+    described = random.uniform(0.05, 0.15, (30, len(tokens), len(FAMILIES), len(TISSUES)))
+    token = len(tokens) // 3
+    described[:, token] += 0.3 * ((ages - 50) / 40)[:, None, None]
+    described *= np.array(list(FAMILIES.values()))[:, None]
+    return torch.as_tensor(described, dtype=torch.float32), ages, token
+
+
+def _run(tokens: TokenGrid, model: ModelConfig, described: Tensor, ages: Array) -> Trial:
+    return run_trial(described, ages, tokens=tokens, model=model, age=AGE, config=TRIAL)
+
+
+def test_the_planted_token_is_found_by_the_trained_network(
+    small_tokens: TokenGrid, small_config: ModelConfig
+) -> None:
+    described, ages, token = _cohort(small_tokens)
+    trial = _run(small_tokens, small_config, described, ages)
+    assert set(trial.years) == set(NETWORKS)
+    error = np.abs(trial.predicted_n - ages).mean()
+    assert error < 0.5 * np.abs(ages - np.median(ages)).mean()
+    trained = age_map(trial.years["trained"], ages)
+    assert trained.argmax() == token
+    share = trained[token] / trained.sum()
+    for name in NULLS:
+        null = age_map(trial.years[name], ages)
+        # Some share is due by chance; a map of zeros would be no null.
+        assert 0 < null[token] / null.sum() < share
+    for name in ("contribution", "occlusion", "integrated_gradients"):
+        assert trial.mean_absolute[name].argmax() == token
+    assert set(trial.mean_absolute) == set(METHODS)
+    assert set(trial.curves) == {*METHODS, "random_order"}
+    assert trial.curves["contribution"].insertion_s[-1] == pytest.approx(1.0)
+    assert trial.curves["contribution"].insertion_s[0] == pytest.approx(0.0, abs=1e-6)
+    found, chance = (trial.curves[name] for name in ("contribution", "random_order"))
+    assert found.deletion_area < chance.deletion_area
+    assert trial.probe["mae"] < trial.probe["mae_zeroed"][0]
+
+
+def test_a_subject_s_prediction_does_not_depend_on_its_age(
+    small_tokens: TokenGrid, small_config: ModelConfig
+) -> None:
+    described, ages, _ = _cohort(small_tokens)
+    other = ages.copy()
+    # Fold 1 of three holds the subjects 1, 4, 7 and so on.
+    other[1::3] = 70.0
+    before = _run(small_tokens, small_config, described, ages)
+    after = _run(small_tokens, small_config, described, other)
+    np.testing.assert_array_equal(after.predicted_n[1::3], before.predicted_n[1::3])
+    assert (after.predicted_n[0::3] != before.predicted_n[0::3]).all()
+
+
+@pytest.mark.parametrize("wrong", [{"num_folds": 1}, {"num_compared": 0}, {"curve_steps": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(TRIAL, **wrong)
+
+
+CONFIG = PhantomConfig(seed=7, only=("hippocampus_L",), variation=0.5)
+
+
+def _planted_cohort(folder: Path, member: object, config: PhantomConfig = CONFIG) -> PlantedCohort:
+    from ermoe_ba.preprocess import PreprocessConfig
+
+    card = SimpleNamespace(preprocess=PreprocessConfig(), preprocessing_id="p")
+    ensemble = SimpleNamespace(members=[member], card=card, model_id="m")
+    return PlantedCohort(config, ensemble, folder)  # type: ignore[arg-type]
+
+
+class _Looks:
+    """Stands for a stem: keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def describe(self, t1w: Tensor) -> Tensor:
+        self.seen.append(t1w)
+        return torch.full((1, 2, 4, 10), 0.25)
+
+
+@pytest.mark.slow
+def test_a_subject_lies_where_the_brain_at_rest_does(tmp_path: Path) -> None:
+    """A known affine puts the scan on the model grid: white matter is 1, and the brain fits."""
+    stem = _Looks()
+    cohort = _planted_cohort(tmp_path, stem)
+    described = cohort.described(1)
+    assert described.shape == (1, 2, 4, 10)
+    (t1w,) = (seen[0].numpy() for seen in stem.seen)
+    inside = cohort.brain_mask().data > 0
+    overlap = 2 * (inside & (t1w > 0)).sum() / (inside.sum() + (t1w > 0).sum())
+    # The rim of one voxel counts to the picture, not to the brain.
+    assert overlap > 0.9
+    white = np.isin(cohort.anatomy.labels(), range(21, 31))
+    on_grid = Volume(white.astype(np.uint8), cohort.anatomy.grid)
+    start = np.rint(on_grid.grid.affine[:3, 3] - MODEL_GRID.affine[:3, 3]).astype(int) // 2
+    box = tuple(slice(a, a + n) for a, n in zip(start, white.shape, strict=True))
+    assert np.median(t1w[box][white]) == pytest.approx(1.0, abs=0.05)
+    # Kept: the stem is not asked again, and another cohort keeps its own.
+    assert torch.equal(cohort.described(1), described)
+    assert len(stem.seen) == 1
+    other = _planted_cohort(tmp_path, stem, replace(CONFIG, seed=8))
+    assert other.folder != cohort.folder
+
+
+def test_the_planted_mask_is_the_region_on_the_model_grid(tmp_path: Path) -> None:
+    cohort = _planted_cohort(tmp_path, _Looks())
+    mask, brain = cohort.planted_mask(), cohort.brain_mask()
+    assert mask.grid == brain.grid == MODEL_GRID
+    assert (mask.data <= brain.data).all()
+    centre = np.argwhere(mask.data > 0).mean(axis=0) @ MODEL_GRID.affine[:3, :3].T
+    x, y, z = centre + MODEL_GRID.affine[:3, 3]
+    # The left hippocampus: about (-27, -22, -14) mm in MNI space.
+    assert np.hypot(np.hypot(x + 27, y + 22), z + 14) < 6
+    # About 4 mL in a brain of the template's size.
+    assert 3 < mask.data.sum() * MODEL_GRID.voxel_volume_ml < 8
+
+
+def test_ages_are_those_of_the_phantom(tmp_path: Path) -> None:
+    from ermoe_ba.phantom.latents import draw_subject
+
+    ages = _planted_cohort(tmp_path, _Looks()).ages(3)
+    assert ages.tolist() == [draw_subject(CONFIG, n).age for n in (1, 2, 3)]
+
+
+def test_a_box_on_another_lattice_is_laid_where_it_belongs() -> None:
+    from ermoe_ba.attribution.planted import on_model_grid
+
+    affine = MODEL_GRID.affine.copy()
+    affine[:3, 3] += 2.0 * np.array([3, 5, 7])
+    part = Volume(
+        np.arange(1, 25, dtype=np.uint8).reshape(2, 3, 4), SpatialGrid((2, 3, 4), affine, "x")
+    )
+    whole = on_model_grid(part)
+    np.testing.assert_array_equal(whole.data[3:5, 5:8, 7:11], part.data)
+    assert np.count_nonzero(whole.data) == 24
