@@ -34,12 +34,16 @@ OUTPUTS = (
     "desc-preproc_T1w.nii.gz",
     "desc-brain_mask.nii.gz",
     "desc-experts_probseg.nii.gz",
+    "desc-experts_dseg.nii.gz",
+    "desc-experts_dseg.tsv",
     "desc-contribution_map.nii.gz",
+    "res-token_desc-members_probseg.nii.gz",
+    "res-token_desc-members_map.nii.gz",
     "regions.tsv",
     "report.html",
     "prediction.json",
 )
-MAPS = OUTPUTS[2:6]
+MAPS = OUTPUTS[2:10]
 
 
 @pytest.fixture(scope="module")
@@ -406,6 +410,16 @@ def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> N
     assert content["baseline_years"] + total == pytest.approx(row["predicted_age"], abs=1e-3)
     assert abs(total) > 0.01
 
+    winners, weights = image("desc-experts_dseg.nii.gz"), image("desc-experts_probseg.nii.gz")
+    np.testing.assert_array_equal(winners, np.where(brain, weights.argmax(axis=-1) + 1, 0))
+    labels = pd.read_csv(run.out / f"{name}_desc-experts_dseg.tsv", sep="\t")
+    assert labels.to_numpy().tolist() == [
+        [1, "grey_matter", "regional"],
+        [2, "free_1", "free"],
+        [3, "free_2", "free"],
+    ]
+    _check_members(run, name, ensemble, content)
+
     names = ensemble.card.model.expert_names
     assert tuple(content["expert_years"]) == names
     assert sum(content["expert_years"].values()) == pytest.approx(total, abs=1e-3)
@@ -418,6 +432,25 @@ def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> N
         assert years == pytest.approx(content["expert_years"][expert], abs=1e-3)
     html = (run.out / f"{name}_report.html").read_text(encoding="utf-8")
     assert f"{row['predicted_age']:.1f}" in html
+
+
+def _check_members(run: Run, name: str, ensemble: Ensemble, content: dict[str, Any]) -> None:
+    """What the two members said, token by token: patches of 32 mm."""
+    by_token = {}
+    for key, suffix in {"weights": "probseg", "years": "map"}.items():
+        file = nib.load(run.out / f"{name}_res-token_desc-members_{suffix}.nii.gz")
+        assert file.shape == (*ensemble.tokens.lattice_shape, 2 * 3)
+        np.testing.assert_allclose(file.header.get_zooms()[:3], 32.0)
+        i, j, k = ensemble.tokens.positions.T
+        by_token[key] = np.asanyarray(file.dataobj)[i, j, k].reshape(-1, 2, 3)
+        assert np.count_nonzero(file.dataobj) == np.count_nonzero(by_token[key])
+    np.testing.assert_allclose(by_token["weights"].sum(axis=2), 1.0, atol=1e-6)
+    years_m = by_token["years"].sum(axis=(0, 2), dtype=np.float64)
+    # The members' baselines are 47 and 48 years.
+    np.testing.assert_allclose(years_m + [47.0, 48.0], content["member_ages"], atol=1e-4)
+    assert content["predicted_age"] == pytest.approx(47.5 + years_m.mean(), abs=1e-4)
+    # Two seeds, so two stems.
+    assert content["member_stems"] == [0, 1]
 
 
 AGES = {

@@ -188,8 +188,15 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         help="participants.tsv with participant_id and age; only adds chronological_age and gap",
     )
     parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
-    parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    _add_atlas(parser)
     _add_preprocessed(parser)
+    parser.add_argument(
+        "--scan-space",
+        action="append",
+        choices=("experts", "winners", "contributions"),
+        default=[],
+        help="also write these maps on the scan's own grid; may be given several times",
+    )
     parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
     parser.add_argument("--no-report", action="store_true", help="no HTML report")
     parser.add_argument(
@@ -203,6 +210,22 @@ def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="what `preprocess` wrote; used where it is of these scans and fits the model",
+    )
+
+
+def _add_atlas(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    parser.add_argument(
+        "--atlas-labels",
+        type=Path,
+        metavar="TABLE",
+        help="names of the regions of an atlas given by path (.tsv, .txt, .json); default: the "
+        "table of the same name beside it",
+    )
+    parser.add_argument(
+        "--atlas-space",
+        metavar="SPACE",
+        help="space of an atlas given by path, where its file name does not tell",
     )
 
 
