@@ -169,7 +169,8 @@ AFFINE = np.array([[-1.0, 0, 0, 60], [0, 2, 0, -80], [0, 0, 4, -21], [0, 0, 0, 1
 
 def _blocks(path: Path, affine: np.ndarray = AFFINE) -> Path:
     data = np.zeros((120, 70, 15), dtype=np.float32)
-    # x = 60 - i: from 40 down to 11 mm; y = 2 j - 80: from -40 to -2 mm; planes of 4 mm from z = -3 to 33 mm.
+    # x = 60 - i: from 40 down to 11 mm; y = 2 j - 80: from -40 to -2 mm; planes of 4 mm from
+    # z = -3 to 33 mm.
     data[20:50, 20:40, 5:14] = 3
     data[20:50, 40:45, 5:14] = 8
     nib.Nifti1Image(data, affine).to_filename(path)

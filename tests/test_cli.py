@@ -447,7 +447,7 @@ def _check_members(run: Run, name: str, ensemble: Ensemble, content: dict[str, A
     np.testing.assert_allclose(by_token["weights"].sum(axis=2), 1.0, atol=1e-6)
     years_m = by_token["years"].sum(axis=(0, 2), dtype=np.float64)
     # The members' baselines are 47 and 48 years.
-    np.testing.assert_allclose(years_m + [47.0, 48.0], content["member_ages"], atol=1e-4)
+    np.testing.assert_allclose(np.array([47.0, 48.0]) + years_m, content["member_ages"], atol=1e-4)
     assert content["predicted_age"] == pytest.approx(47.5 + years_m.mean(), abs=1e-4)
     # Two seeds, so two stems.
     assert content["member_stems"] == [0, 1]
