@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ermoe_ba import __version__
+from ermoe_ba.cli.options import add_atlas, add_maps, count_of
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "ablate", "phantom")
+COMMANDS = ("predict", "preprocess", "maps", "probe", "info", "cross-validate", "ablate", "phantom")
 LEVELS = ("participant", "group")
 
 
@@ -70,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
     _add_preprocessed(probe)
     _add_device(probe)
+
+    add_maps(commands.add_parser("maps", help="maps and tables of a cohort's predictions"))
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
     info.add_argument("--json", action="store_true", help="as JSON")
@@ -168,7 +171,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=_count, default=1, metavar="N", help="processes, each with one thread"
+        "--jobs", type=count_of, default=1, metavar="N", help="processes, each with one thread"
     )
     _add_device(parser)
 
@@ -188,7 +191,7 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         help="participants.tsv with participant_id and age; only adds chronological_age and gap",
     )
     parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
-    _add_atlas(parser)
+    add_atlas(parser)
     _add_preprocessed(parser)
     parser.add_argument(
         "--scan-space",
@@ -211,29 +214,6 @@ def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="what `preprocess` wrote; used where it is of these scans and fits the model",
     )
-
-
-def _add_atlas(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
-    parser.add_argument(
-        "--atlas-labels",
-        type=Path,
-        metavar="TABLE",
-        help="names of the regions of an atlas given by path (.tsv, .txt, .json); default: the "
-        "table of the same name beside it",
-    )
-    parser.add_argument(
-        "--atlas-space",
-        metavar="SPACE",
-        help="space of an atlas given by path, where its file name does not tell",
-    )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; found {number}")
-    return number
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -280,6 +260,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.bids_app import run_bids_app
 
             return run_bids_app(options)
+        if options.command == "maps":
+            from ermoe_ba.cli.maps import run_maps
+
+            return run_maps(options)
         if options.command == "probe":
             from ermoe_ba.cli.probe import run_probe
 

@@ -1,4 +1,4 @@
-"""Do members of a model, and halves of a cohort, draw the same maps?
+"""Whether members of a model, and halves of a cohort, draw the same maps.
 
 Shapes: P participants, M members, T tokens, E experts.
 """
@@ -24,7 +24,7 @@ def correlation(first_t: Array, second_t: Array) -> float:
 
 
 def dice(first_t: Array, second_t: Array) -> float:
-    """Return the overlap of two sets of tokens, ``2 |A and B| / (|A| + |B|)``; NaN if both empty."""
+    """Return the overlap of two sets, ``2 |A and B| / (|A| + |B|)``; NaN if both are empty."""
     total = np.count_nonzero(first_t) + np.count_nonzero(second_t)
     return float(2 * np.count_nonzero(first_t & second_t) / total) if total else float("nan")
 

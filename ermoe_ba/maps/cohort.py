@@ -98,7 +98,7 @@ def read_cohort(folder: Path, participants: Participants | None = None) -> Cohor
     experts = pd.read_csv(_sibling(first, EXPERT_LABELS), sep="\t")
     stems = [int(stem) for stem in content["member_stems"]]
     weights = read_volume(_sibling(first, MEMBER_WEIGHTS), TEMPLATE_SPACE)
-    occupied = weights.same_grid(weights.data.any(axis=3))
+    occupied = weights.same_grid(np.asarray(weights.data.any(axis=3)))
     try:
         tokens = TokenGrid.from_lattice(occupied, MODEL_GRID)
     except ValueError as error:
@@ -190,9 +190,9 @@ def _people(
                     f"Participant {name!r} has a prediction and no row in the participants table. "
                     "Add the row (age n/a if unknown)."
                 )
-            known = participants.table.loc[name].to_dict()
-            row["chronological_age"] = known.pop("age")
-            row |= known
+            known = participants.table.loc[name]
+            row["chronological_age"] = known["age"]
+            row |= {str(column): value for column, value in known.drop("age").items()}
         rows.append(row)
     people = pd.DataFrame(rows)
     gap = people["predicted_age"] - people["chronological_age"]

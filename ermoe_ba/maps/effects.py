@@ -50,8 +50,8 @@ def measure_effects(
 ) -> list[Effect]:
     """Test age, gap and groups on all maps of a cohort.
 
-    Ordinary least squares with Freedman and Lane's permutations, and the largest ``|t|`` over all
-    tokens and maps (nilearn's `permuted_ols`): the family-wise error over the whole family is held.
+    Ordinary least squares, whose residuals are permuted (Anderson & Robinson 2001), and the largest
+    ``|t|`` over all tokens and maps (nilearn's `permuted_ols`): the family-wise error is held.
 
     Parameters
     ----------
@@ -75,32 +75,45 @@ def measure_effects(
     UsageError
         If the extra is not installed, there is no such column, or it does not tell people apart.
     """
-    effects = []
+    models = []
     ages, gaps = (cohort.people[c].to_numpy() for c in ("chronological_age", "brain_age_gap"))
     known = np.isfinite(ages)
     if known.sum() >= MIN_PARTICIPANTS and ages[known].std() > 0:
-        effects.append(
-            _effect(cohort, "age", "along chronological age", ages, None, known, permutations, seed)
-        )
-        meaning = "along the gap, at equal chronological age"
-        effects.append(_effect(cohort, "gap", meaning, gaps, ages, known, permutations, seed))
+        models += [
+            _Model(
+                name="age",
+                meaning="along chronological age",
+                tested_p=ages,
+                confound_p=None,
+                included_p=known,
+            ),
+            _Model(
+                name="gap",
+                meaning="along the gap, at equal chronological age",
+                tested_p=gaps,
+                confound_p=ages,
+                included_p=known,
+            ),
+        ]
     if group_column is not None:
         labels = _groups(cohort.people, group_column)
-        # A model with ages for some only would leave the others out without a word.
-        confound = ages if known[labels.notna()].all() else None
-        equal = ", at equal chronological age" if confound is not None else ""
         belongs = labels.notna().to_numpy()
+        # A model with ages for some only would leave the others out without a word.
+        confound = ages if known[belongs].all() else None
+        equal = ", at equal chronological age" if confound is not None else ""
         values = sorted(labels.dropna().unique())
         # Of two groups, the second against the first says all.
-        for value in values[1:] if len(values) == 2 else values:
-            is_one = (labels == value).to_numpy(dtype=np.float64)
-            meaning = f"{group_column} {value} against all others{equal}"
-            effects.append(
-                _effect(
-                    cohort, f"group-{value}", meaning, is_one, confound, belongs, permutations, seed
-                )
+        models += [
+            _Model(
+                name=f"group-{value}",
+                meaning=f"{group_column} {value} against all others{equal}",
+                tested_p=(labels == value).to_numpy(dtype=np.float64),
+                confound_p=confound,
+                included_p=belongs,
             )
-    return effects
+            for value in (values[1:] if len(values) == 2 else values)
+        ]
+    return [_effect(cohort, model, permutations, seed) for model in models]
 
 
 def _groups(people: pd.DataFrame, column: str) -> pd.Series:
@@ -119,16 +132,18 @@ def _groups(people: pd.DataFrame, column: str) -> pd.Series:
     return labels.astype("object")
 
 
-def _effect(
-    cohort: CohortMaps,
-    name: str,
-    meaning: str,
-    tested_p: Array,
-    confound_p: Array | None,
-    included_p: Array,
-    permutations: int,
-    seed: int,
-) -> Effect:
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """What is tested, at equal values of what, in whom."""
+
+    name: str
+    meaning: str
+    tested_p: Array
+    confound_p: Array | None
+    included_p: Array
+
+
+def _effect(cohort: CohortMaps, model: _Model, permutations: int, seed: int) -> Effect:
     try:
         from nilearn.mass_univariate import permuted_ols
     except ImportError as error:
@@ -136,15 +151,15 @@ def _effect(
             "Effects on maps need an extra; install it: pip install 'ermoe_ba[maps]'."
         ) from error
     total_pt1 = cohort.years_pte.sum(axis=2, keepdims=True, dtype=np.float64)
-    maps_ptv = np.concatenate([total_pt1, cohort.weights_pte], axis=2)[included_p]
+    maps_ptv = np.concatenate([total_pt1, cohort.weights_pte], axis=2)[model.included_p]
     count, shape = len(maps_ptv), maps_ptv.shape[1:]
     flat = maps_ptv.reshape(count, -1)
     # Constant maps have no t; an expert that never serves a place is one.
     varies = flat.std(axis=0) > 0
     result = permuted_ols(
-        tested_p[included_p, None],
+        model.tested_p[model.included_p, None],
         flat[:, varies],
-        None if confound_p is None else confound_p[included_p, None],
+        None if model.confound_p is None else model.confound_p[model.included_p, None],
         n_perm=permutations,
         two_sided_test=True,
         random_state=seed,
@@ -154,8 +169,8 @@ def _effect(
     t, logp = np.zeros(len(varies)), np.zeros(len(varies))
     t[varies], logp[varies] = result["t"][0], result["logp_max_t"][0]
     return Effect(
-        name=name,
-        meaning=meaning,
+        name=model.name,
+        meaning=model.meaning,
         participants=count,
         t_tv=t.reshape(shape),
         logp_tv=logp.reshape(shape),

@@ -1,8 +1,8 @@
 """Maps of chance that are as smooth as a given one: Moran spectral randomisation.
 
-Any two smooth maps of a brain resemble each other somewhere, so a region's mean must be held against maps
-that are smooth in the same way. Moran spectral randomisation (Wagner & Dray 2015, Methods in
-Ecology and Evolution 6:1169-1178; "singleton") writes a map as a sum of patterns, from the
+Any two smooth maps of a brain resemble each other somewhere, so a region's mean must be held
+against maps that are smooth in the same way. Moran spectral randomisation (Wagner & Dray 2015,
+Methods in Ecology and Evolution 6:1169-1178; "singleton") writes a map as a sum of patterns, from the
 smoothest to the roughest (eigenvectors of the doubly centred matrix of closeness), and turns the
 sign of each at random: mean, variance, spatial autocorrelation and spectrum stay exactly.
 
