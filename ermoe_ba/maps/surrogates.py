@@ -2,14 +2,14 @@
 
 Any two smooth maps of a brain resemble each other somewhere, so a region's mean must be held
 against maps that are smooth in the same way. Moran spectral randomisation (Wagner & Dray 2015,
-Methods in Ecology and Evolution 6:1169-1178; "singleton") writes a map as a sum of patterns, from the
-smoothest to the roughest (eigenvectors of the doubly centred matrix of closeness), and turns the
-sign of each at random: mean, variance, spatial autocorrelation and spectrum stay exactly.
+Methods in Ecology and Evolution 6:1169-1178; "singleton") writes a map as a sum of patterns, from
+the smoothest to the roughest (eigenvectors of the doubly centred matrix of closeness), and turns
+the sign of each at random: mean, variance, spatial autocorrelation and spectrum stay exactly.
 
-It was chosen before rotations and flips of the lattice, since a brain turned on itself leaves half
-of its tokens without a partner and the lattice has but 48 symmetries; and before surrogates fitted
-to the variogram (BrainSMASH), since one draw of signs serves all experts alike: their weights
-still sum to 1, and what one gains another loses, as in the data.
+It was chosen before rotations and flips of the lattice, since a brain turned on itself leaves many
+tokens without a partner and the lattice has but 48 symmetries; and before surrogates fitted to the
+variogram (BrainSMASH), since one draw of signs serves all experts alike: their weights still sum to
+1, and what one gains another loses, as in the data.
 
 Shapes: T tokens, K patterns, E maps, R contrasts.
 """
@@ -86,8 +86,9 @@ class MoranSurrogates:
         seen_rk = contrasts_rt @ self.patterns_tk
         coefficients_ke = self.patterns_tk.T @ maps_te
         observed_re = np.abs(seen_rk @ coefficients_ke)
-        # Rounding must not tell a surrogate that is the map itself from the map.
-        observed_re -= 1e-9 * observed_re.max(initial=0.0)
+        # Rounding must neither tell a surrogate that is the map itself from the map, nor make
+        # something of a flat one.
+        observed_re -= 1e-9 * (np.abs(contrasts_rt) @ np.abs(maps_te))
         reached_re = np.zeros(observed_re.shape, dtype=np.int64)
         for begin in range(0, count, _BLOCK):
             size = (self.patterns_tk.shape[1], min(_BLOCK, count - begin))
