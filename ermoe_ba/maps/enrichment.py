@@ -119,7 +119,8 @@ def cohort_region_table(
     p_re2[inside, :, 0] = null.p_values(average_rt[inside] - whole_t, weights_te, surrogates, rng)
     p_re2[inside, :, 1] = null.p_values(overlap.borne_rt[inside], years_te, surrogates, rng)
     q_re2 = p_re2.copy()
-    q_re2[inside] = false_discovery_control(p_re2[inside], axis=None, method="by")
+    known = p_re2[inside]
+    q_re2[inside] = false_discovery_control(known.ravel(), method="by").reshape(known.shape)
 
     def spread(values_pre: Array) -> Array:
         # One participant has no spread.
