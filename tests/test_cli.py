@@ -280,6 +280,7 @@ def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "unknown model": ([scan, "--model", "no-such-model"], "no-such-model"),
         "unknown atlas": ([scan, "--atlas", "no-such-atlas"], "no-such-atlas"),
+        "maps and none": ([scan, "--no-maps", "--scan-space", "winners"], "--scan-space"),
         "atlas of another space": (
             [scan, "--atlas", str(folder / "tpl-fsaverage_dseg.nii")],
             "fsaverage",
@@ -302,6 +303,7 @@ def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
     [
         "unknown model",
         "unknown atlas",
+        "maps and none",
         "atlas of another space",
         "participant twice",
         "no participant_id",
@@ -493,6 +495,43 @@ def test_without_maps_none_are_written(write_head: WriteHead, predict: Callable[
     # One scan alone: its files are listed.
     for name in expected:
         assert str(run.out / name) in run.stdout
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_maps_on_the_scans_grid_are_written_kept_and_removed_like_the_others(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    wanted = ("--scan-space", "contributions", "--scan-space", "winners", "--no-report")
+    scan = write_head(shape=(40, 21, 25), affine=np.diag([-2.5, 5.5, 4.5, 1.0]) + _corner(45))
+    run = predict(scan, *wanted)
+    there = {f"head_space-T1w_{suffix}" for suffix in (OUTPUTS[3], OUTPUTS[5])}
+    assert {name for name in run.files() if "space-T1w" in name} == there
+    content = json.loads((run.out / "head_prediction.json").read_text(encoding="utf-8"))
+    years = nib.load(run.out / f"head_space-T1w_{OUTPUTS[5]}")
+    assert years.shape == (40, 21, 25)
+    np.testing.assert_allclose(years.affine, nib.load(scan).affine)
+    total = years.get_fdata().sum()
+    assert content["baseline_years"] + total == pytest.approx(content["predicted_age"], abs=1e-4)
+    assert "had been finished before" in predict(scan, *wanted, "--resume").stdout
+    # Asked for otherwise, they are made anew, and what is no longer wanted goes.
+    again = predict(scan, "--no-report", "--resume")
+    assert "had been finished before" not in again.stdout
+    assert not {name for name in again.files() if "space-T1w" in name}
+
+
+def _corner(x_mm: float) -> np.ndarray:
+    shift = np.zeros((4, 4))
+    shift[:3, 3] = [x_mm, -60.0, -40.0]
+    return shift
+
+
+def test_the_parser_offers_the_maps_that_there_are() -> None:
+    from ermoe_ba.cli.main import build_parser
+    from ermoe_ba.scan_files import SCAN_SPACE
+
+    for name in SCAN_SPACE:
+        call = ["predict", "x.nii", "--out", "o", "--scan-space", name]
+        assert build_parser().parse_args(call).scan_space == [name]
 
 
 @pytest.mark.usefixtures("_stand_ins")
