@@ -85,6 +85,12 @@ class Ensemble:
     tokens: TokenGrid
     model_id: str
 
+    @property
+    def member_stems(self) -> list[int]:
+        """Which stem each member has, counted from 0: members of one fold share theirs."""
+        order = {id(m.stem): None for m in self.members}
+        return [list(order).index(id(m.stem)) for m in self.members]
+
 
 def token_grid(config: ModelConfig) -> TokenGrid:
     """Return the tokens of a network: the patches that hold template brain."""

@@ -147,6 +147,24 @@ def read_t1w(path: Path) -> Volume:
     return Volume(data, SpatialGrid(shape, stored.affine, "scan"))
 
 
+def read_scan_grid(path: Path) -> SpatialGrid:
+    """Return the grid that `read_t1w` would read a scan on, from its header alone.
+
+    Raises
+    ------
+    ScanError
+        If the header cannot be read or is no T1w scan's.
+    """
+    if path.is_dir() and dicom_files(path):
+        with as_nifti(path) as nifti:
+            stored = open_volume(nifti)
+    else:
+        stored = open_volume(path)
+    _check_header(path, stored)
+    i, j, k = _three_axes(stored.shape)
+    return SpatialGrid((i, j, k), stored.affine, "scan")
+
+
 def form_disagreement_mm(path: Path) -> float:
     """Return how far apart a NIfTI header's two forms put a corner of the image, at most.
 

@@ -1,7 +1,6 @@
-"""The files of one scan: names, contents and order of writing."""
+"""The files of one scan: contents and order of writing."""
 
 import hashlib
-import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +12,31 @@ import pandas as pd
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble, ModelCard
-from ermoe_ba.io import read_volume, remove_file, write_json, write_volume
+from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.naming import ScanName
 from ermoe_ba.predict import Prediction, PredictionMaps
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.quality import Check
 from ermoe_ba.quality.limits import LIMITS_FILE
+from ermoe_ba.scan_files import (
+    CONTRIBUTIONS,
+    EXPERT_LABELS,
+    EXPERTS,
+    MASK,
+    MEMBER_WEIGHTS,
+    MEMBER_YEARS,
+    PREDICTION,
+    REGIONS,
+    REPORT,
+    SCAN_SPACE,
+    T1W,
+    WINNERS,
+)
 from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
-from ermoe_ba.tables import PREDICTION_COLUMNS, write_table
+from ermoe_ba.tables import write_table
 
 if TYPE_CHECKING:
     from ermoe_ba.report import ReportContent
@@ -34,16 +48,6 @@ LIMITS = (
     "Predicted ages of the young tend to be too high and of the old too low; no correction is "
     "applied.",
 )
-
-# What follows a scan's name in the names of its files.
-T1W = "desc-preproc_T1w.nii.gz"
-MASK = "desc-brain_mask.nii.gz"
-EXPERTS = "desc-experts_probseg.nii.gz"
-CONTRIBUTIONS = "desc-contribution_map.nii.gz"
-REGIONS = "regions.tsv"
-REPORT = "report.html"
-PREDICTION = "prediction.json"
-ALL_FILES = (T1W, MASK, EXPERTS, CONTRIBUTIONS, REGIONS, REPORT, PREDICTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
         "forced": "yes" if forced else "no",
         "atlas": atlas.name if atlas else "none",
         "atlas_hash": _atlas_hash(atlas) if atlas else "none",
+        "atlas_sampling": atlas.sampling if atlas else "none",
     }
 
 
@@ -100,69 +105,6 @@ def _atlas_hash(atlas: Atlas) -> str:
     digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
     digest.update(atlas.labels.to_csv().encode())
     return digest.hexdigest()[:12]
-
-
-def remove_scan(folder: Path, name: str) -> None:
-    """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
-    # The JSON vouches for the others, so it goes first.
-    for suffix in reversed(ALL_FILES):
-        remove_file(folder / f"{name}_{suffix}")
-
-
-def scan_files(name: str, *, maps: bool, report: bool) -> set[str]:
-    """Return the names of the files that a scan has when it is done."""
-    optional = {EXPERTS, CONTRIBUTIONS, REGIONS, REPORT}
-    wanted = (optional if report else optional - {REPORT}) if maps else set()
-    return {
-        f"{name}_{suffix}" for suffix in ALL_FILES if suffix in wanted | {T1W, MASK, PREDICTION}
-    }
-
-
-def finished_row(
-    folder: Path,
-    row: dict[str, Any],
-    *,
-    name: str,
-    files: set[str],
-    traced: dict[str, str],
-    input_sha256: str,
-) -> dict[str, Any] | None:
-    """Return the row of a scan that an earlier run finished, if this run would give the same.
-
-    Parameters
-    ----------
-    folder : Path
-        Where its files would lie.
-    row : dict
-        What is known of its row before the work: who it is, its age, the model.
-    name : str
-        First part of its files' names.
-    files : set of str
-        Names of the files that this run would write, from `scan_files`.
-    traced : dict
-        From `provenance`.
-    input_sha256 : str
-        Of the scan's files as they are now.
-
-    Returns
-    -------
-    dict or None
-        None where a file is missing or one too many, the JSON is damaged, or scan, model, atlas,
-        software or what is known of the scan has changed.
-    """
-    there = {f"{name}_{suffix}" for suffix in ALL_FILES if (folder / f"{name}_{suffix}").is_file()}
-    if there != files:
-        return None
-    try:
-        content = json.loads((folder / f"{name}_{PREDICTION}").read_text(encoding="utf-8"))
-        same = (
-            content["input_sha256"] == input_sha256
-            and content["provenance"] == traced
-            and all(content[column] == value for column, value in row.items())
-        )
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return {key: content[key] for key in PREDICTION_COLUMNS if key in content} if same else None
 
 
 def kept_thumbnail(folder: Path, name: str) -> bytes:
@@ -192,6 +134,7 @@ def write_scan(
     *,
     report: bool,
     forced: bool,
+    scan_space: tuple[str, ...] = (),
 ) -> list[Path]:
     """Write the files of one scan, each whole or not at all, the JSON last.
 
@@ -209,11 +152,18 @@ def write_scan(
         Whether to draw the HTML report as well; it needs the maps.
     forced : bool
         Whether ages were given whatever the quality.
+    scan_space : tuple of str
+        Keys of `SCAN_SPACE`: maps to write on the scan's own grid as well.
 
     Returns
     -------
     list of Path
         The files written.
+
+    Raises
+    ------
+    ScanError
+        If maps shall be brought to a scan whose header cannot be read any more.
     """
     state, prediction, maps = result.state, result.prediction, result.maps
     written: list[Path] = []
@@ -224,11 +174,19 @@ def write_scan(
 
     volumes = {T1W: state.image, MASK: state.mask}
     if maps is not None:
-        volumes |= {EXPERTS: maps.experts, CONTRIBUTIONS: maps.total}
+        volumes |= {
+            EXPERTS: maps.experts,
+            WINNERS: maps.winners,
+            CONTRIBUTIONS: maps.total,
+            MEMBER_WEIGHTS: maps.member_weights,
+            MEMBER_YEARS: maps.member_years,
+            **_on_scan(result, maps, scan_space),
+        }
     # Volumes are compressed in a second thread while the report is drawn in this one.
     with ThreadPoolExecutor(max_workers=1) as compressor:
         tasks = [compressor.submit(write_volume, path(name), v) for name, v in volumes.items()]
         if maps is not None:
+            write_table(path(EXPERT_LABELS), expert_labels(ensemble.card.model))
             regions = region_table(maps.experts, maps.contributions, atlas, state.mask)
             write_table(path(REGIONS), regions)
             if report:
@@ -255,6 +213,7 @@ def write_scan(
                 zip(names, prediction.weights_te.mean(axis=0).tolist(), strict=True)
             ),
             "member_ages": list(prediction.member_ages),
+            "member_stems": ensemble.member_stems,
             "interval_coverage": ensemble.card.coverage,
             "threshold_fallback_share": prediction.fallback_share,
             "quality": result.figures,
@@ -297,3 +256,31 @@ def _report_content(
         limits=LIMITS,
         coverage=card.coverage,
     )
+
+
+def expert_labels(config: ModelConfig) -> pd.DataFrame:
+    """Return the label table of the winning experts: ``index``, ``name`` and ``kind``.
+
+    The kind is ``regional`` where the expert serves its tissue by construction, else ``free``.
+    """
+    kinds = ["regional"] * len(config.regions) + ["free"] * config.num_free_experts
+    indices = range(1, config.num_experts + 1)
+    return pd.DataFrame({"index": indices, "name": config.expert_names, "kind": kinds})
+
+
+def _on_scan(
+    result: ScanResult, maps: PredictionMaps, wanted: tuple[str, ...]
+) -> dict[str, Volume]:
+    """Return maps on the scan's own grid, by what follows the scan's name in their files' names."""
+    if not wanted:
+        return {}
+    assert result.state.scan_to_template is not None
+    grid = read_scan_grid(result.scan.path)
+    places = maps.places.on_scan(grid, result.state.scan_to_template)
+    weights_te = result.prediction.weights_te
+    make = {
+        "experts": lambda: places.weights(weights_te),
+        "winners": lambda: places.winners(weights_te),
+        "contributions": lambda: places.years(result.prediction.contributions_te.sum(axis=1)),
+    }
+    return {SCAN_SPACE[key]: make[key]() for key in wanted}

@@ -10,10 +10,11 @@ import torch
 
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import ScanError
-from ermoe_ba.maps import contribution_map, expert_map
+from ermoe_ba.maps import TokenPlaces
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.space import Array, Volume
+from ermoe_ba.tokens import TokenGrid
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class Prediction:
         Routing weights, mean over members.
     contributions_te : ndarray
         Years by token and expert, mean over members.
+    member_weights_mte, member_contributions_mte : ndarray
+        float32, the same of each member.
     fallback_share : float
         Share of tokens for which no expert was eligible.
     """
@@ -45,6 +48,8 @@ class Prediction:
     member_ages: tuple[float, ...]
     weights_te: Array
     contributions_te: Array
+    member_weights_mte: Array
+    member_contributions_mte: Array
     fallback_share: float
 
 
@@ -54,17 +59,28 @@ class PredictionMaps:
 
     Parameters
     ----------
+    places : TokenPlaces
+        Which voxel answers to which token.
     experts : Volume
         Routing weights, last axis experts; they sum to 1 in the brain.
+    winners : Volume
+        Number of the expert with the largest weight, counted from 1; 0 outside the brain.
     contributions : dict of Volume
         Years per voxel, by expert.
     total : Volume
         Years per voxel over all experts; plus the baseline it sums to the predicted age.
+    member_weights, member_years : Volume
+        Routing weights and years by token of each member, on the lattice of patches; last axis
+        members by experts, the experts of the first member first.
     """
 
+    places: TokenPlaces
     experts: Volume
+    winners: Volume
     contributions: dict[str, Volume]
     total: Volume
+    member_weights: Volume
+    member_years: Volume
 
 
 @torch.inference_mode()
@@ -90,10 +106,10 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
     """
     described = described_once(ensemble, state)
     outputs = [m.read_age(d) for m, d in zip(ensemble.members, described, strict=True)]
+    weights_mte = np.stack([o.routing.weights_bte[0].cpu().numpy() for o in outputs])
+    contributions_mte = np.stack([o.contributions_bte[0].cpu().numpy() for o in outputs])
     # Sums in double precision: shares on disk must add up to the age on disk.
-    contributions = np.mean(
-        [o.contributions_bte[0].cpu().numpy().astype(np.float64) for o in outputs], axis=0
-    )
+    contributions = contributions_mte.mean(axis=0, dtype=np.float64)
     baselines = [float(o.baseline) for o in outputs]
     baseline = float(np.mean(baselines))
     age = baseline + float(contributions.sum())
@@ -111,8 +127,10 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
         upper=age + half_width,
         baseline_years=baseline,
         member_ages=tuple(float(o.age_b[0]) for o in outputs),
-        weights_te=np.mean([o.routing.weights_bte[0].cpu().numpy() for o in outputs], axis=0),
+        weights_te=weights_mte.mean(axis=0),
         contributions_te=contributions,
+        member_weights_mte=weights_mte,
+        member_contributions_mte=contributions_mte,
         fallback_share=float(
             np.mean([o.routing.fallback_bt.float().mean().item() for o in outputs])
         ),
@@ -163,14 +181,18 @@ def map_prediction(
     PredictionMaps
         On the model grid.
     """
-    tokens = ensemble.tokens
-    names = ensemble.card.model.expert_names
-    by_expert = {
-        name: contribution_map(prediction.contributions_te[:, number], tokens, brain_mask)
-        for number, name in enumerate(names)
-    }
+    places = TokenPlaces.of(ensemble.tokens, brain_mask)
+    by_expert = zip(ensemble.card.model.expert_names, prediction.contributions_te.T, strict=True)
     return PredictionMaps(
-        experts=expert_map(prediction.weights_te, tokens, brain_mask),
-        contributions=by_expert,
-        total=contribution_map(prediction.contributions_te.sum(axis=1), tokens, brain_mask),
+        places=places,
+        experts=places.weights(prediction.weights_te),
+        winners=places.winners(prediction.weights_te),
+        contributions={name: places.years(years_t) for name, years_t in by_expert},
+        total=places.years(prediction.contributions_te.sum(axis=1)),
+        member_weights=_by_member(ensemble.tokens, prediction.member_weights_mte),
+        member_years=_by_member(ensemble.tokens, prediction.member_contributions_mte),
     )
+
+
+def _by_member(tokens: TokenGrid, values_mte: Array) -> Volume:
+    return tokens.to_lattice(np.moveaxis(values_mte, 1, 0).reshape(len(tokens), -1))

@@ -62,6 +62,62 @@ EVALUATED_COLUMNS: dict[str, str] = {
     "corrected_gap_beheshti": "years; corrected_age_beheshti minus chronological_age",
 }
 
+# regions.tsv of `ermoe-ba maps`, one row an expert and region of a cohort.
+COHORT_REGION_COLUMNS: dict[str, str] = {
+    "expert": "expert of the read-out layer",
+    "kind": "regional: serves its tissue by construction; free: may serve any",
+    "index": "value in the atlas image; 0 for voxels without a label",
+    "region": "name of the region",
+    "hemisphere": "L, R or n/a",
+    "volume_ml": "millilitres of the region inside the template's brain",
+    "mean_weight": "mean routing weight of the expert in the region, 0 to 1",
+    "weight_sd": "standard deviation of the region's mean weight between participants",
+    "load_share": "share of the expert's load in the brain that falls into the region, 0 to 1",
+    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the whole brain",
+    "enrichment_p": "chance of such a departure in equally smooth maps, two-sided, uncorrected",
+    "enrichment_q": "the same, corrected over all p values of the table (false discovery rate)",
+    "member_agreement": "share of the model's members that agree with the majority on whether the "
+    "expert is enriched or depleted there, 0.5 to 1",
+    "contribution_years": "years that the expert adds in the region, relative to the baseline",
+    "contribution_sd": "standard deviation of contribution_years between participants",
+    "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected",
+    "contribution_q": "the same, corrected over all p values of the table (false discovery rate)",
+}
+
+# experts.tsv of `ermoe-ba maps`, one row an expert.
+EXPERT_COLUMNS: dict[str, str] = {
+    "expert": "expert of the read-out layer",
+    "kind": "regional: serves its tissue by construction; free: may serve any",
+    "load": "mean routing weight over tokens and participants, 0 to 1",
+    "load_sd": "standard deviation of the load between participants",
+    "contribution_years": "years that the expert adds, mean over participants",
+    "contribution_sd": "standard deviation of these years between participants",
+    "weight_r_seeds": "correlation over tokens of mean routing weights, mean over pairs of members "
+    "with one stem: seeds of one fold",
+    "contribution_r_seeds": "the same of mean years",
+    "winner_dice_seeds": "Dice of the tokens where the expert weighs most, same pairs",
+    "weight_r_folds": "as weight_r_seeds, over pairs of members with different stems: folds",
+    "contribution_r_folds": "the same of mean years",
+    "winner_dice_folds": "Dice of the tokens where the expert weighs most, same pairs",
+    "weight_r_halves": "correlation over tokens between the mean weights of two random halves of "
+    "the participants, median over draws",
+    "contribution_r_halves": "the same of mean years",
+}
+
+# effects.tsv of `ermoe-ba maps`, one row an effect and map.
+EFFECT_COLUMNS: dict[str, str] = {
+    "effect": "age, gap, or group-<value>",
+    "map": "contribution (years of all experts together), or an expert's routing weight",
+    "participants": "how many the effect rests on",
+    "tokens_up": "tokens where the map grows with the effect, corrected p below 0.05",
+    "tokens_down": "tokens where it shrinks, corrected p below 0.05",
+    "peak_t": "t where it is farthest from 0",
+    "peak_p": "corrected p there, family-wise over all tokens and maps of the effect",
+    "peak_x_mm": "centre of that token, RAS+, template space",
+    "peak_y_mm": "the same",
+    "peak_z_mm": "the same",
+}
+
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""

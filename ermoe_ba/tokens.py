@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from ermoe_ba.space import Array, SpatialGrid, Volume
 
@@ -104,6 +105,28 @@ class TokenGrid:
         """Voxels that belong to a token: uint8, 1 inside, on the grid."""
         return self.to_volume(np.ones(len(self), dtype=np.uint8))
 
+    @cached_property
+    def numbers(self) -> Volume:
+        """Token of each voxel, counted from 1, 0 where there is none: int32, on the grid."""
+        return self.to_volume(np.arange(1, len(self) + 1, dtype=np.int32))
+
+    @cached_property
+    def nearest(self) -> Volume:
+        """Token of each voxel, or of the nearest voxel that has one: int32 from 1, on the grid."""
+        outside = self.numbers.data == 0
+        found = distance_transform_edt(outside, return_distances=False, return_indices=True)
+        i, j, k = np.asarray(found)
+        return Volume(self.numbers.data[i, j, k], self.grid)
+
+    @property
+    def lattice(self) -> SpatialGrid:
+        """The patches as voxels of their own, tokens or not, in the space of the grid."""
+        p, before = self.patch_size, np.array([low for low, _ in self.padding])
+        # In voxels of the grid: steps of one patch, and where the middle of the first one lies.
+        patches = np.diag([p, p, p, 1.0])
+        patches[:3, 3] = (p - 1) / 2 - before
+        return SpatialGrid(self.lattice_shape, self.grid.affine @ patches, self.grid.space)
+
     def pool(self, data: Array) -> Array:
         """Average voxels over each patch, padding counted as 0.
 
@@ -160,13 +183,66 @@ class TokenGrid:
         Volume
             On the grid; 0 where no token is.
         """
-        if len(values) != len(self):
-            raise ValueError(f"There are {len(self)} tokens; found {len(values)} values.")
-        lattice = np.zeros((*self.lattice_shape, *values.shape[1:]), dtype=values.dtype)
-        lattice[tuple(self.positions.T)] = values
+        lattice = self.to_lattice(values).data
         for axis in range(3):
             lattice = np.repeat(lattice, self.patch_size, axis=axis)
         inside = tuple(
             slice(low, low + n) for (low, _), n in zip(self.padding, self.grid.shape, strict=True)
         )
         return Volume(lattice[inside], self.grid)
+
+    def to_lattice(self, values: Array) -> Volume:
+        """Lay values out with one voxel a patch.
+
+        Parameters
+        ----------
+        values : ndarray, shape (T,) or (T, channels)
+            One value, or several, a token.
+
+        Returns
+        -------
+        Volume
+            On `lattice`; 0 where no token is.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many values as tokens.
+        """
+        if len(values) != len(self):
+            raise ValueError(f"There are {len(self)} tokens; found {len(values)} values.")
+        data = np.zeros((*self.lattice_shape, *values.shape[1:]), dtype=values.dtype)
+        data[tuple(self.positions.T)] = values
+        return Volume(data, self.lattice)
+
+    @classmethod
+    def from_lattice(cls, occupied: Volume, grid: SpatialGrid) -> "TokenGrid":
+        """Return the tokens that `to_lattice` laid out.
+
+        Parameters
+        ----------
+        occupied : Volume
+            On the lattice; not 0 where a token is.
+        grid : SpatialGrid
+            The voxels that the patches are made of.
+
+        Returns
+        -------
+        TokenGrid
+            Over `grid`.
+
+        Raises
+        ------
+        ValueError
+            If the volume is no lattice of patches over the grid, or has no token.
+        """
+        ratio = occupied.grid.voxel_sizes / grid.voxel_sizes
+        tokens = cls(grid, max(round(float(ratio[0])), 1), np.argwhere(occupied.data != 0))
+        if tokens.lattice != occupied.grid:
+            raise ValueError(
+                f"A lattice of patches must lie on the grid of {grid.space}; found "
+                f"{occupied.grid.describe()}."
+            )
+        if not len(tokens):
+            raise ValueError("A lattice must have at least one token.")
+        return tokens

@@ -34,12 +34,16 @@ OUTPUTS = (
     "desc-preproc_T1w.nii.gz",
     "desc-brain_mask.nii.gz",
     "desc-experts_probseg.nii.gz",
+    "desc-experts_dseg.nii.gz",
+    "desc-experts_dseg.tsv",
     "desc-contribution_map.nii.gz",
+    "res-token_desc-members_probseg.nii.gz",
+    "res-token_desc-members_map.nii.gz",
     "regions.tsv",
     "report.html",
     "prediction.json",
 )
-MAPS = OUTPUTS[2:6]
+MAPS = OUTPUTS[2:10]
 
 
 @pytest.fixture(scope="module")
@@ -278,6 +282,7 @@ def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
     return {
         "unknown model": ([scan, "--model", "no-such-model"], "no-such-model"),
         "unknown atlas": ([scan, "--atlas", "no-such-atlas"], "no-such-atlas"),
+        "maps and none": ([scan, "--no-maps", "--scan-space", "winners"], "--scan-space"),
         "atlas of another space": (
             [scan, "--atlas", str(folder / "tpl-fsaverage_dseg.nii")],
             "fsaverage",
@@ -300,6 +305,7 @@ def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
     [
         "unknown model",
         "unknown atlas",
+        "maps and none",
         "atlas of another space",
         "participant twice",
         "no participant_id",
@@ -408,6 +414,16 @@ def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> N
     assert content["baseline_years"] + total == pytest.approx(row["predicted_age"], abs=1e-3)
     assert abs(total) > 0.01
 
+    winners, weights = image("desc-experts_dseg.nii.gz"), image("desc-experts_probseg.nii.gz")
+    np.testing.assert_array_equal(winners, np.where(brain, weights.argmax(axis=-1) + 1, 0))
+    labels = pd.read_csv(run.out / f"{name}_desc-experts_dseg.tsv", sep="\t")
+    assert labels.to_numpy().tolist() == [
+        [1, "grey_matter", "regional"],
+        [2, "free_1", "free"],
+        [3, "free_2", "free"],
+    ]
+    _check_members(run, name, ensemble, content)
+
     names = ensemble.card.model.expert_names
     assert tuple(content["expert_years"]) == names
     assert sum(content["expert_years"].values()) == pytest.approx(total, abs=1e-3)
@@ -420,6 +436,25 @@ def _check_outputs(run: Run, name: str, ensemble: Ensemble, row: pd.Series) -> N
         assert years == pytest.approx(content["expert_years"][expert], abs=1e-3)
     html = (run.out / f"{name}_report.html").read_text(encoding="utf-8")
     assert f"{row['predicted_age']:.1f}" in html
+
+
+def _check_members(run: Run, name: str, ensemble: Ensemble, content: dict[str, Any]) -> None:
+    """What the two members said, token by token: patches of 32 mm."""
+    by_token = {}
+    for key, suffix in {"weights": "probseg", "years": "map"}.items():
+        file = nib.load(run.out / f"{name}_res-token_desc-members_{suffix}.nii.gz")
+        assert file.shape == (*ensemble.tokens.lattice_shape, 2 * 3)
+        np.testing.assert_allclose(file.header.get_zooms()[:3], 32.0)
+        i, j, k = ensemble.tokens.positions.T
+        by_token[key] = np.asanyarray(file.dataobj)[i, j, k].reshape(-1, 2, 3)
+        assert np.count_nonzero(file.dataobj) == np.count_nonzero(by_token[key])
+    np.testing.assert_allclose(by_token["weights"].sum(axis=2), 1.0, atol=1e-6)
+    years_m = by_token["years"].sum(axis=(0, 2), dtype=np.float64)
+    # The members' baselines are 47 and 48 years.
+    np.testing.assert_allclose(np.array([47.0, 48.0]) + years_m, content["member_ages"], atol=1e-4)
+    assert content["predicted_age"] == pytest.approx(47.5 + years_m.mean(), abs=1e-4)
+    # Two seeds, so two stems.
+    assert content["member_stems"] == [0, 1]
 
 
 AGES = {
@@ -462,6 +497,43 @@ def test_without_maps_none_are_written(write_head: WriteHead, predict: Callable[
     # One scan alone: its files are listed.
     for name in expected:
         assert str(run.out / name) in run.stdout
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_maps_on_the_scans_grid_are_written_kept_and_removed_like_the_others(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    wanted = ("--scan-space", "contributions", "--scan-space", "winners", "--no-report")
+    scan = write_head(shape=(40, 21, 25), affine=np.diag([-2.5, 5.5, 4.5, 1.0]) + _corner(45))
+    run = predict(scan, *wanted)
+    there = {f"head_space-T1w_{suffix}" for suffix in (OUTPUTS[3], OUTPUTS[5])}
+    assert {name for name in run.files() if "space-T1w" in name} == there
+    content = json.loads((run.out / "head_prediction.json").read_text(encoding="utf-8"))
+    years = nib.load(run.out / f"head_space-T1w_{OUTPUTS[5]}")
+    assert years.shape == (40, 21, 25)
+    np.testing.assert_allclose(years.affine, nib.load(scan).affine)
+    total = years.get_fdata().sum()
+    assert content["baseline_years"] + total == pytest.approx(content["predicted_age"], abs=1e-4)
+    assert "had been finished before" in predict(scan, *wanted, "--resume").stdout
+    # Asked for otherwise, they are made anew, and what is no longer wanted goes.
+    again = predict(scan, "--no-report", "--resume")
+    assert "had been finished before" not in again.stdout
+    assert not {name for name in again.files() if "space-T1w" in name}
+
+
+def _corner(x_mm: float) -> np.ndarray:
+    shift = np.zeros((4, 4))
+    shift[:3, 3] = [x_mm, -60.0, -40.0]
+    return shift
+
+
+def test_the_parser_offers_the_maps_that_there_are() -> None:
+    from ermoe_ba.cli.main import build_parser
+    from ermoe_ba.scan_files import SCAN_SPACE
+
+    for name in SCAN_SPACE:
+        call = ["predict", "x.nii", "--out", "o", "--scan-space", name]
+        assert build_parser().parse_args(call).scan_space == [name]
 
 
 @pytest.mark.usefixtures("_stand_ins")

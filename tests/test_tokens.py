@@ -229,3 +229,42 @@ def test_every_voxel_of_a_token_has_the_token_s_value_and_no_other_has_one(
         patch = tuple((v + s) // patch_size for v, s in zip(voxel, shift, strict=True))
         assert spread[voxel] == number.get(patch, 0)
         assert spread[voxel] or not mask[voxel], "with fraction 0 no brain voxel is left out"
+
+
+def test_a_lattice_of_patches_lies_where_the_patches_do(small_tokens: TokenGrid) -> None:
+    """A patch's middle on the lattice is the middle of its voxels on the grid."""
+    values = np.arange(1.0, len(small_tokens) + 1)
+    lattice = small_tokens.to_lattice(values)
+    assert lattice.grid.shape == small_tokens.lattice_shape
+    np.testing.assert_allclose(lattice.grid.voxel_sizes, [8.0, 12.0, 16.0])
+    ijk = np.argwhere(lattice.data > 0)
+    world = ijk @ lattice.grid.affine[:3, :3].T + lattice.grid.affine[:3, 3]
+    np.testing.assert_allclose(world, small_tokens.centres_mm)
+    np.testing.assert_array_equal(lattice.data[tuple(ijk.T)], values)
+
+
+def test_tokens_are_known_again_by_their_lattice(small_tokens: TokenGrid) -> None:
+    occupied = small_tokens.to_lattice(np.ones(len(small_tokens)))
+    assert TokenGrid.from_lattice(occupied, small_tokens.grid) == small_tokens
+
+
+def test_what_is_no_lattice_of_patches_is_refused(small_tokens: TokenGrid) -> None:
+    occupied = small_tokens.to_lattice(np.ones(len(small_tokens)))
+    affine = occupied.grid.affine.copy()
+    affine[0, 3] += 1.0
+    moved = Volume(occupied.data, SpatialGrid(occupied.grid.shape, affine, occupied.grid.space))
+    with pytest.raises(ValueError, match="must lie on the grid"):
+        TokenGrid.from_lattice(moved, small_tokens.grid)
+    with pytest.raises(ValueError, match="at least one token"):
+        TokenGrid.from_lattice(occupied.same_grid(occupied.data * 0), small_tokens.grid)
+
+
+def test_every_voxel_has_its_own_or_the_nearest_token(small_tokens: TokenGrid) -> None:
+    own, nearest = small_tokens.numbers.data, small_tokens.nearest.data
+    assert (own == 0).any()
+    np.testing.assert_array_equal(nearest[own > 0], own[own > 0])
+    held = np.argwhere(own > 0)
+    for ijk in np.argwhere(own == 0)[::37]:
+        apart = ((held - ijk) ** 2).sum(axis=1)
+        closest = held[apart == apart.min()]
+        assert nearest[tuple(ijk)] in own[tuple(closest.T)]

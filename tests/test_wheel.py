@@ -60,11 +60,15 @@ def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
         "qc.html",
         "sub-colin27_desc-brain_mask.nii.gz",
         "sub-colin27_desc-contribution_map.nii.gz",
+        "sub-colin27_desc-experts_dseg.nii.gz",
+        "sub-colin27_desc-experts_dseg.tsv",
         "sub-colin27_desc-experts_probseg.nii.gz",
         "sub-colin27_desc-preproc_T1w.nii.gz",
         "sub-colin27_prediction.json",
         "sub-colin27_regions.tsv",
         "sub-colin27_report.html",
+        "sub-colin27_res-token_desc-members_map.nii.gz",
+        "sub-colin27_res-token_desc-members_probseg.nii.gz",
     ]
     row = pd.read_csv(predicted / "predictions.tsv", sep="\t").iloc[0]
     assert row["status"] == "ok"

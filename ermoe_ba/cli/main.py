@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ermoe_ba import __version__
+from ermoe_ba.cli.options import add_atlas, add_maps, count_of
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
 COMMANDS = (
     "predict",
     "preprocess",
+    "maps",
     "probe",
     "info",
     "cross-validate",
@@ -81,6 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
     _add_preprocessed(probe)
     _add_device(probe)
+
+    add_maps(commands.add_parser("maps", help="maps and tables of a cohort's predictions"))
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
     info.add_argument("--json", action="store_true", help="as JSON")
@@ -234,7 +238,7 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 def _add_running(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--jobs", type=_count, default=1, metavar="N", help="processes, each with one thread"
+        "--jobs", type=count_of, default=1, metavar="N", help="processes, each with one thread"
     )
     _add_device(parser)
 
@@ -254,8 +258,15 @@ def _add_prediction(parser: argparse.ArgumentParser) -> None:
         help="participants.tsv with participant_id and age; only adds chronological_age and gap",
     )
     parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
-    parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
+    add_atlas(parser)
     _add_preprocessed(parser)
+    parser.add_argument(
+        "--scan-space",
+        action="append",
+        choices=("experts", "winners", "contributions"),
+        default=[],
+        help="also write these maps on the scan's own grid; may be given several times",
+    )
     parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
     parser.add_argument("--no-report", action="store_true", help="no HTML report")
     parser.add_argument(
@@ -280,20 +291,13 @@ def _add_study(parser: argparse.ArgumentParser) -> None:
         help="where prepared scans are kept, for several runs to share; default: in --out",
     )
     parser.add_argument(
-        "--jobs", type=_count, default=1, metavar="N", help="processes that prepare scans"
+        "--jobs", type=count_of, default=1, metavar="N", help="processes that prepare scans"
     )
     parser.add_argument(
         "--skip-unusable",
         action="store_true",
         help="go on without scans that cannot be used; unusable.tsv names them either way",
     )
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1; found {number}")
-    return number
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -340,6 +344,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.bids_app import run_bids_app
 
             return run_bids_app(options)
+        if options.command == "maps":
+            from ermoe_ba.cli.maps import run_maps
+
+            return run_maps(options)
         if options.command == "probe":
             from ermoe_ba.cli.probe import run_probe
 

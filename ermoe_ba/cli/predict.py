@@ -76,14 +76,21 @@ def predict_settings(options: argparse.Namespace, *, resume: bool) -> PredictSet
     Raises
     ------
     UsageError
-        If the participants table or the device cannot be used.
+        If the participants table or the device cannot be used, or options contradict each other.
     """
+    if options.no_maps and options.scan_space:
+        raise UsageError(
+            "--scan-space brings maps to the scan, and --no-maps makes none: give one."
+        )
     return PredictSettings(
         model=options.model or DEFAULT_MODEL,
         atlas=options.atlas or DEFAULT_ATLAS,
+        atlas_labels=options.atlas_labels,
+        atlas_space=options.atlas_space,
         device=chosen_device(options.device),
         maps=not options.no_maps,
         report=not (options.no_maps or options.no_report),
+        scan_space=tuple(dict.fromkeys(options.scan_space)),
         participants=read_participants(options.participants) if options.participants else None,
         force=options.force,
         resume=resume,

@@ -1,6 +1,7 @@
 """The worker that predicts."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from ermoe_ba.atlas import load_atlas
@@ -10,19 +11,11 @@ from ermoe_ba.derivatives import read_derivative
 from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.io import content_hash
 from ermoe_ba.naming import ScanName
-from ermoe_ba.outputs import (
-    ScanResult,
-    finished_row,
-    kept_thumbnail,
-    provenance,
-    remove_scan,
-    scan_files,
-    thumbnail,
-    write_scan,
-)
+from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
 from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
+from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
 
@@ -35,10 +28,16 @@ class PredictSettings:
     ----------
     model, atlas : str
         Names or paths.
+    atlas_labels : Path or None
+        Label table of an atlas given by path, where it does not lie beside it.
+    atlas_space : str or None
+        Space of an atlas given by path, where its name does not tell.
     device : {"cpu", "cuda", "mps"}
         Where to compute.
     maps, report : bool
         What to write beside the age.
+    scan_space : tuple of str
+        Keys of `SCAN_SPACE`: maps to write on the scan's own grid as well.
     participants : Participants or None
         Ages, which count before those that came with the scans.
     force : bool
@@ -51,9 +50,12 @@ class PredictSettings:
 
     model: str
     atlas: str
+    atlas_labels: Path | None
+    atlas_space: str | None
     device: str
     maps: bool
     report: bool
+    scan_space: tuple[str, ...]
     participants: Participants | None
     force: bool
     resume: bool
@@ -82,7 +84,7 @@ class Predictor(Worker):
     def __init__(self, settings: PredictSettings) -> None:
         super().__init__(debug=settings.debug)
         self.settings = settings
-        self.atlas = load_atlas(settings.atlas)
+        self.atlas = load_atlas(settings.atlas, settings.atlas_labels, settings.atlas_space)
         self.ensemble = load_ensemble(settings.model, settings.device)
         card = self.ensemble.card
         self.preprocessor = Preprocessor(card.preprocess, settings.device, force=settings.force)
@@ -107,7 +109,12 @@ class Predictor(Worker):
         except ScanError:
             remove_scan(task.folder, scan.name)
             raise
-        files = scan_files(scan.name, maps=settings.maps, report=settings.report)
+        files = scan_files(
+            scan.name,
+            maps=settings.maps,
+            report=settings.report,
+            scan_space=settings.scan_space,
+        )
         if settings.resume:
             atlas = self.atlas if settings.maps else None
             traced = provenance(self.ensemble, atlas, forced=settings.force)
@@ -167,6 +174,7 @@ class Predictor(Worker):
             self.atlas,
             report=settings.report,
             forced=settings.force,
+            scan_space=settings.scan_space,
         )
         clock("")
         return Outcome(row=row, written=tuple(paths), stages=clock.stages, thumbnail=picture)

@@ -1,0 +1,39 @@
+"""``ermoe-ba maps``: what the maps of a cohort have in common, and what they go along with."""
+
+import argparse
+
+from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
+from ermoe_ba.cohort import read_participants
+from ermoe_ba.errors import UsageError
+from ermoe_ba.maps.cohort import read_cohort
+from ermoe_ba.maps.group import check_free, write_group_maps
+
+
+def run_maps(options: argparse.Namespace) -> int:
+    """Write the maps and tables of a cohort; return 0.
+
+    Raises
+    ------
+    UsageError
+        If the call is wrong, or the predictions do not make a cohort.
+    ScanError
+        If a file of a prediction cannot be read.
+    """
+    if options.groups and not options.participants:
+        raise UsageError("--groups names a column of --participants: give both.")
+    check_free(options.out, overwrite=options.overwrite)
+    atlas = load_atlas(options.atlas or DEFAULT_ATLAS, options.atlas_labels, options.atlas_space)
+    participants = read_participants(options.participants) if options.participants else None
+    cohort = read_cohort(options.predictions, participants)
+    group = write_group_maps(
+        cohort,
+        atlas,
+        options.out,
+        group_column=options.groups,
+        permutations=options.permutations,
+        surrogates=options.surrogates,
+        seed=options.seed,
+    )
+    print("\n".join(group.summary))
+    print("\n".join(["Written:", *(f"  {path}" for path in group.written)]))
+    return 0

@@ -1,0 +1,154 @@
+"""Which expert serves which region, over a cohort, and how surely.
+
+Shapes: P participants, M members, T tokens, E experts, R regions.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from ermoe_ba.assets import template
+from ermoe_ba.atlas import Atlas
+from ermoe_ba.maps.cohort import CohortMaps
+from ermoe_ba.maps.layout import TokenPlaces
+from ermoe_ba.maps.surrogates import MoranSurrogates
+from ermoe_ba.space import Array
+from ermoe_ba.tables import COHORT_REGION_COLUMNS
+from ermoe_ba.tokens import TokenGrid
+
+
+@dataclass(frozen=True)
+class RegionOverlap:
+    """How tokens and regions share the template's brain.
+
+    Parameters
+    ----------
+    regions : DataFrame
+        ``index``, ``name`` and ``hemisphere``; the last row is what no region claims, index 0.
+    served_rt : ndarray
+        Voxels of each region whose experts are the token's.
+    borne_rt : ndarray
+        Share of each token's years that falls into the region; columns sum to 1.
+    voxel_ml : float
+        Volume of a voxel.
+    """
+
+    regions: pd.DataFrame
+    served_rt: Array
+    borne_rt: Array
+    voxel_ml: float
+
+    @classmethod
+    def of(cls, tokens: TokenGrid, atlas: Atlas) -> "RegionOverlap":
+        """Count the voxels of the template's brain by token and region."""
+        places = TokenPlaces.of(tokens, template("desc-brain_mask"))
+        columns = ["index", "name", "hemisphere"]
+        nowhere = pd.DataFrame([[0, "unlabelled", "n/a"]], columns=columns)
+        regions = pd.concat([atlas.labels[columns], nowhere], ignore_index=True)
+        row = np.zeros(int(regions["index"].max()) + 1, dtype=np.int64)
+        row[regions["index"]] = np.arange(len(regions))
+        region = row[atlas.dseg.data]
+
+        def count(numbers: Array) -> Array:
+            # Number 0 is no token.
+            width = len(tokens) + 1
+            both = np.bincount((region * width + numbers).ravel(), minlength=len(regions) * width)
+            return both.reshape(len(regions), width)[:, 1:].astype(np.float64)
+
+        borne_rt = count(places.bearing.data)
+        return cls(
+            regions,
+            count(places.serving.data),
+            borne_rt / borne_rt.sum(axis=0),
+            atlas.dseg.grid.voxel_volume_ml,
+        )
+
+
+def cohort_region_table(
+    cohort: CohortMaps, atlas: Atlas, surrogates: int, rng: np.random.Generator
+) -> pd.DataFrame:
+    """Summarise experts by region over a cohort.
+
+    Every participant counts once. Enrichment is ``log2`` of the expert's mean weight in the region
+    over its mean weight in the whole brain. Each region is held against maps of chance that are as
+    smooth (`MoranSurrogates`): for the routing, how far the region's mean weight lies from the
+    brain's; for the years, how far those of the region lie from an even spread over the tokens. All
+    p values of the table, of both kinds, are corrected together for the false discovery rate under
+    any dependence (Benjamini & Yekutieli 2001), since what one expert gains another loses.
+
+    Parameters
+    ----------
+    cohort : CohortMaps
+        The cohort.
+    atlas : Atlas
+        On the model grid.
+    surrogates : int
+        Maps of chance a map; the smallest p value is 1 / (surrogates + 1).
+    rng : Generator
+        Of the surrogates.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `COHORT_REGION_COLUMNS`, one row an expert and region. Regions that have no
+        voxel in the template's brain have no weight and no p value; neither do voxels that no
+        region claims, the region with index 0, have p values.
+    """
+    overlap = RegionOverlap.of(cohort.tokens, atlas)
+    voxels_r = overlap.served_rt.sum(axis=1)
+    inside = (voxels_r > 0) & (overlap.regions["index"].to_numpy() > 0)
+    average_rt = overlap.served_rt / np.maximum(voxels_r, 1)[:, None]
+    whole_t = overlap.served_rt.sum(axis=0) / voxels_r.sum()
+
+    weights_te = cohort.weights_pte.mean(axis=0, dtype=np.float64)
+    years_te = cohort.years_pte.mean(axis=0, dtype=np.float64)
+    load_e = whole_t @ weights_te
+    weight_re = average_rt @ weights_te
+    by_person_pre = np.einsum("rt,pte->pre", average_rt, cohort.weights_pte, optimize=True)
+    years_pre = np.einsum("rt,pte->pre", overlap.borne_rt, cohort.years_pte, optimize=True)
+    members_mre = average_rt @ cohort.member_weights_mte
+    above_mre = members_mre > (whole_t @ cohort.member_weights_mte)[:, None]
+    above_re = above_mre.mean(axis=0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        enrichment_re = np.log2(weight_re / load_e)
+
+    null = MoranSurrogates(cohort.tokens.centres_mm)
+    p_re2 = np.full((*weight_re.shape, 2), np.nan)
+    p_re2[inside, :, 0] = null.p_values(average_rt[inside] - whole_t, weights_te, surrogates, rng)
+    p_re2[inside, :, 1] = null.p_values(overlap.borne_rt[inside], years_te, surrogates, rng)
+    q_re2 = p_re2.copy()
+    known = p_re2[inside]
+    q_re2[inside] = false_discovery_control(known.ravel(), method="by").reshape(known.shape)
+
+    def spread(values_pre: Array) -> Array:
+        # One participant has no spread.
+        few = np.full(values_pre.shape[1:], np.nan)
+        return values_pre.std(axis=0, ddof=1) if len(values_pre) > 1 else few
+
+    there = np.where(voxels_r > 0, 1.0, np.nan)[:, None]
+    values = {
+        "mean_weight": weight_re * there,
+        "weight_sd": spread(by_person_pre) * there,
+        "load_share": overlap.served_rt @ weights_te / np.maximum(load_e * voxels_r.sum(), 1e-300),
+        "enrichment_log2": enrichment_re * there,
+        "enrichment_p": p_re2[..., 0],
+        "enrichment_q": q_re2[..., 0],
+        # Of the members, how many say the same as most.
+        "member_agreement": np.maximum(above_re, 1.0 - above_re) * there,
+        "contribution_years": overlap.borne_rt @ years_te,
+        "contribution_sd": spread(years_pre),
+        "contribution_p": p_re2[..., 1],
+        "contribution_q": q_re2[..., 1],
+    }
+    tables = []
+    for number, expert in cohort.experts.iterrows():
+        table = pd.DataFrame({name: of_re[:, int(str(number))] for name, of_re in values.items()})
+        table["expert"], table["kind"] = expert["name"], expert["kind"]
+        table["index"] = overlap.regions["index"]
+        table["region"], table["hemisphere"] = (overlap.regions[c] for c in ("name", "hemisphere"))
+        table["volume_ml"] = voxels_r * overlap.voxel_ml
+        tables.append(table)
+    joined = pd.concat(tables, ignore_index=True)[list(COHORT_REGION_COLUMNS)]
+    return joined.replace([np.inf, -np.inf], np.nan)

@@ -1,0 +1,198 @@
+"""The files of a cohort's maps: mean, variability, effects and tables."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ermoe_ba.assets import template
+from ermoe_ba.atlas import Atlas
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import remove_file, write_json, write_volume
+from ermoe_ba.maps.agreement import expert_table
+from ermoe_ba.maps.cohort import CohortMaps
+from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
+from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.layout import TokenPlaces
+from ermoe_ba.software import software
+from ermoe_ba.space import Volume
+from ermoe_ba.tables import write_table
+
+# False discovery rate below which a region is named to the user.
+Q_NAMED = 0.05
+# The file that vouches for the others: written last, removed first.
+DESCRIPTION = "maps.json"
+
+
+@dataclass(frozen=True)
+class GroupFiles:
+    """What was written of a cohort.
+
+    Parameters
+    ----------
+    written : list of Path
+        The files.
+    summary : list of str
+        Lines for the user: the cohort, and each expert with its most enriched region.
+    """
+
+    written: list[Path]
+    summary: list[str]
+
+
+def write_group_maps(
+    cohort: CohortMaps,
+    atlas: Atlas,
+    folder: Path,
+    *,
+    group_column: str | None,
+    permutations: int,
+    surrogates: int,
+    seed: int,
+) -> GroupFiles:
+    """Write maps and tables of a cohort, each file whole or not at all.
+
+    Every participant counts once, whatever the number of scans. Maps lie on the template's brain.
+
+    Parameters
+    ----------
+    cohort : CohortMaps
+        The cohort.
+    atlas : Atlas
+        For the region table.
+    folder : Path
+        Where to.
+    group_column : str or None
+        Column of the participants table that tells groups apart.
+    permutations, surrogates : int
+        Of the effects, and of the region table.
+    seed : int
+        Of both, and of the halves of the cohort.
+
+    Returns
+    -------
+    GroupFiles
+        The files, the description last, and what is in them in words.
+
+    Raises
+    ------
+    UsageError
+        If groups were asked for that the participants table does not tell apart.
+    """
+    effects = measure_effects(cohort, group_column, permutations, seed)
+    rng = np.random.default_rng(seed)
+    tables = {
+        "regions.tsv": cohort_region_table(cohort, atlas, surrogates, rng),
+        "experts.tsv": expert_table(cohort, rng),
+        "participants.tsv": cohort.people,
+        "group_desc-experts_dseg.tsv": cohort.experts,
+    }
+    if effects:
+        tables["effects.tsv"] = effect_table(cohort, effects)
+    volumes = _volumes(cohort, effects)
+    description = {
+        **_description(cohort, atlas, effects),
+        "permutations": permutations,
+        "surrogates": surrogates,
+        "seed": seed,
+    }
+    written = [folder / name for name in (*volumes, *tables, DESCRIPTION)]
+    remove_file(written[-1])
+    for name, volume in volumes.items():
+        write_volume(folder / name, volume)
+    for name, table in tables.items():
+        write_table(folder / name, table)
+    write_json(written[-1], description)
+    return GroupFiles(written, _summary(cohort, tables["regions.tsv"], tables["experts.tsv"]))
+
+
+def check_free(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that holds a cohort's maps, unless they may be replaced.
+
+    Raises
+    ------
+    UsageError
+        If they may not.
+    """
+    if (folder / DESCRIPTION).exists() and not overwrite:
+        raise UsageError(
+            f"{folder} already holds {DESCRIPTION}; give --overwrite, or another --out."
+        )
+
+
+def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
+    """Return the maps by file name, on the model grid."""
+    places = TokenPlaces.of(cohort.tokens, template("desc-brain_mask"))
+    weights_te = cohort.weights_pte.mean(axis=0, dtype=np.float64)
+    total_pt = cohort.years_pte.sum(axis=2, dtype=np.float64)
+    volumes = {
+        "group_desc-experts_probseg.nii.gz": places.weights(weights_te),
+        "group_desc-experts_dseg.nii.gz": places.winners(weights_te),
+        "group_desc-contribution_map.nii.gz": places.years(total_pt.mean(axis=0)),
+    }
+    if len(total_pt) > 1:
+        spread_te = cohort.weights_pte.std(axis=0, ddof=1)
+        volumes |= {
+            "group_desc-experts_stat-sd_map.nii.gz": places.weights(spread_te),
+            "group_desc-contribution_stat-sd_map.nii.gz": places.years(
+                total_pt.std(axis=0, ddof=1)
+            ),
+        }
+    for effect in effects:
+        stem = f"group_effect-{_label(effect.name)}"
+        volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
+        volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
+    return volumes
+
+
+def _label(name: str) -> str:
+    """Return an effect's name in letters that a file name may hold."""
+    return "".join(c if c.isalnum() or c == "-" else "-" for c in name)
+
+
+def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dict[str, Any]:
+    people = cohort.people
+    experts = cohort.experts["name"].tolist()
+    return {
+        "participants": len(people),
+        "scans": int(people["scans"].sum()),
+        "participants_of_known_age": int(people["chronological_age"].notna().sum()),
+        "mean_predicted_age": float(people["predicted_age"].mean()),
+        "baseline_years": cohort.baseline_years,
+        "model_id": cohort.model_id,
+        "members": len(cohort.member_stems),
+        "experts": experts,
+        "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
+        "effect_channels": ["contribution", *experts],
+        "units": {
+            "group_desc-contribution_map.nii.gz": "years a voxel; sum plus baseline_years is "
+            "mean_predicted_age",
+            "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
+            "of a token's years, spread over its voxels",
+            "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
+        },
+        "atlas": atlas.name,
+        "atlas_licence": atlas.licence,
+        "atlas_sampling": atlas.sampling,
+        "template": cohort.tokens.grid.describe(),
+        "token_mm": [float(mm) for mm in cohort.tokens.lattice.voxel_sizes],
+        "software": software(),
+    }
+
+
+def _summary(cohort: CohortMaps, regions: pd.DataFrame, experts: pd.DataFrame) -> list[str]:
+    lines = [f"{len(cohort.people)} participants, {int(cohort.people['scans'].sum())} scans."]
+    for expert in experts.to_dict("records"):
+        named = (regions["expert"] == expert["expert"]) & (regions["enrichment_q"] < Q_NAMED)
+        enriched = regions[named & (regions["enrichment_log2"] > 0)].to_dict("records")
+        where = f"no region enriched (q < {Q_NAMED:g})"
+        if enriched:
+            best = max(enriched, key=lambda row: float(row["enrichment_log2"]))
+            where = (
+                f"most enriched in {best['region']} ({best['hemisphere']}), "
+                f"log2 {best['enrichment_log2']:.2f}"
+            )
+        lines.append(f"{expert['expert']} ({expert['kind']}): load {expert['load']:.1%}, {where}")
+    return lines

@@ -1,0 +1,118 @@
+"""The files of one scan: their names, which of them a run writes, and what an earlier run left."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ermoe_ba.io import remove_file
+from ermoe_ba.tables import PREDICTION_COLUMNS
+
+# What follows a scan's name in the names of its files.
+T1W = "desc-preproc_T1w.nii.gz"
+MASK = "desc-brain_mask.nii.gz"
+EXPERTS = "desc-experts_probseg.nii.gz"
+WINNERS = "desc-experts_dseg.nii.gz"
+EXPERT_LABELS = "desc-experts_dseg.tsv"
+CONTRIBUTIONS = "desc-contribution_map.nii.gz"
+# BIDS names a sampling with res-; the sampling of these is one voxel a token.
+MEMBER_WEIGHTS = "res-token_desc-members_probseg.nii.gz"
+MEMBER_YEARS = "res-token_desc-members_map.nii.gz"
+# Maps that can be had on the scan's own grid: how the user calls them, and their files there.
+SCAN_SPACE = {
+    "experts": f"space-T1w_{EXPERTS}",
+    "winners": f"space-T1w_{WINNERS}",
+    "contributions": f"space-T1w_{CONTRIBUTIONS}",
+}
+REGIONS = "regions.tsv"
+REPORT = "report.html"
+PREDICTION = "prediction.json"
+MAP_FILES = (
+    EXPERTS,
+    WINNERS,
+    EXPERT_LABELS,
+    CONTRIBUTIONS,
+    MEMBER_WEIGHTS,
+    MEMBER_YEARS,
+    REGIONS,
+)
+ALL_FILES = (T1W, MASK, *MAP_FILES, *SCAN_SPACE.values(), REPORT, PREDICTION)
+
+
+def scan_files(
+    name: str, *, maps: bool, report: bool, scan_space: tuple[str, ...] = ()
+) -> set[str]:
+    """Return the names of the files that a scan has when it is done.
+
+    Parameters
+    ----------
+    name : str
+        First part of them.
+    maps, report : bool
+        What is written beside the age; a report needs the maps.
+    scan_space : tuple of str
+        Keys of `SCAN_SPACE`: maps on the scan's own grid, which need the maps as well.
+
+    Returns
+    -------
+    set of str
+        File names.
+    """
+    wanted = {T1W, MASK, PREDICTION}
+    if maps:
+        wanted |= {*MAP_FILES, *(SCAN_SPACE[key] for key in scan_space)}
+        wanted |= {REPORT} if report else set()
+    return {f"{name}_{suffix}" for suffix in wanted}
+
+
+def remove_scan(folder: Path, name: str) -> None:
+    """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
+    # The JSON vouches for the others, so it goes first.
+    for suffix in reversed(ALL_FILES):
+        remove_file(folder / f"{name}_{suffix}")
+
+
+def finished_row(
+    folder: Path,
+    row: dict[str, Any],
+    *,
+    name: str,
+    files: set[str],
+    traced: dict[str, str],
+    input_sha256: str,
+) -> dict[str, Any] | None:
+    """Return the row of a scan that an earlier run finished, if this run would give the same.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files would lie.
+    row : dict
+        What is known of its row before the work: who it is, its age, the model.
+    name : str
+        First part of its files' names.
+    files : set of str
+        Names of the files that this run would write, from `scan_files`.
+    traced : dict
+        Versions, model and settings of this run.
+    input_sha256 : str
+        Of the scan's files as they are now.
+
+    Returns
+    -------
+    dict or None
+        None where a file is missing or one too many, the JSON is damaged, or scan, model, atlas,
+        software or what is known of the scan has changed.
+    """
+    there = {f"{name}_{suffix}" for suffix in ALL_FILES if (folder / f"{name}_{suffix}").is_file()}
+    if there != files:
+        return None
+    try:
+        content = json.loads((folder / f"{name}_{PREDICTION}").read_text(encoding="utf-8"))
+        same = (
+            content["input_sha256"] == input_sha256
+            and content["provenance"] == traced
+            and all(content[column] == value for column, value in row.items())
+        )
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return {key: content[key] for key in PREDICTION_COLUMNS if key in content} if same else None

@@ -1,0 +1,472 @@
+"""Maps of a cohort: what was planted in its predictions is found, and sums stay sums."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from ermoe_ba.assets import template
+from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.cli.main import main
+from ermoe_ba.cohort import Participants, read_participants
+from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_json, write_volume
+from ermoe_ba.maps.agreement import correlation, dice, expert_table
+from ermoe_ba.maps.cohort import CohortMaps, read_cohort
+from ermoe_ba.maps.effects import effect_table, measure_effects
+from ermoe_ba.maps.enrichment import RegionOverlap, cohort_region_table
+from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
+from ermoe_ba.space import MODEL_GRID, Array
+from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMNS, write_table
+from ermoe_ba.tokens import TokenGrid
+
+# Tokens of 24 mm on the template's brain: few enough to be quick.
+TOKENS = TokenGrid.over(template("desc-brain_mask"), 12, 0.3)
+EXPERTS = pd.DataFrame(
+    {"index": [1, 2, 3], "name": ["csf", "free_1", "free_2"], "kind": ["regional", "free", "free"]}
+)
+# Two members of one fold and one of another.
+STEMS = [0, 0, 1]
+BASELINE = 48.0
+# Where something is planted: right, in front.
+SPOT = int(((TOKENS.centres_mm - [40.0, 30.0, 10.0]) ** 2).sum(axis=1).argmin())
+
+
+def _weights(rng: np.random.Generator) -> Array:
+    """Random weights of each token, member and expert, summing to 1 over the experts."""
+    raw = rng.uniform(0.5, 1.0, (len(TOKENS), len(STEMS), len(EXPERTS)))
+    return np.asarray(raw / raw.sum(axis=2, keepdims=True))
+
+
+def _years(rng: np.random.Generator) -> Array:
+    return rng.normal(0.0, 0.02, (len(TOKENS), len(STEMS), len(EXPERTS)))
+
+
+def _write(folder: Path, name: str, weights: Array, years: Array, **known: Any) -> None:
+    """Write what ``maps`` reads of a scan."""
+    for suffix, values in {MEMBER_WEIGHTS: weights, MEMBER_YEARS: years}.items():
+        by_token = values.reshape(len(TOKENS), -1).astype(np.float32)
+        write_volume(folder / f"{name}_{suffix}", TOKENS.to_lattice(by_token))
+    write_table(folder / f"{name}_{EXPERT_LABELS}", EXPERTS)
+    content = {
+        "status": "ok",
+        "participant_id": name.split("_", maxsplit=1)[0].removeprefix("sub-"),
+        "model_id": "m-1",
+        "member_stems": STEMS,
+        "baseline_years": BASELINE,
+        "predicted_age": BASELINE + float(years.mean(axis=1).sum()),
+        "chronological_age": 40.0,
+    }
+    write_json(folder / f"{name}_{PREDICTION}", {**content, **known})
+
+
+def _cohort(weights_pte: Array, years_pte: Array, **people: Any) -> CohortMaps:
+    """Make a cohort of which all members say the same."""
+    count = len(weights_pte)
+    table = pd.DataFrame(
+        {
+            "participant_id": [str(n) for n in range(count)],
+            "scans": 1,
+            "predicted_age": BASELINE + years_pte.sum(axis=(1, 2)),
+            "chronological_age": np.nan,
+            "brain_age_gap": np.nan,
+        }
+    ).assign(**people)
+    table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
+    return CohortMaps(
+        model_id="m-1",
+        tokens=TOKENS,
+        experts=EXPERTS,
+        member_stems=STEMS,
+        baseline_years=BASELINE,
+        people=table,
+        weights_pte=weights_pte.astype(np.float32),
+        years_pte=years_pte.astype(np.float32),
+        member_weights_mte=np.stack([weights_pte.mean(axis=0)] * 3),
+        member_years_mte=np.stack([years_pte.mean(axis=0)] * 3),
+    )
+
+
+def _random_cohort(count: int, seed: int = 0, **people: Any) -> CohortMaps:
+    rng = np.random.default_rng(seed)
+    weights = np.stack([_weights(rng)[:, 0] for _ in range(count)])
+    return _cohort(weights, np.stack([_years(rng)[:, 0] for _ in range(count)]), **people)
+
+
+# Reading
+
+
+def test_scans_of_a_participant_count_once_and_members_stay_apart(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weights, years = [_weights(rng) for _ in range(3)], [_years(rng) for _ in range(3)]
+    _write(tmp_path / "deep", "sub-b", weights[0], years[0], chronological_age=None)
+    _write(tmp_path, "sub-a_ses-1", weights[1], years[1], chronological_age=30.0)
+    _write(tmp_path, "sub-a_ses-2", weights[2], years[2], chronological_age=32.0)
+    write_json(tmp_path / f"sub-c_{PREDICTION}", {"status": "refused"} | _rest())
+    cohort = read_cohort(tmp_path)
+    assert cohort.tokens == TOKENS
+    assert sorted(cohort.people["participant_id"]) == ["a", "b"]
+    people = cohort.people.set_index("participant_id")
+    assert people["scans"].to_dict() == {"a": 2, "b": 1}
+    assert people.loc["a", "chronological_age"] == 31.0
+    assert np.isnan(people.loc["b", "brain_age_gap"])
+    order = people.index.get_indexer(["a", "b"])
+    mean_a = (weights[1] + weights[2]) / 2
+    np.testing.assert_allclose(cohort.weights_pte[order[0]], mean_a.mean(axis=1), atol=1e-6)
+    np.testing.assert_allclose(cohort.years_pte[order[1]], years[0].mean(axis=1), atol=1e-6)
+    both = (mean_a + weights[0]) / 2
+    np.testing.assert_allclose(cohort.member_weights_mte, np.moveaxis(both, 1, 0), atol=1e-6)
+    gap = people.loc["a", "predicted_age"] - 31.0
+    assert people.loc["a", "brain_age_gap"] == pytest.approx(gap)
+    assert people.loc["a", "predicted_age"] == pytest.approx(
+        BASELINE + (years[1] + years[2]).mean(axis=1).sum() / 2
+    )
+
+
+def _rest() -> dict[str, Any]:
+    return {
+        "participant_id": "c",
+        "model_id": "m-2",
+        "member_stems": [],
+        "baseline_years": 0.0,
+        "predicted_age": None,
+        "chronological_age": None,
+    }
+
+
+def test_ages_of_the_participants_table_count_first(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    _write(tmp_path, "sub-a", _weights(rng), _years(rng))
+    table = pd.DataFrame({"age": [52.0], "sex": ["F"]}, index=["a"])
+    people = read_cohort(tmp_path, Participants(table)).people
+    assert people[["chronological_age", "sex"]].to_numpy().tolist() == [[52.0, "F"]]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda f: (f / f"sub-a_{PREDICTION}").unlink(), "found none"),
+        (lambda f: (f / f"sub-a_{MEMBER_YEARS}").unlink(), "Predict without --no-maps"),
+        (lambda f: (f / f"sub-a_{PREDICTION}").write_text("{}"), "prediction of this version"),
+        (lambda f: write_json(f / f"sub-c_{PREDICTION}", _rest() | {"status": "ok"}), "one model"),
+        (
+            lambda f: nib.Nifti1Image(np.zeros((3, 3, 3, 9)), np.eye(4)).to_filename(
+                f / f"sub-a_{MEMBER_YEARS}"
+            ),
+            "must have 9 values on the lattice",
+        ),
+    ],
+    ids=["none", "no maps", "old", "two models", "other lattice"],
+)
+def test_what_makes_no_cohort_is_refused(
+    tmp_path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    rng = np.random.default_rng(0)
+    _write(tmp_path, "sub-a", _weights(rng), _years(rng))
+    spoil(tmp_path)
+    with pytest.raises(UsageError, match=why):
+        read_cohort(tmp_path)
+
+
+def test_a_participant_without_a_row_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    _write(tmp_path, "sub-a", _weights(rng), _years(rng))
+    with pytest.raises(UsageError, match="'a' has a prediction and no row"):
+        read_cohort(tmp_path, Participants(pd.DataFrame({"age": [5.0]}, index=["b"])))
+
+
+# Regions
+
+
+def _quarters() -> Atlas:
+    """Left and right, back and front of the brain above z = -20 mm; what is below has no label."""
+    brain = template("desc-brain_mask").data > 0
+    dseg = np.zeros(MODEL_GRID.shape, dtype=np.int32)
+    dseg[:46], dseg[46:] = 10, 20
+    dseg[:, 63:] += 5
+    dseg[:, :, :26] = 0
+    names = {10: "back", 15: "front", 20: "back", 25: "front"}
+    labels = pd.DataFrame(
+        {"index": list(names), "name": list(names.values()), "hemisphere": ["L", "L", "R", "R"]}
+    )
+    dseg = np.where(brain, dseg, 0)
+    return Atlas(
+        name="q", dseg=template("desc-brain_mask").same_grid(dseg), labels=labels, licence=""
+    )
+
+
+def test_tokens_and_regions_share_every_voxel_of_the_brain() -> None:
+    atlas = _quarters()
+    overlap = RegionOverlap.of(TOKENS, atlas)
+    brain = template("desc-brain_mask").data > 0
+    assert overlap.regions["index"].tolist() == [10, 15, 20, 25, 0]
+    assert overlap.served_rt.sum() == brain.sum()
+    for row, index in zip(overlap.served_rt, overlap.regions["index"], strict=True):
+        assert row.sum() == np.count_nonzero((atlas.dseg.data == index) & brain)
+    np.testing.assert_allclose(overlap.borne_rt.sum(axis=0), 1.0)
+    # A token on the right has nothing on the left.
+    right = TOKENS.centres_mm[:, 0] > 14
+    assert not overlap.served_rt[:2, right & (TOKENS.centres_mm[:, 2] > -5)].any()
+
+
+def test_a_cohort_region_table_adds_up() -> None:
+    cohort = _random_cohort(5)
+    table = cohort_region_table(cohort, _quarters(), 19, np.random.default_rng(0))
+    assert table.columns.tolist() == list(COHORT_REGION_COLUMNS)
+    assert len(table) == 3 * 5
+    groups = table.groupby("expert")
+    np.testing.assert_allclose(groups["load_share"].sum(), 1.0)
+    # Weights sum to 1 over the experts in every place, so their means do in every region.
+    np.testing.assert_allclose(table.groupby("index")["mean_weight"].sum(), 1.0, rtol=1e-5)
+    assert table["contribution_years"].sum() == pytest.approx(
+        cohort.people["predicted_age"].mean() - BASELINE, abs=1e-4
+    )
+    overall = (table["mean_weight"] * table["volume_ml"]).groupby(table["expert"]).sum()
+    overall /= table.groupby("expert")["volume_ml"].sum()
+    expected = np.log2(table["mean_weight"] / table["expert"].map(overall))
+    np.testing.assert_allclose(table["enrichment_log2"], expected, rtol=1e-6)
+    unlabelled = table["index"] == 0
+    assert table.loc[unlabelled, ["enrichment_p", "contribution_q"]].isna().all(axis=None)
+    ps = table.loc[~unlabelled, ["enrichment_p", "contribution_p"]].to_numpy()
+    qs = table.loc[~unlabelled, ["enrichment_q", "contribution_q"]].to_numpy()
+    # Twenty maps in all, the map itself among them.
+    assert ((ps >= 0.05) & (ps <= 1)).all()
+    # Benjamini and Yekutieli by hand, over the 24 p values of the table.
+    order, number = np.argsort(ps.ravel()), ps.size
+    steps = ps.ravel()[order] * number / np.arange(1, number + 1)
+    steps *= (1 / np.arange(1, number + 1)).sum()
+    by_hand = np.minimum(np.minimum.accumulate(steps[::-1])[::-1], 1)
+    np.testing.assert_allclose(qs.ravel()[order], by_hand)
+
+
+def test_what_is_planted_in_a_region_is_found_there_and_not_elsewhere() -> None:
+    cohort = _random_cohort(6)
+    overlap = RegionOverlap.of(TOKENS, _quarters())
+    # Tokens that lie in the right front for the most part.
+    planted = overlap.borne_rt[3] > 0.5
+    weights, years = cohort.weights_pte.copy(), cohort.years_pte.copy()
+    weights[:, planted] = [0.1, 0.8, 0.1]
+    years[:, planted, 2] += 0.5
+    changed = _cohort(weights, years)
+    table = cohort_region_table(changed, _quarters(), 999, np.random.default_rng(1))
+    rows = table[table["index"] > 0].set_index(["expert", "index"])
+    best = rows.loc["free_1", "enrichment_log2"]
+    assert best.idxmax() == 25
+    assert rows.loc[("free_1", 25), "enrichment_q"] < 0.05
+    assert rows.loc[("free_2", 25), "contribution_q"] < 0.05
+    assert rows.loc[("free_2", 25), "contribution_years"] > 0.3 * planted.sum()
+    assert rows.loc[("free_1", 10), "contribution_q"] > 0.05
+    # The members say the same.
+    assert (rows["member_agreement"] == 1.0).all()
+
+
+# Agreement
+
+
+def test_likeness_of_maps_by_hand() -> None:
+    assert correlation(np.array([1.0, 2.0, 3.0]), np.array([5.0, 3.0, 1.0])) == pytest.approx(-1.0)
+    assert np.isnan(correlation(np.ones(3), np.arange(3.0)))
+    a, b = np.array([True, True, False, False]), np.array([True, False, True, True])
+    # One in common, of two and three.
+    assert dice(a, b) == pytest.approx(2 / 5)
+    assert np.isnan(dice(a & False, b & False))
+
+
+def test_members_of_one_stem_are_seeds_and_of_two_folds() -> None:
+    """The first two members are alike; in the third, the free experts have changed places."""
+    cohort = _random_cohort(2)
+    members = cohort.member_weights_mte.copy()
+    members[2] = members[2][:, [0, 2, 1]]
+    table = expert_table(
+        _replaced(cohort, member_weights_mte=members), np.random.default_rng(0)
+    ).set_index("expert")
+    assert table.reset_index().columns.tolist() == list(EXPERT_COLUMNS)
+    np.testing.assert_allclose(table["weight_r_seeds"], 1.0)
+    np.testing.assert_allclose(table["winner_dice_seeds"], 1.0)
+    assert table.loc["csf", "weight_r_folds"] == pytest.approx(1.0)
+    exchanged = correlation(members[0][:, 1], members[0][:, 2])
+    assert table.loc["free_1", "weight_r_folds"] == pytest.approx(exchanged)
+    np.testing.assert_allclose(table["contribution_r_folds"], 1.0)
+    # Two participants make no halves to compare.
+    assert table["weight_r_halves"].isna().all()
+    assert table["load"].sum() == pytest.approx(1.0, abs=1e-6)
+
+
+def _replaced(cohort: CohortMaps, **changes: Any) -> CohortMaps:
+    return CohortMaps(**{**vars(cohort), **changes})
+
+
+def test_halves_agree_as_far_as_people_do() -> None:
+    """Alike in all but noise of the same variance: r of means of ten is 10 / 11 or so."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(0.0, 1.0, (len(TOKENS), 3))
+    years = common + rng.normal(0.0, 1.0, (20, len(TOKENS), 3))
+    weights = np.stack([_weights(rng)[:, 0] for _ in range(20)])
+    table = expert_table(_cohort(weights, years), np.random.default_rng(1))
+    np.testing.assert_allclose(table["contribution_r_halves"], 10 / 11, atol=0.03)
+    # Weights without anything in common.
+    assert (table["weight_r_halves"].abs() < 0.3).all()
+
+
+# Effects
+
+
+def test_age_is_found_where_it_was_planted_and_gap_nowhere() -> None:
+    ages = np.linspace(20, 80, 24)
+    cohort = _random_cohort(24, chronological_age=ages)
+    years = cohort.years_pte.copy()
+    years[:, SPOT, 0] += 0.01 * (ages - 50)
+    changed = _cohort(cohort.weights_pte, years, chronological_age=ages)
+    age, gap = measure_effects(changed, None, 199, 0)
+    assert (age.name, gap.name, age.participants) == ("age", "gap", 24)
+    assert age.t_tv.shape == (len(TOKENS), 4)
+    assert np.unravel_index(age.t_tv.argmax(), age.t_tv.shape) == (SPOT, 0)
+    # One in 200 is the smallest p there is.
+    assert age.logp_tv[SPOT, 0] == pytest.approx(np.log10(200))
+    assert np.count_nonzero(age.logp_tv > -np.log10(0.05)) == 1
+    table = effect_table(changed, [age, gap])
+    assert table.columns.tolist() == list(EFFECT_COLUMNS)
+    row = table[(table["effect"] == "age") & (table["map"] == "contribution")].iloc[0]
+    assert [row["tokens_up"], row["tokens_down"]] == [1, 0]
+    np.testing.assert_allclose(
+        row[["peak_x_mm", "peak_y_mm", "peak_z_mm"]].astype(float), TOKENS.centres_mm[SPOT]
+    )
+    assert table[table["map"] != "contribution"]["tokens_up"].sum() == 0
+
+
+def test_the_t_of_a_token_is_that_of_a_straight_line() -> None:
+    from scipy.stats import linregress
+
+    ages = np.array([20.0, 25, 31, 40, 44, 58, 61, 70])
+    cohort = _random_cohort(8, chronological_age=ages)
+    effect = measure_effects(cohort, None, 9, 0)[0]
+    line = linregress(ages, cohort.weights_pte[:, SPOT, 1].astype(float))
+    assert effect.t_tv[SPOT, 2] == pytest.approx(line.slope / line.stderr, rel=1e-4)
+
+
+def test_groups_are_told_apart_where_they_differ() -> None:
+    group = ["a", "b"] * 8
+    cohort = _random_cohort(16)
+    weights = cohort.weights_pte.copy()
+    weights[1::2, SPOT] = [0.0, 0.1, 0.9]
+    effects = measure_effects(_cohort(weights, cohort.years_pte, site=group), "site", 199, 0)
+    assert [e.name for e in effects] == ["group-b"]
+    assert "at equal" not in effects[0].meaning
+    assert effects[0].logp_tv[SPOT, 3] > 2
+    assert effects[0].t_tv[SPOT, 3] > 0 > effects[0].t_tv[SPOT, 1]
+
+
+def test_of_three_groups_each_is_held_against_the_others_at_equal_age() -> None:
+    ages = np.linspace(30, 60, 12)
+    cohort = _random_cohort(12, chronological_age=ages, site=list("abc") * 4)
+    names = [e.name for e in measure_effects(cohort, "site", 9, 0)]
+    assert names == ["age", "gap", "group-a", "group-b", "group-c"]
+    assert measure_effects(cohort, "site", 9, 0)[2].meaning.endswith("at equal chronological age")
+
+
+def test_weights_that_never_vary_have_no_effect() -> None:
+    cohort = _random_cohort(8, chronological_age=np.arange(20.0, 28.0))
+    weights = cohort.weights_pte.copy()
+    weights[..., 0] = 0.25
+    effect = measure_effects(_replaced(cohort, weights_pte=weights), None, 9, 0)[0]
+    assert (effect.t_tv[:, 1] == 0).all()
+    assert np.isfinite(effect.t_tv).all()
+
+
+@pytest.mark.parametrize("column", ["no such", "site", "lonely"])
+def test_groups_that_tell_nobody_apart_are_refused(column: str) -> None:
+    cohort = _random_cohort(8, site=["x"] * 8, lonely=["a"] * 7 + ["b"])
+    with pytest.raises(UsageError, match=f"--groups {column}: must"):
+        measure_effects(cohort, column, 9, 0)
+
+
+def test_without_ages_there_is_no_effect_to_measure() -> None:
+    assert measure_effects(_random_cohort(8), None, 9, 0) == []
+
+
+# The command
+
+
+@pytest.fixture
+def predictions(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    rows = ["participant_id\tage\tsite"]
+    for number in range(8):
+        _write(tmp_path / "run", f"sub-{number}", _weights(rng), _years(rng))
+        rows.append(f"sub-{number}\t{30 + 5 * number}\t{'xy'[number % 2]}")
+    (tmp_path / "participants.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def _maps(folder: Path, *more: str) -> int:
+    quick = ("--permutations", "19", "--surrogates", "19")
+    return main(["maps", str(folder / "run"), "--out", str(folder / "maps"), *quick, *more])
+
+
+def test_the_command_writes_maps_that_add_up(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = str(predictions / "participants.tsv")
+    assert _maps(predictions, "--participants", table, "--groups", "site") == 0
+    out = predictions / "maps"
+    told = capsys.readouterr().out
+    assert "8 participants, 8 scans." in told
+    effects = ["age", "gap", "group-y"]
+    assert {path.name for path in out.iterdir()} == {
+        "maps.json",
+        "experts.tsv",
+        "regions.tsv",
+        "effects.tsv",
+        "participants.tsv",
+        "group_desc-experts_probseg.nii.gz",
+        "group_desc-experts_dseg.nii.gz",
+        "group_desc-experts_dseg.tsv",
+        "group_desc-experts_stat-sd_map.nii.gz",
+        "group_desc-contribution_map.nii.gz",
+        "group_desc-contribution_stat-sd_map.nii.gz",
+        *(f"group_effect-{e}_stat-{s}_map.nii.gz" for e in effects for s in ("t", "logp")),
+    }
+    assert all(str(path) in told for path in out.iterdir())
+    content = json.loads((out / "maps.json").read_text(encoding="utf-8"))
+    ages = [
+        json.loads(path.read_text(encoding="utf-8"))["predicted_age"]
+        for path in (predictions / "run").glob("*.json")
+    ]
+    years = nib.load(out / "group_desc-contribution_map.nii.gz").get_fdata().sum()
+    assert years + content["baseline_years"] == pytest.approx(np.mean(ages), abs=1e-4)
+    assert content["mean_predicted_age"] == pytest.approx(np.mean(ages))
+    weights = nib.load(out / "group_desc-experts_probseg.nii.gz").get_fdata()
+    brain = template("desc-brain_mask").data > 0
+    np.testing.assert_allclose(weights.sum(axis=-1), brain, atol=1e-5)
+    winners = np.asanyarray(nib.load(out / "group_desc-experts_dseg.nii.gz").dataobj)
+    np.testing.assert_array_equal(winners, np.where(brain, weights.argmax(axis=-1) + 1, 0))
+    assert content["effect_channels"] == ["contribution", "csf", "free_1", "free_2"]
+    t_map = nib.load(out / "group_effect-age_stat-t_map.nii.gz")
+    assert t_map.shape == (*MODEL_GRID.shape, 4)
+    assert content["atlas_sampling"] == load_atlas().sampling
+    regions = pd.read_csv(out / "regions.tsv", sep="\t")
+    assert len(regions) == 3 * (len(load_atlas().labels) + 1)
+    people = pd.read_csv(out / "participants.tsv", sep="\t")
+    expected = read_participants(Path(table)).table["age"]
+    assert people["chronological_age"].tolist() == expected.tolist()
+
+
+def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _maps(predictions, "--atlas", "ICBMTissue") == 0
+    before = {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()}
+    assert _maps(predictions, "--atlas", "ICBMTissue") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert _maps(predictions, "--atlas", "ICBMTissue", "--overwrite") == 0
+    assert {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()} == before
+
+
+def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _maps(predictions, "--groups", "site") == 2
+    assert "--participants" in capsys.readouterr().err
