@@ -6,7 +6,7 @@ class GlassPane {
     this.width = shape[plane.columns];
     this.height = shape[plane.rows];
     canvas.style.aspectRatio = `${this.width} / ${this.height}`;
-    this.brain = this.project((v) => view.volumes.t1w[v]).value;
+    this.brain = this.project(view.volumes.t1w).value;
     this.layer = document.createElement("canvas");
     this.layer.width = this.width;
     this.layer.height = this.height;
@@ -14,22 +14,22 @@ class GlassPane {
     view.listen(() => this.draw());
   }
 
-  // Value of largest size along the lines of sight, and where it lies; row 0 on top.
-  project(valueOf) {
-    const { shape } = this.view.volumes.told;
-    const value = new Float32Array(this.width * this.height);
+  // What is stored with the largest size along each line of sight, and where; row 0 on top.
+  project(stored) {
+    const [ni, nj, nk] = this.view.volumes.told.shape;
+    const value = new Int16Array(this.width * this.height);
     const voxel = new Uint32Array(this.width * this.height);
-    const at = [0, 0, 0];
-    const { columns, rows, across } = this.plane;
-    for (at[across] = 0; at[across] < shape[across]; at[across] += 1) {
-      for (let row = 0, p = 0; row < this.height; row += 1) {
-        at[rows] = this.height - 1 - row;
-        for (let column = 0; column < this.width; column += 1, p += 1) {
-          at[columns] = column;
-          const v = this.view.volumes.index(at);
-          const found = valueOf(v);
-          if (Math.abs(found) > Math.abs(value[p])) {
-            value[p] = found;
+    // A step along an axis is one on the picture: a column, a row up, or none at all.
+    const [stepI, stepJ, stepK] = [0, 1, 2].map((axis) => {
+      if (axis === this.plane.columns) return 1;
+      return axis === this.plane.rows ? -this.width : 0;
+    });
+    for (let k = 0, v = 0; k < nk; k += 1) {
+      for (let j = 0; j < nj; j += 1) {
+        let p = (this.height - 1) * this.width + j * stepJ + k * stepK;
+        for (let i = 0; i < ni; i += 1, v += 1, p += stepI) {
+          if (Math.abs(stored[v]) > Math.abs(value[p])) {
+            value[p] = stored[v];
             voxel[p] = v;
           }
         }
@@ -58,7 +58,7 @@ class GlassPane {
       this.shown = map;
       // Which expert wins is no amount: there, the years say where to look.
       this.drawn = map.kind === "winner" ? volumes.told.maps[0] : map;
-      this.found = this.project((v) => volumes.value(this.drawn, v));
+      this.found = this.project(volumes.stored[this.drawn.number]);
       this.fillLayer();
     }
     const scale = fitCanvas(canvas, this.width, this.height);
@@ -91,7 +91,7 @@ class GlassPane {
           && this.inside(column, row + 1));
         const ground = rim ? 120 : this.inside(column, row) ? 236 : 255;
         const [red, green, blue, opacity] = this.view.volumes.shade(
-          this.drawn, this.found.value[p], column, row,
+          this.drawn, this.found.value[p] * this.drawn.scale, column, row,
         );
         const part = opacity / 255;
         picture.data.set(

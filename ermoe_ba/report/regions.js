@@ -13,14 +13,11 @@ class RegionTable {
     this.choice.addEventListener("change", this.show);
     this.search.addEventListener("input", this.show);
     this.names = new Map();
-    for (const row of this.rows) {
+    this.labels = this.rows.map((row) => Number(row.cells[1].textContent));
+    this.rows.forEach((row, n) => {
       const side = { L: ", left", R: ", right" }[row.cells[3].textContent] ?? "";
-      this.names.set(RegionTable.labelOf(row), row.cells[2].textContent + side);
-    }
-  }
-
-  static labelOf(row) {
-    return Number(row.cells[1].textContent);
+      this.names.set(this.labels[n], row.cells[2].textContent + side);
+    });
   }
 
   wants(row) {
@@ -36,25 +33,30 @@ class RegionTable {
 
   // Without the view there is nowhere to go: regions become buttons only once it is there.
   link(view) {
-    for (const row of this.rows) {
-      const label = RegionTable.labelOf(row);
-      if (!view.volumes.centres.has(label)) continue;
+    this.buttons = new Map();
+    this.rows.forEach((row, n) => {
+      const label = this.labels[n];
+      if (!view.volumes.regions.has(label)) return;
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = row.cells[2].textContent;
       button.title = "Move the crosshair there";
       button.addEventListener("click", () => view.visit(label));
       row.cells[2].replaceChildren(button);
-    }
+      this.buttons.set(row, button);
+    });
     view.listen(() => this.mark(view));
   }
 
   mark(view) {
     const here = view.labelHere();
-    for (const row of this.rows) {
-      const label = RegionTable.labelOf(row);
+    // Hundreds of rows are touched only where something changed.
+    if (here === this.marked && view.outlined === this.pressed) return;
+    [this.marked, this.pressed] = [here, view.outlined];
+    this.rows.forEach((row, n) => {
+      const label = this.labels[n];
       row.classList.toggle("here", label !== 0 && label === here);
-      row.cells[2].firstElementChild?.setAttribute("aria-pressed", label === view.outlined);
-    }
+      this.buttons.get(row)?.setAttribute("aria-pressed", label === view.outlined);
+    });
   }
 }

@@ -9,7 +9,7 @@ const STRIDE = 5;
 
 const inMillimetres = (axis, mm) => {
   const whole = Math.round(mm);
-  return `${"xyz"[axis]} = ${whole < 0 ? "−" : ""}${Math.abs(whole)} mm`;
+  return `${"xyz"[axis]} ${whole < 0 ? "−" : ""}${Math.abs(whole)}`;
 };
 
 // Fits a canvas to the screen's own pixels; 0 where it is not shown.
@@ -100,17 +100,17 @@ class SlicePane {
 
   // Index of the voxel that a column and a row show.
   voxel(column, row) {
-    const at = [...this.view.at];
-    at[this.plane.columns] = column;
-    at[this.plane.rows] = this.height - 1 - row;
-    return this.view.volumes.index(at);
+    const { columns, rows, across } = this.plane;
+    const { volumes: { strides }, at } = this.view;
+    return column * strides[columns] + (this.height - 1 - row) * strides[rows]
+      + at[across] * strides[across];
   }
 
   draw() {
     const { view, plane, canvas } = this;
     const mm = view.volumes.millimetres(view.at)[plane.across];
     this.slider.value = view.at[plane.across];
-    this.slider.setAttribute("aria-valuetext", inMillimetres(plane.across, mm));
+    this.slider.setAttribute("aria-valuetext", `${inMillimetres(plane.across, mm)} mm`);
     const scale = fitCanvas(canvas, this.width, this.height);
     if (!scale) return;
     this.fillLayers();
@@ -128,7 +128,7 @@ class SlicePane {
       const x = end ? canvas.width - size * 0.4 : size * 0.4;
       writeOn(context, letter, x, canvas.height / 2, size * 1.15, end ? "right" : "left");
     });
-    const words = inMillimetres(plane.across, mm);
+    const words = `${inMillimetres(plane.across, mm)} mm`;
     writeOn(context, words, canvas.width / 2, canvas.height - size * 0.8, size, "center");
   }
 
@@ -140,7 +140,7 @@ class SlicePane {
     for (let row = 0, p = 0; row < this.height; row += 1) {
       for (let column = 0; column < this.width; column += 1, p += 4) {
         const v = this.voxel(column, row);
-        below.data.fill(volumes.t1w[v], p, p + 3);
+        below.data[p] = below.data[p + 1] = below.data[p + 2] = volumes.t1w[v];
         below.data[p + 3] = 255;
         above.data.set(volumes.colour(map, v, column, row), p);
       }

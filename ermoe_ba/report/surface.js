@@ -2,12 +2,16 @@
 
 // Between cerebrospinal fluid (about 0.3) and grey matter (about 0.75), white matter being 1.
 const SURFACE_T1W = 0.55;
-// Pixels across a voxel, and steps of a ray within one.
+// Pixels across a voxel.
 const FINENESS = 3;
-const RAY_STEP = 0.5;
 // A map is read this many voxels below the surface: the cortex is 2 to 4 mm thick.
 const BELOW = 1;
+// Where the lamp stands (to the right, up, to the reader), and what reaches the shadow.
 const LIGHT = [-0.4, 0.5, 0.77];
+const AMBIENT = 0.3;
+// Grey of the bare surface, and how far behind it the empty background lies in voxels.
+const PLAIN = 215;
+const BACKGROUND = 60;
 
 // Looking towards the end of an axis (+1) or its start (−1); `right` and `up` are axis and
 // direction on the picture; `half` starts at the midline.
@@ -49,74 +53,65 @@ class SurfacePane {
     window.addEventListener("beforeprint", start);
   }
 
-  // Brightness between voxels, from the eight around.
-  brightness([x, y, z]) {
-    const { t1w, told: { shape: [ni, nj, nk] } } = this.view.volumes;
-    const [i, j, k] = [Math.floor(x), Math.floor(y), Math.floor(z)];
-    if (i < 0 || j < 0 || k < 0 || i + 1 >= ni || j + 1 >= nj || k + 1 >= nk) return 0;
-    const [a, b, c] = [x - i, y - j, z - k];
-    const v = i + ni * (j + nj * k);
-    const line = (at) => t1w[at] * (1 - a) + t1w[at + 1] * a;
-    const sheet = (at) => line(at) * (1 - b) + line(at + ni) * b;
-    return sheet(v) * (1 - c) + sheet(v + ni * nj) * c;
-  }
-
+  // Each ray runs along an axis of the grid: between the four lines of voxels around it brightness
+  // is their weighted mean, and between two voxels of the ray it changes evenly.
   cast() {
-    const { told } = this.view.volumes;
+    const { told, t1w, strides } = this.view.volumes;
     const { axis, towards, right, up, half } = this.sight;
     const length = told.shape[axis];
     const wanted = (SURFACE_T1W / told.brightest) * 255;
-    const middle = -told.origin[axis] / told.step[axis];
+    const middle = Math.round(-told.origin[axis] / told.step[axis]);
     const first = half ? middle : towards > 0 ? 0 : length - 1;
+    const last = towards > 0 ? length - 1 : 0;
     this.depth = new Float32Array(this.width * this.height).fill(NaN);
     this.voxel = new Int32Array(this.width * this.height).fill(-1);
-    const at = [0, 0, 0];
-    const along = (way, n, pixels) => {
-      const voxel = (n + 0.5) / FINENESS - 0.5;
-      return way > 0 ? voxel : pixels / FINENESS - 1 - voxel;
+    const [across, upwards] = [strides[right[0]], strides[up[0]]];
+    const [columns, rows] = [told.shape[right[0]], told.shape[up[0]]];
+    // Place on the grid of a column or row of pixels, inside the outermost voxels.
+    const along = (way, n, voxels) => {
+      const place = (n + 0.5) / FINENESS - 0.5;
+      return Math.min(Math.max(way > 0 ? place : voxels - 1 - place, 0), voxels - 1.001);
     };
     for (let row = 0, p = 0; row < this.height; row += 1) {
-      at[up[0]] = along(-up[1], row, this.height);
+      const y = along(-up[1], row, rows);
+      const b = y - Math.floor(y);
       for (let column = 0; column < this.width; column += 1, p += 1) {
-        at[right[0]] = along(right[1], column, this.width);
-        for (let gone = 0; gone < length; gone += RAY_STEP) {
-          at[axis] = first + towards * gone;
-          if (at[axis] < 0 || at[axis] > length - 1) break;
-          if (this.brightness(at) >= wanted) {
-            this.depth[p] = gone;
-            const below = [...at];
-            below[axis] += towards * BELOW;
-            this.voxel[p] = this.view.volumes.index(
-              below.map((x, n) => Math.min(Math.max(Math.round(x), 0), told.shape[n] - 1)),
-            );
+        const x = along(right[1], column, columns);
+        const a = x - Math.floor(x);
+        const start = Math.floor(x) * across + Math.floor(y) * upwards;
+        let before = 0;
+        for (let n = first; n !== last + towards; n += towards) {
+          const v = start + n * strides[axis];
+          const bright = (t1w[v] * (1 - a) + t1w[v + across] * a) * (1 - b)
+            + (t1w[v + upwards] * (1 - a) + t1w[v + upwards + across] * a) * b;
+          // Vessels and membranes are thinner than cortex: the next voxel must be bright as well.
+          if (bright >= wanted && t1w[v + towards * strides[axis]] >= wanted) {
+            const beyond = bright > before ? (bright - wanted) / (bright - before) : 0;
+            this.depth[p] = Math.abs(n - first) - (n === first ? 0 : beyond);
+            this.voxel[p] = v + towards * BELOW * strides[axis];
             break;
           }
+          before = bright;
         }
       }
     }
-    this.smooth();
+    this.light = this.illuminate();
   }
 
-  // Rays move in steps: the mean of neighbours takes the terraces off.
-  smooth() {
-    const before = this.depth.slice();
+  // How bright each pixel is under a lamp above the left shoulder of the one who looks.
+  illuminate() {
+    const light = new Float32Array(this.width * this.height);
+    const deep = (p) => (this.voxel[p] < 0 ? BACKGROUND : this.depth[p]);
     for (let row = 1; row < this.height - 1; row += 1) {
       for (let column = 1; column < this.width - 1; column += 1) {
         const p = row * this.width + column;
-        let [sum, count] = [0, 0];
-        for (let up = -1; up <= 1; up += 1) {
-          for (let left = -1; left <= 1; left += 1) {
-            const near = before[p + up * this.width + left];
-            // Beyond a fold lies another surface.
-            if (Math.abs(near - before[p]) < 2) {
-              sum += near;
-              count += 1;
-            }
-          }
-        }
-        if (count) this.depth[p] = sum / count;
+        const x = (deep(p + 1) - deep(p - 1)) * (FINENESS / 2);
+        const y = (deep(p - this.width) - deep(p + this.width)) * (FINENESS / 2);
+        const lit = (x * LIGHT[0] + y * LIGHT[1] + LIGHT[2]) / Math.hypot(x, y, 1);
+        light[p] = AMBIENT + (1 - AMBIENT) * Math.max(lit, 0);
       }
     }
+    return light;
   }
 
   visit(event) {
@@ -135,26 +130,16 @@ class SurfacePane {
     canvas.height = this.height;
     const context = canvas.getContext("2d");
     const picture = context.createImageData(this.width, this.height);
-    const deep = (p) => (Number.isNaN(this.depth[p]) ? 60 : this.depth[p]);
-    for (let row = 1; row < this.height - 1; row += 1) {
-      for (let column = 1; column < this.width - 1; column += 1) {
-        const p = row * this.width + column;
+    for (let row = 0, p = 0; row < this.height; row += 1) {
+      for (let column = 0; column < this.width; column += 1, p += 1) {
         if (this.voxel[p] < 0) continue;
-        const slope = [
-          (deep(p + 1) - deep(p - 1)) * (FINENESS / 2),
-          (deep(p - this.width) - deep(p + this.width)) * (FINENESS / 2),
-          1,
-        ];
-        const size = Math.hypot(...slope);
-        const lit = slope.reduce((sum, part, n) => sum + (part * LIGHT[n]) / size, 0);
-        const light = 0.3 + 0.7 * Math.max(lit, 0);
-        const [red, green, blue, opacity] = view.volumes.colour(
+        const colour = view.volumes.colour(
           view.map, this.voxel[p], Math.floor(column / FINENESS), Math.floor(row / FINENESS),
         );
-        const part = (opacity / 255) * view.opacity;
-        picture.data.set(
-          [red, green, blue].map((level) => light * (part * level + (1 - part) * 215)), 4 * p,
-        );
+        const part = (colour[3] / 255) * view.opacity;
+        for (let n = 0; n < 3; n += 1) {
+          picture.data[4 * p + n] = this.light[p] * (part * colour[n] + (1 - part) * PLAIN);
+        }
         picture.data[4 * p + 3] = 255;
       }
     }

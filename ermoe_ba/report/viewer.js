@@ -6,7 +6,7 @@ class View {
     this.map = volumes.told.maps[0];
     this.opacity = 1;
     this.outlined = null;
-    this.at = volumes.largest(this.map);
+    this.at = volumes.weightiest(this.map);
   }
 
   listen(listener) {
@@ -35,7 +35,7 @@ class View {
       return;
     }
     this.outlined = label;
-    this.moveTo(this.volumes.centres.get(label));
+    this.moveTo(this.volumes.centre(label));
   }
 
   visitLargest() {
@@ -68,11 +68,11 @@ class Readout {
     const { told } = volumes;
     const v = volumes.index(at);
     const mm = volumes.millimetres(at);
-    const place = mm.map((n, axis) => inMillimetres(axis, n)).join(", ");
+    const place = `${mm.map((n, axis) => inMillimetres(axis, n)).join(", ")} mm`;
     const region = this.regions.nameOf(this.view.labelHere());
     const years = `${signedNumber(volumes.value(told.maps[0], v), 4)} ${told.maps[0].unit}`;
     const winner = told.experts[volumes.winner[v]] ?? "none: outside the brain";
-    const weights = volumes.weights(v);
+    const weights = volumes.weightMaps().map((one) => volumes.value(one, v));
     this.parts.place.textContent = place;
     this.parts.region.textContent = region;
     this.parts.years.textContent = years;
@@ -168,5 +168,11 @@ const startViewer = async (regions) => {
   new Legend(view);
   new Readout(view, regions);
   regions.link(view);
-  new ResizeObserver(() => view.set({})).observe(root);
+  let width = root.clientWidth;
+  new ResizeObserver(() => {
+    // Words that take another line change the height: only another width asks for new pictures.
+    if (root.clientWidth === width) return;
+    width = root.clientWidth;
+    view.set({});
+  }).observe(root);
 };

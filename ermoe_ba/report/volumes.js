@@ -15,7 +15,8 @@ const NOBODY = 255;
 
 const readVolumes = async (uri, told) => {
   const text = atob(uri.slice(uri.indexOf(",") + 1));
-  const bytes = Uint8Array.from(text, (letter) => letter.charCodeAt(0));
+  const bytes = new Uint8Array(text.length);
+  for (let n = 0; n < text.length; n += 1) bytes[n] = text.charCodeAt(n);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Volumes(await new Response(stream).arrayBuffer(), told);
 };
@@ -25,6 +26,8 @@ class Volumes {
     this.told = told;
     const [ni, nj, nk] = told.shape;
     this.count = ni * nj * nk;
+    // From a voxel to the next along each axis.
+    this.strides = [1, ni, ni * nj];
     let start = 0;
     const take = (Kind) => {
       const part = new Kind(buffer, start, this.count);
@@ -35,17 +38,16 @@ class Volumes {
     this.stored = Array.from({ length: 1 + told.experts.length }, () => take(Int16Array));
     this.t1w = take(Uint8Array);
     this.winner = this.findWinners();
-    this.centres = this.findCentres();
+    this.regions = this.findRegions();
   }
 
   index(at) {
-    const [ni, nj] = this.told.shape;
-    return at[0] + ni * (at[1] + nj * at[2]);
+    return at[0] + at[1] * this.strides[1] + at[2] * this.strides[2];
   }
 
   place(index) {
-    const [ni, nj] = this.told.shape;
-    return [index % ni, Math.floor(index / ni) % nj, Math.floor(index / (ni * nj))];
+    const [, row, sheet] = this.strides;
+    return [index % row, Math.floor((index % sheet) / row), Math.floor(index / sheet)];
   }
 
   millimetres(at) {
@@ -56,17 +58,17 @@ class Volumes {
     return this.stored[map.number][index] * map.scale;
   }
 
-  weights(index) {
-    const maps = this.told.maps.filter((map) => map.kind === "weight");
-    return maps.map((map) => this.value(map, index));
+  weightMaps() {
+    return this.told.maps.filter((map) => map.kind === "weight");
   }
 
   findWinners() {
     const winner = new Uint8Array(this.count).fill(NOBODY);
     const largest = new Float32Array(this.count);
-    this.told.maps.filter((map) => map.kind === "weight").forEach((map, expert) => {
+    this.weightMaps().forEach(({ number, scale }, expert) => {
+      const stored = this.stored[number];
       for (let v = 0; v < this.count; v += 1) {
-        const weight = this.value(map, v);
+        const weight = stored[v] * scale;
         if (weight > largest[v]) {
           largest[v] = weight;
           winner[v] = expert;
@@ -76,31 +78,48 @@ class Volumes {
     return winner;
   }
 
-  // Of each region, the voxel next to its middle: the middle itself may lie outside.
-  findCentres() {
-    const sums = new Map();
-    const visit = (use) => {
-      for (let v = 0; v < this.count; v += 1) {
-        if (this.labels[v] !== 0) use(this.labels[v], v, this.place(v));
+  // Of each region, its voxels; a loop over millions of voxels looks a label up only at a change.
+  findRegions() {
+    const regions = new Map();
+    let [last, voxels] = [0, null];
+    for (let v = 0; v < this.count; v += 1) {
+      const label = this.labels[v];
+      if (label === 0) continue;
+      if (label !== last) {
+        if (!regions.has(label)) regions.set(label, []);
+        [last, voxels] = [label, regions.get(label)];
       }
-    };
-    visit((label, v, [i, j, k]) => {
-      const sum = sums.get(label) ?? [0, 0, 0, 0];
-      sums.set(label, [sum[0] + i, sum[1] + j, sum[2] + k, sum[3] + 1]);
-    });
-    const best = new Map();
-    visit((label, v, [i, j, k]) => {
-      const [a, b, c, n] = sums.get(label);
-      const far = (i - a / n) ** 2 + (j - b / n) ** 2 + (k - c / n) ** 2;
-      if (!best.has(label) || far < best.get(label)[0]) best.set(label, [far, [i, j, k]]);
-    });
-    return new Map(Array.from(best, ([label, [, at]]) => [label, at]));
+      voxels.push(v);
+    }
+    return regions;
+  }
+
+  // Of a region, the voxel next to its middle: the middle itself may lie outside.
+  centre(label) {
+    const places = this.regions.get(label).map((v) => this.place(v));
+    const middle = [0, 1, 2].map(
+      (axis) => places.reduce((sum, at) => sum + at[axis], 0) / places.length,
+    );
+    const far = (at) => at.reduce((sum, n, axis) => sum + (n - middle[axis]) ** 2, 0);
+    return places.reduce((best, at) => (far(at) < far(best) ? at : best));
+  }
+
+  // The middle of the region that adds or takes most: somewhere to begin.
+  weightiest(map) {
+    const stored = this.stored[map.number];
+    let [most, found] = [0, null];
+    for (const [label, voxels] of this.regions) {
+      const size = Math.abs(voxels.reduce((sum, v) => sum + stored[v], 0));
+      if (size > most) [most, found] = [size, label];
+    }
+    return found === null ? this.largest(map) : this.centre(found);
   }
 
   largest(map) {
+    const stored = this.stored[map.number];
     let found = 0;
     for (let v = 1; v < this.count; v += 1) {
-      if (Math.abs(this.value(map, v)) > Math.abs(this.value(map, found))) found = v;
+      if (Math.abs(stored[v]) > Math.abs(stored[found])) found = v;
     }
     return this.place(found);
   }
