@@ -11,7 +11,16 @@ from ermoe_ba import __version__
 from ermoe_ba.errors import ErmoeError
 
 EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
-COMMANDS = ("predict", "preprocess", "probe", "info", "cross-validate", "ablate", "phantom")
+COMMANDS = (
+    "predict",
+    "preprocess",
+    "probe",
+    "info",
+    "cross-validate",
+    "ablate",
+    "phantom",
+    "report",
+)
 LEVELS = ("participant", "group")
 
 
@@ -125,7 +134,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, ablate, phantom):
+    report = commands.add_parser("report", help="make reports again, and an index of a cohort")
+    report.add_argument("results", type=Path, metavar="DIR", help="what predict wrote")
+    report.add_argument("--model", metavar="NAME|PATH", help="default: what the results name")
+    report.add_argument("--atlas", metavar="NAME|PATH", help="default: what the results name")
+    for command in (info, validate, ablate, phantom, report):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -273,6 +286,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.phantom import run_phantom
 
             return run_phantom(options)
+        if options.command == "report":
+            from ermoe_ba.cli.report import run_report
+
+            return run_report(options)
         from ermoe_ba.cli.info import run_info
 
         return run_info(options)
