@@ -26,7 +26,7 @@ class ExpertRow:
     said : str
         What follows for its map, as a sentence.
     worthless : bool
-        Whether the model does as well without it.
+        Whether the model does as well without it, or better.
     """
 
     name: str
@@ -55,7 +55,9 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
                 years=content.expert_years[name],
                 mae_without=without,
                 said=_in_a_sentence(content.model_mae, without),
-                worthless=_worthless(content.model_mae, without),
+                worthless=content.model_mae is not None
+                and without is not None
+                and without - content.model_mae < WORTHLESS_YEARS,
             )
         )
     return rows
@@ -68,11 +70,14 @@ def short_verdict(content: ReportContent, name: str) -> str:
         return "worth not measured"
     if _worthless(mae, without):
         return f"MAE {without:.1f} years without it: its removal changes nothing"
-    return f"MAE {without:.1f} years without it ({mae:.1f} with all)"
+    better = "the model is better off " if without < mae else ""
+    return (
+        f"MAE {without:.1f} years without it{': ' if better else ' '}{better}({mae:.1f} with all)"
+    )
 
 
-def _worthless(mae: float | None, without: float | None) -> bool:
-    return mae is not None and without is not None and without - mae < WORTHLESS_YEARS
+def _worthless(mae: float, without: float) -> bool:
+    return abs(without - mae) < WORTHLESS_YEARS
 
 
 def _in_a_sentence(mae: float | None, without: float | None) -> str:
@@ -82,6 +87,11 @@ def _in_a_sentence(mae: float | None, without: float | None) -> str:
         return (
             f"Removing this expert changes nothing: the model's mean absolute error is "
             f"{without:.2f} years without it and {mae:.2f} with all. Read nothing into its map."
+        )
+    if without < mae:
+        return (
+            f"The model's mean absolute error is smaller without it: {without:.2f} years against "
+            f"{mae:.2f} with all. Read nothing into its map."
         )
     return (
         f"Without this expert the model's mean absolute error on its training cohort, out of fold, "
