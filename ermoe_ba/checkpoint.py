@@ -195,9 +195,7 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
             "version it was trained with, or train it again."
         )
     tokens = token_grid(card.model)
-    paths = sorted(folder.glob("fold-*.safetensors"))
-    if not paths:
-        raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
+    paths = _member_files(folder)
     blank = ErmoeBrainAge(card.model, tokens)
     # Copies are made sooner than new networks with weights of chance; one table of coordinates,
     # 3 MB, serves all.
@@ -206,8 +204,26 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
         _filled(deepcopy(blank, dict(shared)), path).to(torch.device(device)) for path in paths
     ]
     share_stems(members)
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()[:12]
-    return Ensemble(card, members, tokens, f"{card.name}-{digest}")
+    return Ensemble(card, members, tokens, model_identity(folder, card))
+
+
+def model_identity(folder: Path, card: ModelCard) -> str:
+    """Return the name of a model and a hash of its weights, joined by a hyphen.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no weights.
+    """
+    weights = b"".join(path.read_bytes() for path in _member_files(folder))
+    return f"{card.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
+
+
+def _member_files(folder: Path) -> list[Path]:
+    paths = sorted(folder.glob("fold-*.safetensors"))
+    if not paths:
+        raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
+    return paths
 
 
 def share_stems(members: list[ErmoeBrainAge]) -> None:

@@ -4,14 +4,13 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.checkpoint import Ensemble, ModelCard
+from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.model.config import ModelConfig
@@ -34,20 +33,10 @@ from ermoe_ba.scan_files import (
     T1W,
     WINNERS,
 )
+from ermoe_ba.scan_report import report_content
 from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import write_table
-
-if TYPE_CHECKING:
-    from ermoe_ba.report import ReportContent
-
-LIMITS = (
-    "Research use only; this is no diagnosis and no medical device.",
-    "Trained on 140 healthy adults of 20 to 82 years from one 3 T scanner; other ages, other "
-    "scanners and patients were not part of the training.",
-    "Predicted ages of the young tend to be too high and of the old too low; no correction is "
-    "applied.",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +85,13 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
         "quality_limits": hashlib.sha256(LIMITS_FILE.read_bytes()).hexdigest()[:12],
         "forced": "yes" if forced else "no",
         "atlas": atlas.name if atlas else "none",
-        "atlas_hash": _atlas_hash(atlas) if atlas else "none",
+        "atlas_hash": atlas_hash(atlas) if atlas else "none",
         "atlas_sampling": atlas.sampling if atlas else "none",
     }
 
 
-def _atlas_hash(atlas: Atlas) -> str:
+def atlas_hash(atlas: Atlas) -> str:
+    """Return a hash of an atlas' labels, in the image and in the table."""
     digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
     digest.update(atlas.labels.to_csv().encode())
     return digest.hexdigest()[:12]
@@ -172,6 +162,27 @@ def write_scan(
         written.append(folder / f"{result.scan.name}_{suffix}")
         return written[-1]
 
+    names = ensemble.card.model.expert_names
+    assert state.scan_to_template is not None
+    content = {
+        **result.row,
+        "input_path": str(result.scan.path.absolute()),
+        "input_sha256": result.input_sha256,
+        "baseline_years": prediction.baseline_years,
+        "expert_years": dict(
+            zip(names, prediction.contributions_te.sum(axis=0).tolist(), strict=True)
+        ),
+        "expert_load": dict(zip(names, prediction.weights_te.mean(axis=0).tolist(), strict=True)),
+        "member_ages": list(prediction.member_ages),
+        "member_stems": ensemble.member_stems,
+        "interval_coverage": ensemble.card.coverage,
+        "threshold_fallback_share": prediction.fallback_share,
+        "quality": result.figures,
+        "quality_checks": [check.describe() for check in result.checks],
+        "scan_to_template_affine": state.scan_to_template.tolist(),
+        "grid": MODEL_GRID.describe(),
+        "provenance": provenance(ensemble, atlas if maps else None, forced=forced),
+    }
     volumes = {T1W: state.image, MASK: state.mask}
     if maps is not None:
         volumes |= {
@@ -192,70 +203,22 @@ def write_scan(
             if report:
                 from ermoe_ba.report import write_report
 
-                traced = provenance(ensemble, atlas, forced=forced)
-                content = _report_content(result, maps, regions, ensemble.card, traced)
-                write_report(path(REPORT), content)
+                shown = report_content(
+                    result.scan.name,
+                    content,
+                    ensemble.card,
+                    atlas,
+                    regions,
+                    t1w=state.image,
+                    brain_mask=state.mask,
+                    experts=maps.experts,
+                    contributions=maps.total,
+                )
+                write_report(path(REPORT), shown)
     for task in tasks:
         task.result()
-    names = ensemble.card.model.expert_names
-    assert state.scan_to_template is not None
-    write_json(
-        path(PREDICTION),
-        {
-            **result.row,
-            "input_path": str(result.scan.path.absolute()),
-            "input_sha256": result.input_sha256,
-            "baseline_years": prediction.baseline_years,
-            "expert_years": dict(
-                zip(names, prediction.contributions_te.sum(axis=0).tolist(), strict=True)
-            ),
-            "expert_load": dict(
-                zip(names, prediction.weights_te.mean(axis=0).tolist(), strict=True)
-            ),
-            "member_ages": list(prediction.member_ages),
-            "member_stems": ensemble.member_stems,
-            "interval_coverage": ensemble.card.coverage,
-            "threshold_fallback_share": prediction.fallback_share,
-            "quality": result.figures,
-            "quality_checks": [check.describe() for check in result.checks],
-            "scan_to_template_affine": state.scan_to_template.tolist(),
-            "grid": MODEL_GRID.describe(),
-            "provenance": provenance(ensemble, atlas if maps else None, forced=forced),
-        },
-    )
+    write_json(path(PREDICTION), content)
     return written
-
-
-def _report_content(
-    result: ScanResult,
-    maps: PredictionMaps,
-    regions: pd.DataFrame,
-    card: ModelCard,
-    traced: dict[str, str],
-) -> "ReportContent":
-    from ermoe_ba.report import ReportContent
-
-    names = card.model.expert_names
-    years = result.prediction.contributions_te.sum(axis=0)
-    return ReportContent(
-        name=result.scan.name,
-        row=result.row,
-        t1w=result.state.image,
-        brain_mask=result.state.mask,
-        template=template("desc-brain_T1w"),
-        experts=maps.experts,
-        expert_names=names,
-        contributions=maps.total,
-        baseline_years=result.prediction.baseline_years,
-        expert_years=dict(zip(names, years.tolist(), strict=True)),
-        regions=regions,
-        training_ages=np.array(card.ages),
-        training_predictions=np.array(card.predictions),
-        figures=result.figures,
-        provenance=traced,
-        limits=LIMITS,
-        coverage=card.coverage,
-    )
 
 
 def expert_labels(config: ModelConfig) -> pd.DataFrame:

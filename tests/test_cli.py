@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ermoe_ba.assets import atlas_root, template
-from ermoe_ba.checkpoint import Ensemble, ModelCard, token_grid
+from ermoe_ba.checkpoint import Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import ModelConfig
@@ -1050,3 +1050,83 @@ def test_a_folder_that_is_no_data_set_is_a_usage_error(
 def test_another_level_is_a_usage_error(level: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["x", "y", level]) == 2
     assert "usage: ermoe-ba" in capsys.readouterr().err
+
+
+@pytest.fixture
+def kept_model(tmp_path: Path, ensemble: Ensemble, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model's folder that `predict` believes to have used; of weights, only the hash counts."""
+    folder = tmp_path / "model"
+    save_card(folder, ensemble.card)
+    (folder / "fold-0.safetensors").write_bytes(b"weights")
+    # echo -n weights | sha256sum
+    named = replace(ensemble, model_id="random-9a129038d9a0")
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: named)
+    monkeypatch.setattr("ermoe_ba.workers.predictor.Preprocessor", FakePreprocessor)
+    return folder
+
+
+def test_reports_are_made_again_byte_for_byte_with_an_index(
+    tmp_path: Path,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "none_T1w.nii.gz").write_bytes(b"no scan")
+    run = predict(write_head("sub-1_T1w.nii.gz"), tmp_path / "none_T1w.nii.gz")
+    report = run.out / "sub-1_report.html"
+    first = report.read_bytes()
+    report.unlink()
+    assert main(["report", str(run.out), "--model", str(kept_model)]) == 0
+    assert "1 of 1 reports made." in capfd.readouterr().out
+    assert report.read_bytes() == first
+    index = (run.out / "index.html").read_text(encoding="utf-8")
+    assert '<a href="sub-1_report.html">sub-1</a>' in index
+    assert "brain ages of 2 scans" in index
+    assert '<tr class="failed"><td>none</td>' in index
+    assert 'href="qc.html"' in index
+    # A run that replaces the ages leaves no index that tells of the former ones.
+    predict(tmp_path / "none_T1w.nii.gz", "--overwrite")
+    assert not (run.out / "index.html").exists()
+
+
+def test_a_report_is_made_of_its_own_model_atlas_and_maps_alone(
+    tmp_path: Path,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    run = predict(write_head("sub-1_T1w.nii.gz"), "--no-report")
+    prediction = run.out / "sub-1_prediction.json"
+    told = json.loads(prediction.read_text(encoding="utf-8"))
+
+    def refused(*options: str) -> str:
+        assert main(["report", str(run.out), "--model", str(kept_model), *options]) == 1
+        assert not (run.out / "sub-1_report.html").exists()
+        return capfd.readouterr().err
+
+    prediction.write_text(json.dumps({**told, "model_id": "random-000000000000"}), "utf-8")
+    assert "needs the model that predicted it, random-000000000000; found random-" in refused()
+    provenance = {**told["provenance"], "atlas_hash": "0"}
+    prediction.write_text(json.dumps({**told, "provenance": provenance}), "utf-8")
+    assert "needs the atlas of its region table, hash 0" in refused()
+    provenance = {**told["provenance"], "atlas": "none"}
+    prediction.write_text(json.dumps({**told, "provenance": provenance}), "utf-8")
+    assert "found that it was made with --no-maps" in refused()
+    prediction.write_text(json.dumps({"predicted_age": 3}), "utf-8")
+    assert "must hold a prediction of this version; found no chronological_age" in refused()
+    prediction.write_text("{", "utf-8")
+    assert "must be readable JSON" in refused()
+    prediction.write_text(json.dumps(told), "utf-8")
+    maps = run.out / "sub-1_desc-experts_probseg.nii.gz"
+    maps.unlink()
+    assert maps.name in refused()
+    assert "There is no model" in (main(["report", str(run.out)]), capfd.readouterr().err)[1]
+
+
+def test_a_folder_without_predictions_is_no_cohort(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(tmp_path)]) == 2
+    assert "must hold what `ermoe-ba predict` wrote; found no file" in capfd.readouterr().err

@@ -11,13 +11,14 @@ from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
+from report_content import AFFINE, GRID, NAMES, SHAPE, content, ellipsoid
 
-from ermoe_ba.report import ReportContent, write_report
+from ermoe_ba.report import write_report
 from ermoe_ba.report.charts import draw_age_chart, draw_years_chart
 from ermoe_ba.report.content import in_words, signed
+from ermoe_ba.report.experts import short_verdict
 from ermoe_ba.report.figures import draw_contributions, draw_quality_control, draw_routing_weights
 from ermoe_ba.report.html import render
 from ermoe_ba.report.slices import (
@@ -33,77 +34,7 @@ from ermoe_ba.report.slices import (
 )
 from ermoe_ba.space import SpatialGrid, Volume
 
-# Unequal axes: a swapped pair cannot go unseen.
-SHAPE = (22, 30, 26)
-AFFINE = np.array([[4.0, 0, 0, -42], [0, 4.0, 0, -60], [0, 0, 4.0, -40], [0, 0, 0, 1.0]])
-GRID = SpatialGrid(SHAPE, AFFINE, "MNI152NLin2009aSym")
-NAMES = ("grey_matter", "csf", "free_1")
 MALICIOUS = '<script>alert("x")</script>'
-
-
-def ellipsoid():
-    i, j, k = np.indices(SHAPE)
-    return ((i - 10.5) / 8) ** 2 + ((j - 14.5) / 12) ** 2 + ((k - 12.5) / 9) ** 2 < 1
-
-
-def content(**changes):
-    brain = ellipsoid()
-    weights = np.zeros((*SHAPE, 3), dtype=np.float32)
-    weights[brain] = (0.6, 0.3, 0.1)
-    years = np.zeros(SHAPE, dtype=np.float32)
-    years[brain] = 0.001
-    regions = pd.DataFrame(
-        [
-            (expert, index, region, side, 12.5, 0.4, 0.01 * (index + rank), -0.25)
-            for rank, expert in enumerate(NAMES)
-            for index, region, side in ((3, "Putamen", "L"), (7, "Vermis & tonsil", "n/a"))
-        ],
-        columns=[
-            "expert",
-            "index",
-            "region",
-            "hemisphere",
-            "volume_ml",
-            "mean_weight",
-            "load_share",
-            "contribution_years",
-        ],
-    )
-    ages = np.linspace(20, 80, 31)
-    values = {
-        "name": "sub-test",
-        "row": {
-            "participant_id": "test",
-            "session_id": None,
-            "input": "/data/sub-test_T1w.nii.gz",
-            "status": "ok",
-            "predicted_age": 52.34,
-            "predicted_age_lower": 41.26,
-            "predicted_age_upper": 63.44,
-            "chronological_age": 48.0,
-            "brain_age_gap": 4.34,
-            "qc_flags": "",
-            "model_id": "model-7",
-            "preprocessing_id": "abc123",
-            "seconds": 12.0,
-        },
-        "t1w": Volume(brain.astype(np.float32) * 0.9, GRID),
-        "brain_mask": Volume(brain.astype(np.uint8), GRID),
-        "template": Volume(np.roll(brain, 1, axis=0).astype(np.uint8) * 200, GRID),
-        "experts": Volume(weights, GRID),
-        "expert_names": NAMES,
-        "contributions": Volume(years, GRID),
-        "baseline_years": 46.0,
-        "expert_years": {"grey_matter": 7.0, "csf": -1.0, "free_1": 0.34},
-        "regions": regions,
-        "training_ages": ages,
-        "training_predictions": ages + 5 * np.cos(ages),
-        "figures": {"brain_volume_ml": 1432.4, "template_correlation": 0.9123},
-        "provenance": {"ermoe_ba": "0.1.0"},
-        "limits": ("Trained on one scanner.",),
-        "coverage": 0.9,
-    }
-    return ReportContent(**(values | changes))
 
 
 def with_row(**changes):
@@ -235,6 +166,8 @@ def test_names_are_text_and_never_markup():
             row=base.row | {"input": MALICIOUS, "qc_flags": MALICIOUS},
             expert_names=names,
             expert_years=dict.fromkeys(names, 1.0),
+            expert_load=dict.fromkeys(names, 0.3),
+            mae_without_expert=dict.fromkeys(names, 6.0),
             regions=regions,
             provenance={MALICIOUS: "{{ 7 * 7 }}"},
             limits=(MALICIOUS,),
@@ -264,12 +197,28 @@ def test_every_region_is_there_with_the_largest_load_first(html):
 
 def test_the_table_can_be_sorted_from_the_keyboard(html):
     elements = Elements(html)
-    assert len(elements.all("button")) == 8
+    head = html.split('<table id="regions">')[1].split("</thead>")[0]
+    assert len(Elements(head).all("button")) == len(Elements(head).all("th")) == 8
     assert [a["aria-sort"] for a in elements.all("th") if "aria-sort" in a] == ["descending"]
     (table_region,) = [a for a in elements.all("div") if a.get("role") == "region"]
     assert table_region["tabindex"] == "0"
-    (label,) = elements.all("label")
-    assert label["for"] == elements.all("select")[0]["id"] == "expert"
+
+
+def test_every_control_and_every_picture_has_a_name(html):
+    elements = Elements(html)
+    controls = {a["id"] for tag in ("select", "input") for a in elements.all(tag)}
+    labelled = [a["for"] for a in elements.all("label")]
+    # Two selectors, the search, the opacity and three slices.
+    assert len(controls) == 2 + 1 + 1 + 3
+    assert set(labelled) == controls
+    assert len(labelled) == len(controls)
+    canvases = elements.all("canvas")
+    assert len(canvases) == 3 + 1 + 3 + 6
+    assert all(a["role"] and a["aria-label"] for a in canvases)
+    # The keys that they answer to are told with each slice.
+    described = [a["aria-describedby"] for a in canvases if "tabindex" in a]
+    assert described == ["keys"] * 3
+    assert '<span id="keys">' in html
 
 
 def test_remarks_put_flags_and_strange_ages_in_words(undrawn):
@@ -289,6 +238,38 @@ def test_remarks_put_flags_and_strange_ages_in_words(undrawn):
     assert "chronological age of 91.0 years lies outside the ages of the training" in text
     assert "The predicted age of" not in text
     assert "lies outside the interval" in text
+
+
+def test_an_expert_that_changes_nothing_says_so(undrawn):
+    text = text_of(render(content()))
+    # 6.13 - 5.0 is a loss; 5.09 - 5.0 lies below 0.1 years; with 4.2 the model would be better off.
+    assert text.count("grows from 5.0 to 6.1 years") == 1
+    assert text.count("Removing this expert changes nothing") == 1
+    assert "is 5.09 years without it and 5.00 with all. Read nothing into its map." in text
+    assert "is smaller without it: 4.20 years against 5.00 with all" in text
+    unmeasured = text_of(render(content(model_mae=None, mae_without_expert={})))
+    assert unmeasured.count("was not measured") == 3
+    assert "changes nothing" not in unmeasured
+
+
+@pytest.mark.parametrize(
+    ("without", "verdict"),
+    [
+        # The limit of 0.1 years from either side, and from below.
+        (5.2, "MAE 5.2 years without it (5.0 with all)"),
+        (5.05, "MAE 5.0 years without it: its removal changes nothing"),
+        (4.95, "MAE 5.0 years without it: its removal changes nothing"),
+        (4.5, "MAE 4.5 years without it: the model is better off (5.0 with all)"),
+    ],
+)
+def test_the_face_of_a_map_tells_what_the_model_owes_to_it(without, verdict):
+    shown = content(mae_without_expert=dict.fromkeys(NAMES, without))
+    assert short_verdict(shown, "csf") == verdict
+    assert short_verdict(content(model_mae=None, mae_without_expert={}), "csf") == (
+        "worth not measured"
+    )
+    other = content(mae_without_expert=dict.fromkeys(NAMES, 9.9))
+    assert draw_routing_weights(shown) != draw_routing_weights(other)
 
 
 def test_a_sum_that_does_not_add_up_is_shown_as_such(html, undrawn):
@@ -410,6 +391,12 @@ def test_parts_that_do_not_match_are_refused():
         content(regions=content().regions.drop(columns="region"))
     with pytest.raises(ValueError, match="Years are due"):
         content(expert_years={"csf": 1.0})
+    with pytest.raises(ValueError, match="Loads are due"):
+        content(expert_load={"csf": 1.0})
+    with pytest.raises(ValueError, match="Errors without them are due"):
+        content(mae_without_expert={"csf": 1.0})
+    with pytest.raises(ValueError, match="on the grid"):
+        content(atlas=Volume(np.ones(SHAPE), SpatialGrid(SHAPE, AFFINE, "scan")))
     with pytest.raises(ValueError, match="mask is empty"):
         content(brain_mask=Volume(np.zeros(SHAPE, dtype=np.uint8), GRID))
 

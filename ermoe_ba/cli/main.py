@@ -24,6 +24,7 @@ COMMANDS = (
     "evaluate",
     "ablate",
     "phantom",
+    "report",
 )
 LEVELS = ("participant", "group")
 
@@ -195,7 +196,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
-    for command in (info, validate, train, tune, evaluate, ablate, phantom):
+    report = commands.add_parser("report", help="make reports again, and an index of a cohort")
+    report.add_argument("results", type=Path, metavar="DIR", help="what predict wrote")
+    report.add_argument("--model", metavar="NAME|PATH", help="default: what the results name")
+    report.add_argument("--atlas", metavar="NAME|PATH", help="default: what the results name")
+    for command in (info, validate, train, tune, evaluate, ablate, phantom, report):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser
 
@@ -376,6 +381,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from ermoe_ba.cli.phantom import run_phantom
 
             return run_phantom(options)
+        if options.command == "report":
+            from ermoe_ba.cli.report import run_report
+
+            return run_report(options)
         from ermoe_ba.cli.info import run_info
 
         return run_info(options)

@@ -22,6 +22,8 @@ from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
 TABLE, PAGE = "predictions.tsv", "qc.html"
+# What `ermoe-ba report` makes beside them.
+INDEX = "index.html"
 
 
 def run_predict(options: argparse.Namespace) -> int:
@@ -45,6 +47,8 @@ def run_predict(options: argparse.Namespace) -> int:
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
     try:
+        # An index would tell of the ages that were.
+        remove_file(options.out / INDEX)
         remove_file(page_path)
         remove_file(table_path)
         write_rows(table_path, [])

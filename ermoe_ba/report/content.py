@@ -37,6 +37,8 @@ class ReportContent:
         uint8, shape (I, J, K); 1 in the scan's brain.
     template : Volume
         uint8, shape (I, J, K); T1w of the template's brain, 0 outside it.
+    atlas : Volume
+        Label of each voxel, shape (I, J, K), 0 for none; those of the column ``index``.
     experts : Volume
         Routing weights, shape (I, J, K, E); they sum to 1 over the experts, or 0 outside tokens.
     expert_names : tuple of str
@@ -47,6 +49,12 @@ class ReportContent:
         The age that the model starts from, before any part of the brain counts.
     expert_years : dict of str to float
         Years that each expert adds, summed over the brain.
+    expert_load : dict of str to float
+        Mean routing weight of each expert over the tokens, 0 to 1.
+    model_mae : float or None
+        Mean absolute error of the model in years, where it was measured with each expert removed.
+    mae_without_expert : dict of str to float
+        The same with this one expert removed; empty where it was not measured.
     regions : DataFrame
         One row per expert and region, with the columns `REGION_COLUMNS`.
     training_ages : ndarray, shape (n,)
@@ -73,11 +81,15 @@ class ReportContent:
     t1w: Volume
     brain_mask: Volume
     template: Volume
+    atlas: Volume
     experts: Volume
     expert_names: tuple[str, ...]
     contributions: Volume
     baseline_years: float
     expert_years: dict[str, float]
+    expert_load: dict[str, float]
+    model_mae: float | None
+    mae_without_expert: dict[str, float]
     regions: pd.DataFrame
     training_ages: Array
     training_predictions: Array
@@ -89,7 +101,8 @@ class ReportContent:
     def __post_init__(self) -> None:
         if self.number("predicted_age") is None:
             raise ValueError(f"{self.name} has no predicted age: there is nothing to report.")
-        for other in (self.brain_mask, self.template, self.experts, self.contributions):
+        others = (self.brain_mask, self.template, self.atlas, self.experts, self.contributions)
+        for other in others:
             if other.grid != self.t1w.grid:
                 raise ValueError("All volumes of a report must lie on the grid of its T1w image.")
         if self.experts.data.shape[3:] != (len(self.expert_names),):
@@ -99,11 +112,14 @@ class ReportContent:
             )
         if not self.brain_mask.data.any():
             raise ValueError("The brain mask is empty.")
-        if set(self.expert_years) != set(self.expert_names):
-            raise ValueError(
-                f"Years are due for the experts {self.expert_names}; found "
-                f"{tuple(self.expert_years)}."
-            )
+        told = {"Years": self.expert_years, "Loads": self.expert_load}
+        if self.mae_without_expert:
+            told["Errors without them"] = self.mae_without_expert
+        for what, by_expert in told.items():
+            if set(by_expert) != set(self.expert_names):
+                raise ValueError(
+                    f"{what} are due for the experts {self.expert_names}; found {tuple(by_expert)}."
+                )
         if len(self.training_ages) != len(self.training_predictions):
             raise ValueError(
                 f"Training ages and predictions must pair up; found {len(self.training_ages)} and "

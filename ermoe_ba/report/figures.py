@@ -1,26 +1,28 @@
 """Pictures of the brain: quality control, routing weights, contributions to the age."""
 
-from collections.abc import Callable
-
 import matplotlib as mpl
-import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ermoe_ba.report.colours import (
+    BRIGHTEST_T1W,
+    CONTRIBUTIONS,
+    WEIGHTS,
+    symmetric_limit,
+    weight_limit,
+)
 from ermoe_ba.report.content import ReportContent, in_words, signed
 from ermoe_ba.report.drawing import style, to_png
+from ermoe_ba.report.experts import short_verdict
 from ermoe_ba.report.slices import (
     AXIAL,
     CORONAL,
     EDGES,
     SAGITTAL,
-    Box,
     Montage,
     Plane,
-    bounding_box,
-    require_ras,
+    shown_box,
     through,
 )
 from ermoe_ba.space import Array
@@ -28,8 +30,6 @@ from ermoe_ba.space import Array
 WIDTH_INCH, DPI = 10.0, 120
 # Room below the picture for a line of text, and for a colour bar with two.
 LINE_INCH, BAR_INCH = 0.35, 0.72
-# Just above white matter: fat and vessels at the rim would otherwise set the range.
-BRIGHTEST_T1W = 1.2
 # Orange and sky blue of Okabe and Ito's palette; the line style tells them apart as well.
 SCAN_OUTLINE, TEMPLATE_OUTLINE = "#e69f00", "#56b4e9"
 # The grey over which colour bars are laid: that of a typical voxel below a map.
@@ -37,10 +37,6 @@ MID_GREY = 0.5
 # No eye tells neighbouring steps apart, and files are a quarter smaller than with 256.
 GREY_LEVELS = 64
 EVENLY = (0.14, 0.32, 0.5, 0.68, 0.86)
-# Weights of this size hide the scan below; smaller ones let it through.
-OPAQUE_WEIGHT = 0.25
-
-Opacity = Callable[[Array], Array]
 
 
 def draw_quality_control(content: ReportContent) -> bytes:
@@ -56,7 +52,7 @@ def draw_quality_control(content: ReportContent) -> bytes:
     bytes
         PNG: rows of five sagittal, coronal and axial slices.
     """
-    box, rows = _shown(content), _three_rows(content)
+    box, rows = shown_box(content.brain_mask, content.template), _three_rows(content)
     montage = Montage(box, rows)
     with style():
         figure, ax = _canvas(montage, content, LINE_INCH)
@@ -85,7 +81,8 @@ def draw_routing_weights(content: ReportContent) -> bytes:
     Returns
     -------
     bytes
-        PNG: one row of slices per expert, all on one colour scale from 0 to 1.
+        PNG: one row of slices per expert, all on one colour scale from 0 to `weight_limit`; above
+        each, what the model owes to the expert.
     """
     brain = content.brain_mask.data > 0
     planes = [
@@ -95,31 +92,28 @@ def draw_routing_weights(content: ReportContent) -> bytes:
         *through(brain, SAGITTAL, (0.3, 0.7)),
     ]
     count = len(content.expert_names)
-    montage = Montage(_shown(content), [planes] * count, header=14)
+    montage = Montage(shown_box(content.brain_mask, content.template), [planes] * count, header=14)
     weights = [content.experts.data[..., e] for e in range(count)]
-    colours = mpl.colormaps["viridis"]
+    limit = weight_limit(content.experts.data)
     # Means over tokens only: outside them no expert has a weight.
     tokens = content.experts.data.sum(axis=-1) > 0
     with style():
         figure, ax = _canvas(montage, content, BAR_INCH)
-        ax.imshow(
-            _overlay(montage.fill(weights), colours, _weight_opacity), interpolation="nearest"
-        )
+        ax.imshow(WEIGHTS.paint(montage.fill(weights) / limit), interpolation="nearest")
         for top, name, weight in zip(montage.tops, content.expert_names, weights, strict=True):
             mean = float(weight[tokens].mean()) if tokens.any() else 0.0
             ax.text(
                 2,
                 top - 2,
                 f"{in_words(name)}: mean weight {mean:.2f}, "
-                f"{signed(content.expert_years[name])} years",
+                f"{signed(content.expert_years[name])} years; {short_verdict(content, name)}",
                 color="white",
                 fontsize=10,
                 fontweight="bold",
                 va="bottom",
                 parse_math=False,
             )
-        ramp = _overlay(np.linspace(0, 1, 256), colours, _weight_opacity)
-        _add_bar(figure, ramp, (0.0, 1.0), "Routing weight")
+        _add_bar(figure, WEIGHTS.ramp(), (0.0, limit), "Routing weight")
         return to_png(figure)
 
 
@@ -137,45 +131,20 @@ def draw_contributions(content: ReportContent) -> bytes:
         PNG: rows of axial, coronal and sagittal slices; orange older, purple younger.
     """
     per_ml = content.contributions.data / content.t1w.grid.voxel_volume_ml
-    limit = _symmetric_limit(per_ml)
+    limit = symmetric_limit(per_ml)
     rows = _three_rows(content)[::-1]
-    montage = Montage(_shown(content), rows)
-    colours = mpl.colormaps["PuOr_r"]
-
-    def opacity(unit: Array) -> Array:
-        # 0.5 is no contribution: the scan shows there, and fades out as the years grow.
-        return np.asarray(np.clip(np.abs(unit - 0.5) * 2 * 1.5, 0, 0.95))
-
+    montage = Montage(shown_box(content.brain_mask, content.template), rows)
     with style():
         figure, ax = _canvas(montage, content, BAR_INCH)
         unit = montage.fill([per_ml] * 3) / (2 * limit) + 0.5
-        ax.imshow(_overlay(unit, colours, opacity), interpolation="nearest")
-        ramp = _overlay(np.linspace(0, 1, 256), colours, opacity)
+        ax.imshow(CONTRIBUTIONS.paint(unit), interpolation="nearest")
         _add_bar(
             figure,
-            ramp,
+            CONTRIBUTIONS.ramp(),
             (-limit, limit),
             "Contribution (years per mL): purple = younger, orange = older than the baseline",
         )
         return to_png(figure)
-
-
-def _weight_opacity(weight: Array) -> Array:
-    return np.asarray(0.9 * np.clip(weight / OPAQUE_WEIGHT, 0, 1))
-
-
-def _symmetric_limit(per_ml: Array) -> float:
-    """Return the end of a colour scale that a few extreme voxels do not stretch."""
-    found = np.abs(per_ml[per_ml != 0])
-    limit = float(np.quantile(found, 0.99)) if found.size else 0.0
-    # No contribution anywhere still needs a scale to be drawn on.
-    return limit if limit > 0 else 1.0
-
-
-def _shown(content: ReportContent) -> Box:
-    """Return the part of the grid that holds both brains, the scan's and the template's."""
-    require_ras(content.t1w.grid)
-    return bounding_box((content.brain_mask.data > 0) | (content.template.data > 0), margin=6)
 
 
 def _three_rows(content: ReportContent) -> list[list[Plane]]:
@@ -222,12 +191,6 @@ def _canvas(montage: Montage, content: ReportContent, below_inch: float) -> tupl
                 va="bottom",
             )
     return figure, ax
-
-
-def _overlay(unit: Array, colours: Colormap, opacity: Opacity) -> Array:
-    """Colour values of 0 to 1: uint8 red, green, blue and opacity, shape (..., 4)."""
-    rgba = colours(np.clip(unit, 0, 1), alpha=opacity(unit), bytes=True)
-    return np.asarray(rgba)
 
 
 def _add_bar(figure: Figure, ramp: Array, ends: tuple[float, float], label: str) -> None:

@@ -1,24 +1,35 @@
 """The report as one HTML file that can be read anywhere, with no request to any other place."""
 
-import base64
-import hashlib
 import math
 import re
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
-import jinja2
 import numpy as np
-from markupsafe import Markup
 
 from ermoe_ba.io import write_text
 from ermoe_ba.report.charts import VISIBLE_YEARS, draw_age_chart, draw_years_chart
 from ermoe_ba.report.content import ReportContent, in_words, percent, signed
+from ermoe_ba.report.experts import expert_rows
 from ermoe_ba.report.figures import (
     draw_contributions,
     draw_quality_control,
     draw_routing_weights,
+)
+from ermoe_ba.report.page import data_uri, environment, inline
+from ermoe_ba.report.viewer import describe, pack, shown_maps
+
+STYLES = ("report.css", "viewer.css")
+# In the order in which they name each other.
+SCRIPTS = (
+    "sorting.js",
+    "regions.js",
+    "volumes.js",
+    "slices.js",
+    "projections.js",
+    "surface.js",
+    "viewer.js",
+    "report.js",
 )
 
 # Quality remarks of the preprocessing in full sentences; others are shown with spaces for
@@ -112,21 +123,15 @@ def render(content: ReportContent) -> str:
     str
         One document with its styles, script and images inside.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ermoe_ba.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"signed": signed, "in_words": in_words, "number": _number}
-    script = resource("report.js")
-    return environment.get_template("report.html.j2").render(
+    templates = environment()
+    templates.filters["number"] = _number
+    return templates.get_template("report.html.j2").render(
         content=content,
-        style=Markup(resource("report.css")),
-        script=Markup(script),
-        # The one script that may run: nothing that slips into the text ever does.
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        **inline(STYLES, SCRIPTS),
+        told=describe(content),
+        volumes=data_uri("application/gzip", pack(content)),
+        maps=shown_maps(content),
+        experts=expert_rows(content),
         predicted_age=content.predicted_age,
         interval=content.interval,
         chronological_age=content.number("chronological_age"),
@@ -144,22 +149,13 @@ def render(content: ReportContent) -> str:
         )
         < VISIBLE_YEARS,
         images={
-            "quality": _data_uri("image/png", draw_quality_control(content)),
-            "age": _data_uri("image/svg+xml", draw_age_chart(content).encode()),
-            "routing": _data_uri("image/png", draw_routing_weights(content)),
-            "contributions": _data_uri("image/png", draw_contributions(content)),
-            "years": _data_uri("image/svg+xml", draw_years_chart(content).encode()),
+            "quality": data_uri("image/png", draw_quality_control(content)),
+            "age": data_uri("image/svg+xml", draw_age_chart(content).encode()),
+            "routing": data_uri("image/png", draw_routing_weights(content)),
+            "contributions": data_uri("image/png", draw_contributions(content)),
+            "years": data_uri("image/svg+xml", draw_years_chart(content).encode()),
         },
     )
-
-
-def resource(name: str) -> str:
-    """Return the text of a file that lies beside the templates."""
-    return files("ermoe_ba.report").joinpath(name).read_text(encoding="utf-8")
-
-
-def _data_uri(kind: str, data: bytes) -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _number(value: float, decimals: int, signs: bool = False) -> str:

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from ermoe_ba.io import write_whole
 from ermoe_ba.report.content import in_words, signed
-from ermoe_ba.report.html import resource
+from ermoe_ba.report.page import resource
 
 _COLUMNS = ("status", "qc_flags", "predicted_age", "chronological_age", "brain_age_gap", "message")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ermoe_ba.space import AFFINE_TOLERANCE_MM, Array, SpatialGrid
+from ermoe_ba.space import AFFINE_TOLERANCE_MM, Array, SpatialGrid, Volume
 
 # Axis across which a slice is cut.
 SAGITTAL, CORONAL, AXIAL = 0, 1, 2
@@ -13,6 +13,8 @@ SAGITTAL, CORONAL, AXIAL = 0, 1, 2
 EDGES = {SAGITTAL: ("P", "A"), CORONAL: ("L", "R"), AXIAL: ("L", "R")}
 # A sagittal slice nearer to the middle than this shows both hemispheres' rims.
 MIDLINE_MM = 4
+# Voxels of air around the brains, for letters and for masks that are too large.
+MARGIN = 6
 
 Box = tuple[slice, slice, slice]
 
@@ -88,6 +90,18 @@ def bounding_box(mask: Array, margin: int) -> Box:
         low = max(0, int(inside[0]) - margin)
         found.append(slice(low, min(mask.shape[axis], int(inside[-1]) + 1 + margin)))
     return found[0], found[1], found[2]
+
+
+def shown_box(brain_mask: Volume, template: Volume) -> Box:
+    """Return the part of the grid that holds both brains, the scan's and the template's.
+
+    Raises
+    ------
+    ValueError
+        If the grid is not RAS+.
+    """
+    require_ras(brain_mask.grid)
+    return bounding_box((brain_mask.data > 0) | (template.data > 0), MARGIN)
 
 
 def through(mask: Array, axis: int, fractions: Sequence[float]) -> list[Plane]:

@@ -7,7 +7,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imsave
 from scipy.ndimage import binary_erosion
 
-from ermoe_ba.report.figures import BRIGHTEST_T1W, SCAN_OUTLINE
+from ermoe_ba.report.colours import BRIGHTEST_T1W
+from ermoe_ba.report.figures import SCAN_OUTLINE
 from ermoe_ba.report.slices import AXIAL, CORONAL, SAGITTAL, bounding_box, require_ras, through
 from ermoe_ba.space import Volume
 

@@ -1,0 +1,220 @@
+"""What `predict` wrote, read back: to make the reports again, and to list a cohort."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.checkpoint import ModelCard, model_folder, model_identity, read_card
+from ermoe_ba.errors import ScanError, UsageError
+from ermoe_ba.io import read_volume
+from ermoe_ba.outputs import atlas_hash
+from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
+from ermoe_ba.scan_report import report_content
+from ermoe_ba.space import TEMPLATE_SPACE
+from ermoe_ba.tables import PREDICTION_COLUMNS, read_predictions
+
+TABLE = "predictions.tsv"
+AGAIN = "Predict the scan again, with maps."
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptScan:
+    """One scan that was predicted.
+
+    Parameters
+    ----------
+    folder : Path
+        Where its files lie.
+    name : str
+        What their names begin with.
+    result : dict
+        What its ``prediction.json`` holds.
+    """
+
+    folder: Path
+    name: str
+    result: dict[str, Any]
+
+    def path(self, suffix: str) -> Path:
+        """Return the path of one of its files, by what follows the scan's name."""
+        return self.folder / f"{self.name}_{suffix}"
+
+
+def find_kept(root: Path) -> list[Path]:
+    """Return the ``prediction.json`` of all scans in a folder and below, by path.
+
+    Raises
+    ------
+    UsageError
+        If there is none.
+    """
+    found = sorted(root.rglob(f"*_{PREDICTION}"))
+    if not found:
+        raise UsageError(
+            f"{root}: must hold what `ermoe-ba predict` wrote; found no file *_{PREDICTION} in it "
+            "or below."
+        )
+    return found
+
+
+def read_kept(path: Path) -> KeptScan:
+    """Read one ``prediction.json``.
+
+    Raises
+    ------
+    ScanError
+        If it cannot be read or lacks a column of the table of predictions.
+    """
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+        missing = sorted(set(PREDICTION_COLUMNS) - {"message", "qc_flags"} - set(result))
+    except (OSError, ValueError, TypeError) as error:
+        raise ScanError(
+            path, must_hold="must be readable JSON", found=str(error), remedy=AGAIN
+        ) from error
+    if missing:
+        raise ScanError(
+            path,
+            must_hold="must hold a prediction of this version",
+            found=f"no {', '.join(missing)}",
+            remedy=AGAIN,
+        )
+    name = path.name.removesuffix(f"_{PREDICTION}")
+    return KeptScan(folder=path.parent, name=name, result=result)
+
+
+def rows_without_result(root: Path, inputs: set[str]) -> list[dict[str, Any]]:
+    """Return the rows of all tables in a folder and below whose input is none of those given.
+
+    Raises
+    ------
+    UsageError
+        If a table cannot be read.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for path in sorted(root.rglob(TABLE)):
+        for row in read_predictions(path).to_dict("records"):
+            if row["input"] not in inputs:
+                # The group level of a BIDS App gathers tables that stand below as well.
+                rows[str(row["input"])] = {str(key): value for key, value in row.items()}
+    return list(rows.values())
+
+
+@dataclass
+class ReportMaker:
+    """Makes reports again, by the models and atlases that the results name.
+
+    Parameters
+    ----------
+    model, atlas : str or None
+        Names or paths; by default what each result names, if it is shipped.
+    """
+
+    model: str | None
+    atlas: str | None
+    _cards: dict[str, ModelCard] = field(default_factory=dict)
+    _atlases: dict[str, Atlas] = field(default_factory=dict)
+
+    def make(self, scan: KeptScan) -> Path:
+        """Write the report of one scan, byte for byte what `predict` writes of the same results.
+
+        Returns
+        -------
+        Path
+            Of the report.
+
+        Raises
+        ------
+        ScanError
+            If a file of the scan is missing or damaged, or model or atlas are not those of the
+            result.
+        UsageError
+            If there is no such model or atlas.
+        OSError
+            If the report cannot be written.
+        """
+        # A slow import, for those alone who want a report.
+        from ermoe_ba.report import write_report
+
+        try:
+            traced = scan.result["provenance"]
+            if traced["atlas"] == "none":
+                raise ScanError(
+                    scan.path(PREDICTION),
+                    must_hold="a report needs the maps of the prediction",
+                    found="that it was made with --no-maps",
+                    remedy=AGAIN,
+                )
+            content = report_content(
+                scan.name,
+                scan.result,
+                self._card(scan),
+                self._atlas(scan),
+                _read_regions(scan.path(REGIONS)),
+                t1w=read_volume(scan.path(T1W), TEMPLATE_SPACE),
+                brain_mask=read_volume(scan.path(MASK), TEMPLATE_SPACE),
+                experts=read_volume(scan.path(EXPERTS), TEMPLATE_SPACE),
+                contributions=read_volume(scan.path(CONTRIBUTIONS), TEMPLATE_SPACE),
+            )
+        except (KeyError, ValueError) as error:
+            raise ScanError(
+                scan.path(PREDICTION),
+                must_hold="the scan's files must be those of one prediction of this version",
+                found=f"{type(error).__name__}: {error}",
+                remedy=AGAIN,
+            ) from error
+        write_report(scan.path(REPORT), content)
+        return scan.path(REPORT)
+
+    def _card(self, scan: KeptScan) -> ModelCard:
+        made_by = str(scan.result["model_id"])
+        if made_by not in self._cards:
+            # A model's identity is its name, a hyphen, and the hash of its weights.
+            folder = model_folder(self.model or made_by.rpartition("-")[0])
+            card = read_card(folder)
+            found = model_identity(folder, card)
+            if found != made_by:
+                raise ScanError(
+                    scan.path(PREDICTION),
+                    must_hold=f"its report needs the model that predicted it, {made_by}",
+                    found=f"{found} in {folder}",
+                    remedy="Give that model's folder with --model.",
+                )
+            self._cards[made_by] = card
+        return self._cards[made_by]
+
+    def _atlas(self, scan: KeptScan) -> Atlas:
+        wanted = scan.result["provenance"]["atlas_hash"]
+        if wanted not in self._atlases:
+            atlas = load_atlas(self.atlas or scan.result["provenance"]["atlas"])
+            found = atlas_hash(atlas)
+            if found != wanted:
+                raise ScanError(
+                    scan.path(PREDICTION),
+                    must_hold=f"its report needs the atlas of its region table, hash {wanted}",
+                    found=f"{found} in {atlas.name}",
+                    remedy="Give that atlas with --atlas.",
+                )
+            self._atlases[wanted] = atlas
+        return self._atlases[wanted]
+
+
+def _read_regions(path: Path) -> pd.DataFrame:
+    try:
+        # Names may read n/a; numbers come back to the last digit.
+        return pd.read_csv(
+            path,
+            sep="\t",
+            keep_default_na=False,
+            na_values={"mean_weight": ["n/a"]},
+            dtype={"expert": str, "region": str, "hemisphere": str},
+            float_precision="round_trip",
+        )
+    except (OSError, ValueError) as error:
+        raise ScanError(
+            path, must_hold="must be a table of regions", found=str(error), remedy=AGAIN
+        ) from error

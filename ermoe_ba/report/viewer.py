@@ -1,0 +1,180 @@
+"""What the interactive view reads: volumes packed into one stream, and how maps are coloured."""
+
+import gzip
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ermoe_ba.report.colours import (
+    BRIGHTEST_T1W,
+    CONTRIBUTIONS,
+    EXPERT_COLOURS,
+    WEIGHTS,
+    symmetric_limit,
+    weight_limit,
+)
+from ermoe_ba.report.content import ReportContent, in_words
+from ermoe_ba.report.experts import expert_rows
+from ermoe_ba.report.slices import Box, shown_box
+from ermoe_ba.space import Array
+
+# Maps are stored as int16: a value is at most 1/65534 of the map's largest away from the truth.
+FULL_SCALE = 32767
+# Beyond level 1 the stream of a head shrinks by a twelfth, for two and a half times the work.
+GZIP_LEVEL = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownMap:
+    """One choice of the selector.
+
+    Parameters
+    ----------
+    name : str
+        In words.
+    kind : {"years", "winner", "weight"}
+        How it is coloured and read.
+    unit : str
+        Of its values; empty where they have none.
+    limit : float
+        End of the colour scale, in that unit.
+    scale : float
+        What a stored whole number is multiplied by, in that unit; 0 of a map that is not stored.
+    number : int
+        Place of the stored map it is read from; of the winner, none is.
+    said : str
+        What the reader must know before the picture is believed.
+    """
+
+    name: str
+    kind: str
+    unit: str
+    limit: float
+    scale: float
+    number: int
+    said: str
+
+
+def pack(content: ReportContent) -> bytes:
+    """Pack what the view draws.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Its T1w image, atlas, experts and contributions.
+
+    Returns
+    -------
+    bytes
+        gzip of, little-endian, i fastest, of the box from `shown_box`: the label of each voxel in
+        the atlas (uint32); contributions, then the weights of each expert (int16, from
+        `shown_maps`); T1w (uint8, 255 at `BRIGHTEST_T1W`). The same bytes for the same content.
+    """
+    box = _box(content)
+
+    def whole(values: Array, kind: str) -> bytes:
+        return np.rint(values[box]).astype(kind).tobytes(order="F")
+
+    grey = np.clip(content.t1w.data * (255 / BRIGHTEST_T1W), 0, 255)
+    scales = [one.scale for one in shown_maps(content) if one.scale]
+    values = [_per_ml(content), *np.moveaxis(content.experts.data, -1, 0)]
+    stream = b"".join(
+        [
+            whole(content.atlas.data, "<u4"),
+            *(whole(v / scale, "<i2") for v, scale in zip(values, scales, strict=True)),
+            whole(grey, "|u1"),
+        ]
+    )
+    # The time of day would make every file another one.
+    return gzip.compress(stream, GZIP_LEVEL, mtime=0)
+
+
+def describe(content: ReportContent) -> str:
+    """Return as JSON what the view must know of the packed volumes.
+
+    Parameters
+    ----------
+    content : ReportContent
+        The same as was packed.
+
+    Returns
+    -------
+    str
+        ``shape`` of the box in voxels; ``origin`` and ``step``, mm of its first voxel's centre and
+        of a voxel; ``space``; ``brightest``; ``experts`` in words; ``maps`` as of `shown_maps`;
+        ``ramps``, by kind the red, green, blue and opacity (0 to 255) of a colour scale from end to
+        end; ``patches``, the same of each expert.
+    """
+    grid, box = content.t1w.grid, _box(content)
+    step = np.diag(grid.affine)[:3]
+    described: dict[str, Any] = {
+        "shape": [axis.stop - axis.start for axis in box],
+        "origin": [float(grid.affine[n, 3] + step[n] * axis.start) for n, axis in enumerate(box)],
+        "step": step.tolist(),
+        "space": grid.space,
+        "brightest": BRIGHTEST_T1W,
+        "experts": [in_words(name) for name in content.expert_names],
+        "maps": [asdict(one) for one in shown_maps(content)],
+        "ramps": {"years": CONTRIBUTIONS.ramp().tolist(), "weight": WEIGHTS.ramp().tolist()},
+        "patches": [
+            list(EXPERT_COLOURS[n % len(EXPERT_COLOURS)]) for n in range(len(content.expert_names))
+        ],
+    }
+    return json.dumps(described, separators=(",", ":"), allow_nan=False)
+
+
+def shown_maps(content: ReportContent) -> list[ShownMap]:
+    """Return the maps in the order of the selector: contributions, winner, each expert."""
+    per_ml = _per_ml(content)
+    shared_limit = weight_limit(content.experts.data)
+    scale = _scale_of(float(np.abs(per_ml).max()))
+    maps = [
+        ShownMap(
+            name="Contribution to the age",
+            kind="years",
+            unit="years per mL",
+            limit=symmetric_limit(per_ml),
+            scale=scale,
+            number=0,
+            said="All experts together: orange makes the brain look older than the baseline, "
+            "purple with stripes younger.",
+        ),
+        ShownMap(
+            name="Winning expert",
+            kind="winner",
+            unit="",
+            limit=1.0,
+            scale=0.0,
+            number=0,
+            said="The expert with the largest routing weight at each place, told apart by colour "
+            "and pattern.",
+        ),
+    ]
+    for number, row in enumerate(expert_rows(content), start=1):
+        maps.append(
+            ShownMap(
+                name=row.name,
+                kind="weight",
+                unit="of 1",
+                limit=shared_limit,
+                scale=_scale_of(float(content.experts.data[..., number - 1].max())),
+                number=number,
+                said=row.said,
+            )
+        )
+    return maps
+
+
+def _box(content: ReportContent) -> Box:
+    return shown_box(content.brain_mask, content.template)
+
+
+def _per_ml(content: ReportContent) -> Array:
+    return content.contributions.data / content.t1w.grid.voxel_volume_ml
+
+
+def _scale_of(largest: float) -> float:
+    # A map of zeros is stored with any scale.
+    return (largest or 1.0) / FULL_SCALE
