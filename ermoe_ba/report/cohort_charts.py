@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from ermoe_ba.evaluation import Evaluation, OutOfFold
 from ermoe_ba.evaluation.bootstrap import Estimate
 from ermoe_ba.evaluation.run_record import RunRecord
-from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg_uri
+from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg
+from ermoe_ba.report.page import data_uri
 from ermoe_ba.space import Array
 
 # The two ways to set intervals, told apart by shape and fill as well as by colour.
@@ -50,7 +51,7 @@ def draw_ages(rows: OutOfFold) -> str:
             ylabel="Predicted age (years), out of fold, uncorrected",
         )
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def draw_gaps(rows: OutOfFold) -> str:
@@ -75,7 +76,7 @@ def draw_gaps(rows: OutOfFold) -> str:
         _line(ax, rows.chronological, rows.gap)
         ax.set(xlabel="Chronological age (years)", ylabel="Brain age gap (years), uncorrected")
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def draw_coverage(intervals: dict[str, Any]) -> str:
@@ -131,7 +132,7 @@ def draw_coverage(intervals: dict[str, Any]) -> str:
             ylim=(min(70, by_decade.get_ylim()[0]), 102),
         )
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def draw_learning_curve(points: list[dict[str, Any]]) -> str:
@@ -170,7 +171,7 @@ def draw_learning_curve(points: list[dict[str, Any]]) -> str:
         ax.set_xticks([p["num_train"] for p in points], [f"{p['num_train']:.0f}" for p in points])
         ax.set(xlabel="People trained on", ylabel="MAE (years)", ylim=(0, None))
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2)
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def draw_experts(record: RunRecord) -> str:
@@ -211,7 +212,7 @@ def draw_experts(record: RunRecord) -> str:
         ax.invert_yaxis()
         ax.set_xlabel("MAE (years)")
         figure.legend(loc="outside lower center", frameon=False, fontsize=9)
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def errors_without_expert(record: RunRecord) -> list[tuple[str, float]]:
@@ -260,7 +261,7 @@ def draw_histories(evaluation: Evaluation) -> str:
             if len(columns) > 1:
                 ax.legend(frameon=False, fontsize=8, ncols=2)
         axes[-1].set_xlabel("Step")
-        return to_svg_uri(figure)
+        return data_uri("image/svg+xml", to_svg(figure).encode())
 
 
 def _with_reach(found: list[Estimate]) -> tuple[Array, Array]:

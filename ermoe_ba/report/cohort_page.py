@@ -4,9 +4,6 @@ import math
 from pathlib import Path
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from ermoe_ba.evaluation import Evaluation
 from ermoe_ba.evaluation.bootstrap import Estimate
 from ermoe_ba.io import write_text
@@ -19,8 +16,8 @@ from ermoe_ba.report.cohort_charts import (
     draw_learning_curve,
     errors_without_expert,
 )
-from ermoe_ba.report.content import in_words, percent, signed
-from ermoe_ba.report.html import resource
+from ermoe_ba.report.content import percent, signed
+from ermoe_ba.report.page import environment, inline
 
 # Figures in the order of their rows: name, unit, decimals, whether the sign is told.
 _FIGURES = {
@@ -55,26 +52,18 @@ def write_cohort_page(path: Path, evaluation: Evaluation, title: str) -> None:
     OSError
         If the file cannot be written.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("ermoe_ba.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
+    templates = environment()
+    templates.filters |= {
         "estimate": _estimate,
-        "in_words": in_words,
         "percent": percent,
         "share": _share,
-        "signed": signed,
     }
     details, run = evaluation.metrics["evaluation"], evaluation.record.metrics
     write_text(
         path,
-        environment.get_template("cohort_page.html.j2").render(
+        templates.get_template("cohort_page.html.j2").render(
             title=title,
-            style=Markup(resource("report.css")),
+            **inline(("report.css",), ()),
             metrics=evaluation.metrics,
             details=details,
             overall=[

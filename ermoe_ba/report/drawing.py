@@ -1,6 +1,5 @@
 """From a matplotlib figure to bytes: one style, no pyplot, the same bytes for the same content."""
 
-import base64
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,8 +56,3 @@ def to_svg(figure: Figure) -> str:
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
-
-
-def to_svg_uri(figure: Figure) -> str:
-    """Return a figure as SVG in a data URI, for a page that asks nothing of any other place."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(to_svg(figure).encode()).decode()}"

@@ -198,9 +198,7 @@ def train_age(
     return history
 
 
-def centre_on(
-    model: ErmoeBrainAge | PlainNetwork, unchanged: Tensor, ages_n: Tensor, spread_floor: float
-) -> None:
+def centre_on(model: AgeNetwork, unchanged: Tensor, ages_n: Tensor, spread_floor: float) -> None:
     """Give a network the mean and the spread of a cohort's content and ages.
 
     Parameters

@@ -18,6 +18,7 @@ from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import choose_settings
+from ermoe_ba.training.history import History
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.run_folder import Part, RunFolder
 from ermoe_ba.training.tissue import train_stem
@@ -94,9 +95,16 @@ class PartTrainer:
         def stem() -> dict[str, torch.Tensor]:
             if self.recipe.tissue is None:
                 return taken_stem(self.recipe)
-            train_stem(
-                first.stem, list(train.prepared), self.tissues, self.recipe.tissue, part.seed
+            history = train_stem(
+                first.stem,
+                list(train.prepared),
+                self.tissues,
+                self.recipe.tissue,
+                part.seed,
+                snapshot=self.folder.snapshot(part, "stem"),
+                tracking=self.folder.tracking(part, "stem", self.recipe.run),
             )
+            self._keep(history, part, "stem")
             return first.stem.state_dict()
 
         def described() -> dict[str, torch.Tensor]:
@@ -137,7 +145,18 @@ class PartTrainer:
             torch.manual_seed(seed)
             member = ErmoeBrainAge(recipe.model, self.tokens)
             member.stem.load_state_dict(first.stem.state_dict())
-            train_age(member, seen["train"], train.ages, settings, seed)
+            stage = f"start-{number}"
+            history = train_age(
+                member,
+                seen["train"],
+                train.ages,
+                settings,
+                seed,
+                participants=train.participants,
+                snapshot=self.folder.snapshot(part, stage),
+                tracking=self.folder.tracking(part, stage, recipe.run),
+            )
+            self._keep(history, part, stage)
             if test.scans:
                 with torch.no_grad():
                     output = member.read_age(seen["test"][:, 0].float())
@@ -155,6 +174,11 @@ class PartTrainer:
         }
         # Last: where this table stands, the part is done.
         write_table(self.folder.predictions(part), pd.DataFrame(rows))
+
+    def _keep(self, history: History, part: Part, stage: str) -> None:
+        """Write the curve of a stage, and tell what it cost."""
+        write_table(self.folder.history(part, stage), history.table())
+        print(f"{part.name} {stage}: {history.cost}", flush=True)
 
 
 def taken_stem(recipe: Recipe) -> dict[str, torch.Tensor]:

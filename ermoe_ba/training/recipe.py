@@ -51,6 +51,8 @@ class RunConfig:
         to the atlas folder.
     stem : str, optional
         Model, shipped or in a folder, whose stem is taken; label maps are not needed then.
+    trackers : tuple of str
+        Who is told the curves of training: ``tensorboard``, ``mlflow``.
     data, licence : str
         What the data are, and the terms on which weights made from them may be passed on.
     """
@@ -68,6 +70,7 @@ class RunConfig:
     labels: str | None = None
     label_table: str | None = None
     stem: str | None = None
+    trackers: tuple[str, ...] = ("tensorboard",)
 
     def __post_init__(self) -> None:
         if self.num_folds < 2:

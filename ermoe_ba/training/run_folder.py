@@ -15,6 +15,7 @@ from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.study import Study
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.recipe import Recipe, RunConfig
+from ermoe_ba.training.trackers import Tracking
 
 RECIPE = "recipe.json"
 SPLITS = "splits.tsv"
@@ -83,6 +84,23 @@ class RunFolder:
     def member(self, part: Part, number: int) -> Path:
         """Return the weights of a part's member."""
         return self.out / f"{part.name}_start-{number}.safetensors"
+
+    def snapshot(self, part: Part, stage: str) -> Path:
+        """Return where a stage of a part keeps its state, for a stopped run to go on with."""
+        return self.out / "kept" / f"{part.name}_{stage}_snapshot.safetensors"
+
+    def history(self, part: Part, stage: str) -> Path:
+        """Return the table of a stage's curve of training."""
+        return self.out / f"{part.name}_{stage}_history.tsv"
+
+    def tracking(self, part: Part, stage: str, run: RunConfig) -> Tracking:
+        """Return who is told the curve of a stage while it is trained."""
+        return Tracking(
+            folder=self.out / "curves",
+            experiment=run.name,
+            run=f"{part.name}_{stage}",
+            trackers=run.trackers,
+        )
 
     def choice(self, part: Part) -> Path:
         """Return the file that tells what a part chose."""
