@@ -117,7 +117,7 @@ class RegisterAffine(Transform):
 
         def residuals(pose: Array) -> Array:
             values, _ = moving.at(nib.affines.apply_affine(self._matrix(pose), fixed.points_n3))
-            return (standardised(values)[0] - fixed.values_n) / np.sqrt(len(values))
+            return np.asarray((standardised(values)[0] - fixed.values_n) / np.sqrt(len(values)))
 
         def jacobian(pose: Array) -> Array:
             points = nib.affines.apply_affine(self._matrix(pose), fixed.points_n3)
@@ -130,7 +130,8 @@ class RegisterAffine(Transform):
             change -= change.mean(axis=0) + np.outer(score, score @ change / len(score))
             return np.asarray(change / (spread * np.sqrt(len(score))))
 
-        found = least_squares(
+        # A function; type checkers take it for the module of the same name.
+        found = least_squares(  # type: ignore[operator]
             residuals,
             start,
             jacobian,

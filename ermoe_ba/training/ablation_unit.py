@@ -113,7 +113,7 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
         fold.train_ages,
         config,
         stream,
-        participants=fold.train_ids,
+        participants=[scan.participant_id for scan in fold.train_scans],
         at_epoch=watch.at_epoch,
     )
     active, total = parameter_counts(network)

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import pandas as pd
 import torch
+from tqdm import tqdm
 
 from ermoe_ba.checkpoint import load_ensemble, save_member
 from ermoe_ba.dataset import PreparedScan
@@ -178,7 +179,7 @@ class PartTrainer:
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
-        print(f"{part.name} {stage}: {history.cost}", flush=True)
+        tqdm.write(f"{part.name} {stage}: {history.cost}")
 
 
 def taken_stem(recipe: Recipe) -> dict[str, torch.Tensor]:
