@@ -60,7 +60,15 @@ def _assert_alike(found: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor
     """Equal but for the order of sums in single precision, over twelve steps."""
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
-        torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-4, msg=name)
+        # Steps that end no epoch have no validation error.
+        torch.testing.assert_close(
+            found[name],
+            value,
+            rtol=1e-4,
+            atol=1e-4,
+            equal_nan=True,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )
     # Every validation sample once, in order.
     assert found["validation"].shape == (7,)
 
