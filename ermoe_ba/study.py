@@ -14,6 +14,9 @@ from ermoe_ba.io import content_hash, read_t1w, remove_file
 from ermoe_ba.naming import name_scans
 from ermoe_ba.tables import write_table
 
+# A table of some participants leaves out all others of its data set: a line has room for a few.
+MAX_NAMED = 10
+
 # scans.tsv of a run, one row a scan: name, and what it holds.
 SCAN_COLUMNS: dict[str, str] = {
     "scan": "name of the scan, distinct within the study",
@@ -175,10 +178,12 @@ def _of_dataset(
     seen = {scan.participant_id for scan in scans}
     for why, gone in (
         ("no T1w scan", sorted(set(participants.labelled.table.index) - seen)),
-        ("no known age", sorted({scan.participant_id for scan in found} - seen)),
+        ("no age in the table", sorted({scan.participant_id for scan in found} - seen)),
     ):
         if gone:
-            remarks.append(f"{len(gone)} participants have {why}: {', '.join(gone)}")
+            more = ", ..." if len(gone) > MAX_NAMED else ""
+            names_gone = ", ".join(gone[:MAX_NAMED])
+            remarks.append(f"{len(gone)} participants have {why}: {names_gone}{more}")
     return scans
 
 

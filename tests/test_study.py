@@ -122,7 +122,7 @@ def test_a_data_set_gives_all_scans_at_the_age_of_their_session(dataset: Path) -
     ]
     assert study.scans[2].labels == dataset / "d" / "sub-1_ses-b_b_dseg.nii.gz"
     assert [remark for remark in study.remarks if "no T1w scan: 4" in remark]
-    assert [remark for remark in study.remarks if "no known age: 3" in remark]
+    assert [remark for remark in study.remarks if "no age in the table: 3" in remark]
     # Folds are balanced in one age a participant: (31 + 31 + 33.5) / 3.
     assert study.participants.table["age"].to_dict() == {"1": pytest.approx(95.5 / 3), "2": 40.0}
 
