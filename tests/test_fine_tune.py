@@ -15,12 +15,13 @@ from ermoe_ba.checkpoint import ModelCard, load_member, read_card, save_card, sa
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
+from ermoe_ba.inspection import UNUSABLE_COLUMNS
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.space import SpatialGrid, Volume
-from ermoe_ba.study import UNUSABLE_COLUMNS, StudyScan
+from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
 from ermoe_ba.training.seen import find_seen

@@ -11,10 +11,11 @@ import pytest
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
+from ermoe_ba.inspection import SCAN_COLUMNS, inspect_scans, refuse_twins
 from ermoe_ba.io import read_t1w
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
-from ermoe_ba.study import SCAN_COLUMNS, inspect_scans, read_study, refuse_twins
+from ermoe_ba.study import read_study
 from ermoe_ba.training.ready_study import make_ready
 
 SHAPE = (17, 18, 19)
@@ -122,7 +123,7 @@ def test_a_data_set_gives_all_scans_at_the_age_of_their_session(dataset: Path) -
     ]
     assert study.scans[2].labels == dataset / "d" / "sub-1_ses-b_b_dseg.nii.gz"
     assert [remark for remark in study.remarks if "no T1w scan: 4" in remark]
-    assert [remark for remark in study.remarks if "no known age: 3" in remark]
+    assert [remark for remark in study.remarks if "no age in the table: 3" in remark]
     # Folds are balanced in one age a participant: (31 + 31 + 33.5) / 3.
     assert study.participants.table["age"].to_dict() == {"1": pytest.approx(95.5 / 3), "2": 40.0}
 
@@ -226,7 +227,7 @@ def test_files_known_by_content_are_not_read_again(
     _write(tmp_path / "b.nii.gz", _voxels(9))
     read: list[str] = []
     monkeypatch.setattr(
-        "ermoe_ba.study.read_t1w", lambda path: read.append(path.name) or read_t1w(path)
+        "ermoe_ba.inspection.read_t1w", lambda path: read.append(path.name) or read_t1w(path)
     )
     again, _ = inspect_scans(study, known)
     assert read == ["b.nii.gz"]

@@ -17,13 +17,14 @@ from ermoe_ba.checkpoint import read_card
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
+from ermoe_ba.inspection import UNUSABLE_COLUMNS
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
-from ermoe_ba.study import UNUSABLE_COLUMNS, StudyScan
+from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import (
     AgeConfig,

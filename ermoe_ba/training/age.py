@@ -44,6 +44,9 @@ class AgeConfig:
     ridge_strength : float
         The position read-outs start at the ridge regression of age on what the experts make of the
         tokens; its penalty, as a share of the kernel's mean diagonal.
+    invariance : float
+        Weight, against the error of a scan's age, of how far its changed copies move it, in that
+        regression; 0 leaves them out.
     readout_decay : float
         Weight decay of the position read-outs: they have a weight a token, more than there are
         scans, and need a prior.
@@ -64,6 +67,7 @@ class AgeConfig:
     num_epochs: int
     batch_size: int
     ridge_strength: float
+    invariance: float
     readout_decay: float
     weight_decay: float
     spread_floor: float
@@ -172,7 +176,7 @@ def train_age(
     unchanged = inputs_nv[:, 0].float()
     centre_on(model, unchanged, ages, config.spread_floor)
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
-        start_readouts(model, unchanged, ages_n, config.ridge_strength)
+        start_readouts(model, inputs_nv, ages_n, config.ridge_strength, config.invariance)
     batches = AgeBatches(
         inputs_nv,
         ages,
@@ -238,33 +242,51 @@ def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, obj
 
 @torch.no_grad()
 def start_readouts(
-    model: ErmoeBrainAge | AdditiveReadout, described_ntfc: Tensor, ages_n: Array, strength: float
+    model: ErmoeBrainAge | AdditiveReadout,
+    described_nvtfc: Tensor,
+    ages_n: Array,
+    strength: float,
+    invariance: float,
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
     The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
-    network's `readout_inputs`. There are far more of them than scans, so the regression is solved
-    in its dual form (kernel ridge, linear kernel). Adam from zero, which moves every coordinate
-    alike, was measured to end 0.5 years above it.
+    network's `readout_inputs`. What is minimised is ``sum_n (q . phi_n0 - age_n)^2 + invariance *
+    sum_n mean_v (q . (phi_nv - phi_n0))^2 + penalty * |q|^2``: a changed copy is to be as old as
+    its scan. There are far more read-outs than scans, so the regression is solved in its dual form
+    (kernel ridge, linear kernel), where differences to copies are samples of age 0. Adam from zero,
+    which moves every coordinate alike, was measured to end 0.5 years above it.
 
     Parameters
     ----------
     model : ErmoeBrainAge or AdditiveReadout
         Its position read-outs and its baseline are set; scale and content must be.
-    described_ntfc : Tensor
-        The training scans.
+    described_nvtfc : Tensor
+        The training scans, unchanged first, and their changed copies.
     ages_n : ndarray
         Their ages in years.
-    strength : float
-        As `AgeConfig.ridge_strength`.
+    strength, invariance : float
+        As `AgeConfig.ridge_strength` and `AgeConfig.invariance`.
     """
     readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
-    phi_ntd = model.readout_inputs(described_ntfc)
+    copies = described_nvtfc.shape[1] - 1
+    phi_ntd = model.readout_inputs(described_nvtfc[:, 0].float())
     mean_td = phi_ntd.mean(dim=0)
-    unlike = (phi_ntd - mean_td).flatten(1).double()
-    kernel_nn = (unlike @ unlike.T).numpy()
-    ridge = KernelRidge(alpha=strength * kernel_nn.diagonal().mean(), kernel="precomputed")
-    ridge.fit(kernel_nn, (ages_n - ages_n.mean()) / float(model.scale))
+    rows = [phi_ntd - mean_td]
+    if invariance > 0:
+        weight = (invariance / max(copies, 1)) ** 0.5
+        for copy in range(1, copies + 1):
+            changed_ntd = model.readout_inputs(described_nvtfc[:, copy].float())
+            rows.append(weight * (changed_ntd - phi_ntd))
+    unlike = torch.cat([row.flatten(1) for row in rows]).double()
+    target = np.zeros(len(unlike))
+    target[: len(ages_n)] = (ages_n - ages_n.mean()) / float(model.scale)
+    kernel = (unlike @ unlike.T).numpy()
+    # Of the scans alone, so that copies do not change what a strength means.
+    ridge = KernelRidge(
+        alpha=strength * kernel.diagonal()[: len(ages_n)].mean(), kernel="precomputed"
+    )
+    ridge.fit(kernel, target)
     readout_td = (torch.as_tensor(ridge.dual_coef_) @ unlike).float().reshape(mean_td.shape)
     readouts.position_readout_td.copy_(readout_td)
     model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())

@@ -6,7 +6,8 @@ from pathlib import Path
 import pandas as pd
 
 from ermoe_ba.dataset import PreparedCohort
-from ermoe_ba.study import Study, inspect_scans, refuse_twins, report_unusable
+from ermoe_ba.inspection import inspect_scans, refuse_twins, report_unusable
+from ermoe_ba.study import Study
 from ermoe_ba.training.run_folder import SCANS, UNUSABLE, read_run_table
 
 
