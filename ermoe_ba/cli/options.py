@@ -45,8 +45,8 @@ def add_maps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--permutations", type=count_of, default=5000, metavar="N", help="of effects, default: 5000"
     )
-    # A table of some 1,500 p values leaves none of those below 0.05 that surrogates cannot make far
-    # smaller than 1 in 10,000.
+    # Corrected over the 1,500 p values of a large atlas, 1 in 10,000 is nothing: the smallest p
+    # must be smaller still.
     parser.add_argument(
         "--surrogates", type=count_of, default=99999, metavar="N", help="of regions, default: 99999"
     )
