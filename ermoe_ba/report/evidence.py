@@ -71,8 +71,15 @@ def draw_planted(rows: Sequence[PlantedRow], brain: Volume) -> bytes:
                 for column, plane in enumerate(planes):
                     ax = axes[line, 3 * place + column]
                     ax.imshow(cut(brain.data, plane), cmap="gray", interpolation="nearest")
-                    shown = np.ma.masked_less(cut(values, plane), 0.1 * top)
-                    ax.imshow(shown, cmap="inferno", vmin=0, vmax=top, alpha=0.75)
+                    part = cut(values, plane)
+                    # Voxels without a value are not drawn: the brain shows through.
+                    ax.imshow(
+                        np.where(part < 0.1 * top, np.nan, part),
+                        cmap="inferno",
+                        vmin=0,
+                        vmax=top,
+                        alpha=0.75,
+                    )
                     outline = cut(row.planted.data, plane) > 0
                     if outline.any() and not outline.all():
                         ax.contour(outline, levels=[0.5], colors="cyan", linewidths=0.7)

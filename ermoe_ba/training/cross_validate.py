@@ -122,7 +122,7 @@ class CrossValidation:
         if not path.is_file():
             run = self.recipe.run
             write_table(path, split_folds(self.participants, run.num_folds, run.seed).reset_index())
-        table = _read_table(path)
+        table = read_run_table(path)
         if sorted(table["participant_id"]) != sorted(self.participants.table.index):
             raise UsageError(f"{path}: must give each participant with an age one fold.")
         return table.set_index("participant_id")["fold"]
@@ -237,7 +237,7 @@ class CrossValidation:
         """Match the members' experts, and write predictions, metrics and the model's card."""
         recipe, num_folds = self.recipe, self.recipe.run.num_folds
         self._match_experts(scans)
-        tables = [_read_table(self._fold_table(f)) for f in range(num_folds)]
+        tables = [read_run_table(self._fold_table(f)) for f in range(num_folds)]
         table = pd.concat(tables, ignore_index=True)
         table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
         write_table(self.out / "predictions.tsv", table)
@@ -307,6 +307,6 @@ class CrossValidation:
                 save_member(path, member)
 
 
-def _read_table(path: Path) -> pd.DataFrame:
+def read_run_table(path: Path) -> pd.DataFrame:
     """Read a table of this run; participants keep their names, be they 007 or NA."""
     return pd.read_csv(path, sep="\t", dtype={"participant_id": str}, keep_default_na=False)
