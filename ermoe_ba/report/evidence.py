@@ -155,6 +155,8 @@ def draw_concordance(table: pd.DataFrame) -> bytes:
             ordered["years_on_volume_given_age"], level, color=OLDER, marker="D", label="given age"
         )
         likeness.axvline(0, color=FAINT, linewidth=0.8)
-        likeness.set(xlim=(-1, 1), xlabel="correlation of years and volume")
+        likeness.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
+        likeness.set_xlabel("correlation of years and volume")
+        slopes.margins(y=0.01)
         likeness.legend(frameon=False, fontsize=8)
         return to_png(figure)
