@@ -32,7 +32,6 @@ from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
-from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.localisation import enrichment, rank_agreement, token_auc, voxel_auc
 from ermoe_ba.metrics import age_metrics
@@ -209,7 +208,10 @@ def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> di
 
 
 def judge(part: dict, targets: Targets) -> dict[str, object]:
-    """Return a planted cohort's figures against the targets."""
+    """Return a planted cohort's figures against the targets.
+
+    Learnt counts an error nearer to the floor than to the median's.
+    """
     maps, ages = part["maps"], part["ages"]
     ratios = {name: maps["trained"]["enrichment"] / maps[name]["enrichment"] for name in NULLS}
     return {
@@ -286,9 +288,9 @@ def main() -> int:
     known = [*settings.planted, REAL, RIVAL]
     wanted = options.part or [*settings.planted, *([REAL, RIVAL] if options.run else [])]
     if unknown := set(wanted) - set(known):
-        raise UsageError(f"--part must be of {', '.join(known)}; found {', '.join(unknown)}.")
+        parser.error(f"--part must be of {', '.join(known)}; found {', '.join(unknown)}.")
     if {REAL, RIVAL} & set(wanted) and not (options.run and options.data):
-        raise UsageError(f"The parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
+        parser.error(f"the parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
     torch.set_num_threads(1)
     for name in wanted:
         path = options.out / f"{name}.json"
