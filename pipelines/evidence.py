@@ -5,7 +5,7 @@ Command: python pipelines/evidence.py OUT [--part NAME ...] [--run RUN --data DA
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
-Time:    about 2 s of one core a subject and 2 minutes a planted cohort; `real` 2 minutes.
+Time:    of one core, about 2.5 s a subject and a minute more a planted cohort; `real` 20 s.
 Result:  OUT/evidence.tsv (one row a map), OUT/evidence.json (all figures), OUT/*.png; exit code 1
          where a target of the settings was missed.
 """
