@@ -1,5 +1,6 @@
 """Attribution: ways of asking that must agree where the network is additive; curves by hand."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,10 +14,12 @@ from ermoe_ba.attribution.curves import fidelity_curves
 from ermoe_ba.attribution.methods import (
     METHODS,
     attention_rollout,
+    captum_gradients,
     contributions,
     integrated_gradients,
     occlusion,
 )
+from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.tokens import TokenGrid
@@ -95,6 +98,12 @@ def test_attention_weights_are_those_of_the_context(
         values = content.unflatten(-1, (weights.shape[1], -1)).transpose(1, 2)
         context = (weights @ values).transpose(1, 2).flatten(2)
         torch.testing.assert_close(context, member.context(content))
+
+
+def test_without_captum_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "captum.attr", None)
+    with pytest.raises(UsageError, match=r"ermoe_ba\[evidence\]"):
+        captum_gradients()
 
 
 def test_every_way_gives_one_value_a_scan_and_token(

@@ -136,6 +136,7 @@ def test_counts_below_one_are_refused(cohort: Path, count: int, jobs: int) -> No
         (["--ages", "young"], "18:90"),
         (["--ages", "10:90"], "18 to 95"),
         (["--only", "liver"], "liver"),
+        (["--variation", "0"], "above 0"),
         (["--head"], "--anatomies"),
         (["--anatomies", "nowhere"], "nowhere"),
     ],

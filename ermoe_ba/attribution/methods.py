@@ -7,6 +7,7 @@ network was trained on (`location_tfc`), whose content is 0.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,23 @@ def occlusion(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
     return age_b[:, None] - torch.stack(without, dim=1)
 
 
+def captum_gradients() -> Any:
+    """Return captum's class of integrated gradients.
+
+    Raises
+    ------
+    UsageError
+        If captum is not installed.
+    """
+    try:
+        from captum.attr import IntegratedGradients
+    except ImportError as error:
+        raise UsageError(
+            "Integrated gradients need an extra; install it: pip install 'ermoe_ba[evidence]'."
+        ) from error
+    return IntegratedGradients
+
+
 def integrated_gradients(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
     """Return integrated gradients of the age from the average brain to each scan (captum).
 
@@ -82,19 +100,14 @@ def integrated_gradients(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor
     Raises
     ------
     UsageError
-        If captum is not installed.
+        As `captum_gradients`.
     """
-    try:
-        from captum.attr import IntegratedGradients
-    except ImportError as error:
-        raise UsageError(
-            "Integrated gradients need an extra; install it: pip install 'ermoe_ba[evidence]'."
-        ) from error
+    method = captum_gradients()
 
     def age(described: Tensor) -> Tensor:
         return model.read_age(described).age_b
 
-    years: Tensor = IntegratedGradients(age).attribute(
+    years: Tensor = method(age).attribute(
         described_btfc,
         baselines=model.location_tfc[None],
         n_steps=GRADIENT_STEPS,

@@ -15,6 +15,7 @@ from ermoe_ba.checkpoint import load_member, read_card, token_grid
 from ermoe_ba.errors import UsageError
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.run_folder import read_run_table
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,7 @@ def read_out_of_fold(run: Path) -> OutOfFold:
     """
     card = read_card(run)
     tokens = token_grid(card.model)
-    tables = [
-        pd.read_csv(path, sep="\t", dtype={"participant_id": str}, keep_default_na=False)
-        for path in sorted(run.glob("fold-*_predictions.tsv"))
-    ]
+    tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
     years, weights, fractions = [], [], []
     for table in tables:
         fold = int(table["fold"].iloc[0])

@@ -5,7 +5,7 @@ Shapes: N subjects, T tokens, F families of description, C tissue classes.
 
 import hashlib
 import json
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +95,7 @@ class PlantedCohort:
             path = self.folder / f"sub-{index:06d}.safetensors"
             if not path.is_file():
                 made = {"described": self._describe(index).contiguous()}
-                write_whole(path, lambda partial, made=made: save_file(made, partial))
+                write_whole(path, partial(save_file, made))
             rows.append(load_file(path)["described"])
         return torch.stack(rows).float()
 

@@ -45,8 +45,8 @@ def token_shares(tokens: TokenGrid, muse: Volume, brain_mask: Volume) -> Array:
         tokens.held_ml(muse.same_grid((numbers == n).astype(np.uint8)))
         for n in range(1, len(PAIRS) + 1)
     ]
-    share_tr = np.stack(held_ml, axis=1) / np.where(brain_ml > 0, brain_ml, 1.0)[:, None]
-    return np.asarray(share_tr)
+    whole = np.where(brain_ml > 0, brain_ml, 1.0)[:, None]
+    return np.asarray(np.stack(held_ml, axis=1) / whole)
 
 
 def relative_volumes(path: Path) -> Array:

@@ -14,6 +14,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.roster import make_mixture
 from ermoe_ba.space import Array
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.run_folder import read_run_table
 from ermoe_ba.training.recipe import Recipe
 
 
@@ -43,10 +44,9 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
     UsageError
         If the run's tables do not fit what it kept.
     """
-    text = {"sep": "\t", "dtype": {"participant_id": str}, "keep_default_na": False}
-    tables = [pd.read_csv(path, **text) for path in sorted(run.glob("fold-*_predictions.tsv"))]
+    tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
     ages = pd.concat(tables).set_index("participant_id")["chronological_age"]
-    splits = pd.read_csv(run / "splits.tsv", **text)
+    splits = read_run_table(run / "splits.tsv")
     train = splits.loc[splits["fold"] != fold, "participant_id"]
     kept = load_file(run / "kept" / f"fold-{fold}_described.safetensors")
     if len(train) != len(kept["train"]) or not set(train) <= set(ages.index):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ermoe_ba.attribution.curves import FidelityCurves, fidelity_curves
-from ermoe_ba.attribution.methods import METHODS, contributions
+from ermoe_ba.attribution.methods import METHODS, captum_gradients, contributions
 from ermoe_ba.localisation import slope_on_age
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -109,7 +109,14 @@ def run_trial(
     Returns
     -------
     Trial
+
+    Raises
+    ------
+    UsageError
+        As `captum_gradients`: before anything is computed.
     """
+    # Missing, it must not come out after the training.
+    captum_gradients()
     predicted = np.zeros(len(ages_n))
     years = {name: np.zeros((len(ages_n), len(tokens))) for name in NETWORKS}
     maps: dict[str, list[Array]] = {name: [] for name in METHODS}

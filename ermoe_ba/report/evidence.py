@@ -71,8 +71,15 @@ def draw_planted(rows: Sequence[PlantedRow], brain: Volume) -> bytes:
                 for column, plane in enumerate(planes):
                     ax = axes[line, 3 * place + column]
                     ax.imshow(cut(brain.data, plane), cmap="gray", interpolation="nearest")
-                    shown = np.ma.masked_less(cut(values, plane), 0.1 * top)
-                    ax.imshow(shown, cmap="inferno", vmin=0, vmax=top, alpha=0.75)
+                    part = cut(values, plane)
+                    # Voxels without a value are not drawn: the brain shows through.
+                    ax.imshow(
+                        np.where(part < 0.1 * top, np.nan, part),
+                        cmap="inferno",
+                        vmin=0,
+                        vmax=top,
+                        alpha=0.75,
+                    )
                     outline = cut(row.planted.data, plane) > 0
                     if outline.any() and not outline.all():
                         ax.contour(outline, levels=[0.5], colors="cyan", linewidths=0.7)
@@ -148,6 +155,8 @@ def draw_concordance(table: pd.DataFrame) -> bytes:
             ordered["years_on_volume_given_age"], level, color=OLDER, marker="D", label="given age"
         )
         likeness.axvline(0, color=FAINT, linewidth=0.8)
-        likeness.set(xlim=(-1, 1), xlabel="correlation of years and volume")
+        likeness.set(xlim=(-1, 1), xticks=[-1, -0.5, 0, 0.5, 1])
+        likeness.set_xlabel("correlation of years and volume")
+        slopes.margins(y=0.01)
         likeness.legend(frameon=False, fontsize=8)
         return to_png(figure)
