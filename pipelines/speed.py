@@ -2,7 +2,7 @@
 
 Command: python pipelines/speed.py [--repeats N]
 Prints:  1. evaluation forward against the dense network of equal active parameters behind the same
-            stem, and against convolutional networks on the same volume: SFCN, MONAI's ResNet-18;
+            stem, and against SFCN on the same volume;
          2. the eigen-decomposition of the Gram matrix of 2,535 patches, by which the published code
             scores, against scoring and read-out of as many tokens, against the scores alone, and
             against the default model's whole forward;
@@ -53,24 +53,21 @@ RECIPE = Path(__file__).parent / "ixi_hh.toml"
 # Of the published code: patches of 7 voxels, 13 x 15 x 13 of them without padding.
 LATTICE, PATCH = (13, 15, 13), 7
 BATCH = 8
+INFO = "for information"
 
 Call = Callable[[], Any]
 Network = ErmoeBrainAge | PlainNetwork
 
 
 class Speed:
-    """The measurements of one run.
-
-    Parameters
-    ----------
-    repeats : int
-        Pairs of a ratio.
-    """
+    """The measurements of one run, each ratio of so many pairs."""
 
     def __init__(self, repeats: int) -> None:
         self.repeats = repeats
         self.config: ModelConfig = read_recipe(RECIPE).model
         self.tokens = token_grid(self.config)
+        self.scan = torch.rand(1, *MODEL_GRID.shape)
+        self.default = self.network(self.config, self.tokens)
         self.found: dict[str, Any] = {
             "machine": platform.machine(),
             "cores": os.cpu_count(),
@@ -81,17 +78,7 @@ class Speed:
         }
 
     def ratio(self, name: str, limit: str, over: Call, under: Call, *, times: int = 1) -> None:
-        """Time two calls in turn, and print and keep the median of their ratios.
-
-        Parameters
-        ----------
-        name, limit : str
-            What is measured, and what it should be.
-        over, under : callable
-            Numerator and denominator.
-        times : int
-            Calls at a time, of what is too short for the clock.
-        """
+        """Time two calls in turn, each `times` at a time; print and keep their median ratio."""
         pairs = []
         for round_number in range(self.repeats + 1):
             seconds = []
@@ -126,31 +113,20 @@ class Speed:
 
     def forward(self) -> None:
         """Point 1."""
-        network = self.network(self.config, self.tokens)
+        ours, scan = self.default, self.scan
         dense = make_dense("transformer", self.config, self.tokens).eval()
-        scan = torch.rand(1, *MODEL_GRID.shape)
-        described = network.describe(scan)
-        self.ratio(
-            "1. forward / dense",
-            "at most 1.3",
-            lambda: network(scan),
-            lambda: dense.read_age(network.describe(scan)),
-        )
-        self.ratio(
-            "1. after the stem / dense",
-            "for information",
-            lambda: network.read_age(described),
-            lambda: dense.read_age(described),
-            times=10,
-        )
-        for name in ("sfcn", "resnet18"):
-            other = VolumeNetwork(name, reduce=1).eval()
-            self.ratio(
-                f"1. forward / {name}",
-                "at most 0.5",
-                lambda: network(scan),
-                lambda other=other: other(scan),
-            )
+        described = ours.describe(scan)
+
+        def whole_dense() -> Tensor:
+            return dense.read_age(ours.describe(scan))
+
+        def after_stem(network: Network) -> Call:
+            return lambda: network.read_age(described)
+
+        self.ratio("1. forward / dense", "at most 1.3", lambda: ours(scan), whole_dense)
+        self.ratio("1. after the stem / dense", INFO, after_stem(ours), after_stem(dense), times=10)
+        sfcn = VolumeNetwork("sfcn", reduce=1).eval()
+        self.ratio("1. forward / SFCN", "at most 0.5", lambda: ours(scan), lambda: sfcn(scan))
 
     def tokens_of_patch_7(self) -> tuple[ErmoeBrainAge, ErmoeBrainAge, Tensor]:
         """Return one network over all patches and over those with brain, and which these are."""
@@ -174,35 +150,31 @@ class Speed:
     def scoring(self) -> None:
         """Points 2 and 3."""
         whole, part, index = self.tokens_of_patch_7()
-        scan = torch.rand(1, *MODEL_GRID.shape)
-        described = whole.describe(scan)
-        patches = torch.rand(described.shape[1], PATCH**3)
-        gram = patches @ patches.T
+        described = whole.describe(self.scan)
         all_tokens, brain_tokens = described.shape[1], len(index)
-        default = self.network(self.config, self.tokens)
-        projected = whole.content(described) @ whole.experts.bases()[1].permute(1, 0, 2).flatten(1)
-        z_bter = projected.unflatten(-1, (self.config.num_experts, -1))
-        region_bte = described[:, :, 0] @ whole.region_ec.T
-        eigh = f"2. eigh / scoring and read-out of {all_tokens}"
-        self.ratio(
-            eigh,
-            "at least 50",
-            lambda: torch.linalg.eigh(gram),
-            lambda: whole.read_age(described),
-        )
-        for name, call in (
-            ("the scores alone", lambda: whole.router(z_bter, z_bter, region_bte)),
-            ("the default model's forward", lambda: default(scan)),
-        ):
-            part_name = f"2. scoring and read-out of {all_tokens} / {name}"
-            self.ratio(part_name, "for information", lambda: whole.read_age(described), call)
-            self.keep(f"2. eigh / {name}", self.found[eigh] * self.found[part_name], "at least 50")
-        self.ratio(
-            f"3. forward of {all_tokens} / of the {brain_tokens} with brain",
-            "at least 2",
-            lambda: whole(scan),
-            lambda: part(scan),
-        )
+        patches = torch.rand(all_tokens, PATCH**3)
+        gram = patches @ patches.T
+        content_btd, (_, v_edr) = whole.content(described), whole.experts.bases()
+        z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
+        region_bte = described[:, :, list(FAMILIES).index("fraction")] @ whole.region_ec.T
+
+        def eigh() -> None:
+            torch.linalg.eigh(gram)
+
+        def read() -> None:
+            whole.read_age(described)
+
+        first = f"2. eigh / scoring and read-out of {all_tokens}"
+        self.ratio(first, "at least 50", eigh, read)
+        for name, call in {
+            "the scores alone": lambda: whole.router(z_bter, z_bter, region_bte),
+            "the default model's forward": lambda: self.default(self.scan),
+        }.items():
+            second = f"2. scoring and read-out of {all_tokens} / {name}"
+            self.ratio(second, INFO, read, call)
+            self.keep(f"2. eigh / {name}", self.found[first] * self.found[second], "at least 50")
+        name = f"3. forward of {all_tokens} / of the {brain_tokens} with brain"
+        self.ratio(name, "at least 2", lambda: whole(self.scan), lambda: part(self.scan))
         inside = torch.zeros(all_tokens, dtype=torch.bool)
         inside[index] = True
         # In double precision: rounding alone lets a token choose another of two experts alike.
@@ -229,8 +201,7 @@ class Speed:
             )
             for n in (8, 16)
         )
-        scan, described = torch.rand(1, *MODEL_GRID.shape), self.described(BATCH)
-        limit = "at most 1.25"
+        scan, described, limit = self.scan, self.described(BATCH), "at most 1.25"
         self.ratio("5. forward, 16 / 8 experts", limit, lambda: many(scan), lambda: few(scan))
         steps = [step_of(network, described) for network in (many, few)]
         self.ratio(f"5. step of {BATCH}, 16 / 8 experts", limit, *steps)
@@ -242,16 +213,15 @@ class Speed:
 
     def peak(self) -> None:
         """Point 6."""
-        network, scan = self.network(self.config, self.tokens), torch.rand(1, *MODEL_GRID.shape)
         with FlopCounterMode(display=False) as counter:
-            network(scan)
+            self.default(self.scan)
         size = 1024
         for dtype in (torch.float32, torch.bfloat16):
             a = torch.rand(size, size, dtype=dtype)
 
             def run(dtype: torch.dtype = dtype) -> None:
                 with torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16):
-                    network(scan)
+                    self.default(self.scan)
 
             # As many operations as the forward's, in large products.
             products = counter.get_total_flops() / (2 * size**3)
@@ -271,20 +241,13 @@ class Speed:
             def gathered(z: Tensor = z, read: Tensor = read, where: Tensor = where) -> Tensor:
                 return (z.gather(2, where) * read.expand_as(z).gather(2, where)).sum(dim=-1)
 
-            self.ratio(
-                f"7. gathered / dense read-out, {num_experts} experts",
-                "below 1 pays",
-                gathered,
-                lambda z=z, read=read: torch.einsum("bter,ter->bte", z, read),
-                times=20,
-            )
-        network, scan = self.network(self.config, self.tokens), torch.rand(1, *MODEL_GRID.shape)
-        self.ratio(
-            "7. orthonormal bases / forward",
-            "what holding them would save",
-            network.experts.bases,
-            lambda: network(scan),
-        )
+            def dense(z: Tensor = z, read: Tensor = read) -> Tensor:
+                return torch.einsum("bter,ter->bte", z, read)
+
+            name = f"7. gathered / dense read-out, {num_experts} experts"
+            self.ratio(name, "below 1 pays", gathered, dense, times=20)
+        bases, remark = self.default.experts.bases, "what holding them would save"
+        self.ratio("7. orthonormal bases / forward", remark, bases, lambda: self.default(self.scan))
 
 
 def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor) -> Tensor:
