@@ -91,6 +91,7 @@ num_variants = 1
 num_epochs = 3
 batch_size = 4
 ridge_strength = 0.1
+invariance = 0.1
 readout_decay = 0.3
 weight_decay = 0.01
 spread_floor = 0.02

@@ -90,6 +90,7 @@ AGE = AgeConfig(
     num_epochs=1,
     batch_size=3,
     ridge_strength=0.1,
+    invariance=0.1,
     readout_decay=0.1,
     weight_decay=0.01,
     spread_floor=0.05,

@@ -110,6 +110,7 @@ def _recipe(config: ModelConfig) -> SimpleNamespace:
         num_epochs=4,
         batch_size=2,
         ridge_strength=0.1,
+        invariance=0.1,
         readout_decay=0.1,
         weight_decay=0.01,
         spread_floor=0.05,

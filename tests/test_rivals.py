@@ -438,6 +438,7 @@ def test_training_moves_gates_and_what_follows_a_step(
         num_epochs=4,
         batch_size=2,
         ridge_strength=0.1,
+        invariance=0.1,
         readout_decay=0.1,
         weight_decay=0.1,
         spread_floor=0.05,

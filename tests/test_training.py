@@ -55,6 +55,7 @@ AGE = AgeConfig(
     num_epochs=40,
     batch_size=10,
     ridge_strength=0.1,
+    invariance=0.1,
     readout_decay=0.1,
     weight_decay=0.01,
     spread_floor=0.05,
@@ -366,7 +367,7 @@ def test_read_outs_start_at_the_ridge_regression(
             readout.zero_()
             readout[place] = 1.0
             columns.append(member.read_age(described).age_b / 2.0)
-        start_readouts(member, described, planted.ages, 0.5)
+        start_readouts(member, described[:, None], planted.ages, 0.5, 0.0)
         predicted = member.read_age(described).age_b.numpy()
     features = torch.stack(columns, dim=1).double().numpy()
     features -= features.mean(axis=0)
@@ -378,6 +379,35 @@ def test_read_outs_start_at_the_ridge_regression(
     np.testing.assert_allclose(
         predicted, planted.ages.mean() + 2.0 * features @ expected, atol=1e-2
     )
+
+
+def test_copies_are_made_as_old_as_their_scans_at_the_weight_given(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """The more invariance counts, the less copies move the age; equal copies count nothing.
+
+    Copies are scans with noise. With equal copies, all differences are 0 and the regression is that
+    of the scans alone.
+    """
+    planted = _planted(small_tokens, 9, seed=0)
+    scans = planted.described[:, :1].float()
+    noise = torch.randn(scans.shape, generator=torch.Generator().manual_seed(3))
+    moved, found = [], []
+    for copies, invariance in (
+        (scans + 0.05 * noise, 0.0),
+        (scans + 0.05 * noise, 1.0),
+        (scans + 0.05 * noise, 100.0),
+        (scans, 100.0),
+    ):
+        torch.manual_seed(1)
+        member = ErmoeBrainAge(small_config, small_tokens).eval()
+        start_readouts(member, torch.cat([scans, copies], dim=1), planted.ages, 0.1, invariance)
+        with torch.no_grad():
+            ages = [member.read_age(x[:, 0]).age_b for x in (scans, scans + 0.05 * noise)]
+        moved.append(float((ages[1] - ages[0]).abs().mean()))
+        found.append(member.experts.position_readout_td.detach().clone())
+    assert moved[0] > 1.5 * moved[1] > 2.25 * moved[2] > 0
+    torch.testing.assert_close(found[0], found[3], rtol=1e-4, atol=1e-6)
 
 
 def test_content_is_standardised_within_families_and_balanced_between_them() -> None:
@@ -971,6 +1001,7 @@ num_variants = 1
 num_epochs = 3
 batch_size = 4
 ridge_strength = 0.1
+invariance = 0.1
 readout_decay = 0.3
 weight_decay = 0.01
 spread_floor = 0.02

@@ -26,6 +26,7 @@ AGE = AgeConfig(
     num_epochs=3,
     batch_size=10,
     ridge_strength=0.1,
+    invariance=0.1,
     readout_decay=0.1,
     weight_decay=0.01,
     spread_floor=0.05,

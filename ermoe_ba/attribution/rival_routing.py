@@ -14,8 +14,8 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.roster import make_mixture
 from ermoe_ba.space import Array
 from ermoe_ba.training.age import train_age
-from ermoe_ba.training.run_folder import read_run_table
 from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.run_folder import read_run_table
 
 
 def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) -> Array:
