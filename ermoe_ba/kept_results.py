@@ -1,6 +1,7 @@
 """What `predict` wrote, read back: to make the reports again, and to list a cohort."""
 
 import json
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.space import TEMPLATE_SPACE
-from ermoe_ba.tables import PREDICTION_COLUMNS, read_predictions
+from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS, read_predictions
 
 TABLE = "predictions.tsv"
 AGAIN = "Predict the scan again, with maps."
@@ -205,16 +206,15 @@ class ReportMaker:
 
 def _read_regions(path: Path) -> pd.DataFrame:
     try:
-        # Names may read n/a; numbers come back to the last digit.
-        return pd.read_csv(
-            path,
-            sep="\t",
-            keep_default_na=False,
-            na_values={"mean_weight": ["n/a"]},
-            dtype={"expert": str, "region": str, "hemisphere": str},
-            float_precision="round_trip",
-        )
-    except (OSError, ValueError) as error:
+        # As text at first: names may read n/a, and Python reads numbers back to the last digit.
+        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        for name in REGION_COLUMNS:
+            if name == "index":
+                table[name] = [int(cell) for cell in table[name]]
+            elif name not in ("expert", "region", "hemisphere"):
+                table[name] = [math.nan if cell == "n/a" else float(cell) for cell in table[name]]
+    except (OSError, LookupError, ValueError) as error:
         raise ScanError(
             path, must_hold="must be a table of regions", found=str(error), remedy=AGAIN
         ) from error
+    return table

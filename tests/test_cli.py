@@ -1115,7 +1115,7 @@ def test_a_report_is_made_of_its_own_model_atlas_and_maps_alone(
     prediction.write_text(json.dumps({**told, "provenance": provenance}), "utf-8")
     assert "found that it was made with --no-maps" in refused()
     prediction.write_text(json.dumps({"predicted_age": 3}), "utf-8")
-    assert "must hold a prediction of this version; found no chronological_age" in refused()
+    assert "must hold a prediction of this version; found no brain_age_gap, chron" in refused()
     prediction.write_text("{", "utf-8")
     assert "must be readable JSON" in refused()
     prediction.write_text(json.dumps(told), "utf-8")

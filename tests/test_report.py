@@ -369,6 +369,9 @@ def test_an_empty_cohort_and_no_contribution_can_be_drawn():
     empty = content(
         training_ages=nobody,
         training_predictions=nobody,
+        # Without a cohort there is no error, with or without an expert.
+        model_mae=None,
+        mae_without_expert={},
         contributions=Volume(np.zeros(SHAPE, dtype=np.float32), GRID),
         experts=Volume(np.zeros((*SHAPE, 3), dtype=np.float32), GRID),
         figures={},

@@ -59,7 +59,7 @@ def content() -> ReportContent:
 
 def unpacked(content: ReportContent) -> list[np.ndarray]:
     """Read the stream as the page does."""
-    stream = gzip.decompress(pack(content))
+    stream = gzip.decompress(pack(content, shown_maps(content)))
     count, parts, start = int(np.prod(BOX)), [], 0
     for kind in ("<u4", "<i2", "<i2", "<i2", "u1"):
         part = np.frombuffer(stream, kind, count, start)
@@ -94,13 +94,14 @@ def test_a_point_keeps_its_place_and_values(content: ReportContent) -> None:
 
 
 def test_the_same_content_is_packed_into_the_same_bytes(content: ReportContent) -> None:
-    assert pack(content) == pack(content)
+    maps = shown_maps(content)
+    assert pack(content, maps) == pack(content, maps)
     moved = content.contributions.same_grid(np.roll(content.contributions.data, 1, axis=2))
-    assert pack(dataclasses.replace(content, contributions=moved)) != pack(content)
+    assert pack(dataclasses.replace(content, contributions=moved), maps) != pack(content, maps)
 
 
 def test_the_description_places_the_box_in_millimetres(content: ReportContent) -> None:
-    told = json.loads(describe(content))
+    told = json.loads(describe(content, shown_maps(content)))
     assert told["shape"] == list(BOX)
     place = [o + s * n for o, s, n in zip(told["origin"], told["step"], IN_BOX, strict=True)]
     assert place == [4 * 9 - 50, 5 * 10 - 60, 2 * 8 - 20]
@@ -132,7 +133,7 @@ def test_a_grid_that_is_not_ras_is_refused(content: ReportContent) -> None:
         for name in ("t1w", "brain_mask", "template", "atlas", "experts", "contributions")
     }
     with pytest.raises(ValueError, match="Only RAS"):
-        pack(dataclasses.replace(content, **volumes))
+        pack(dataclasses.replace(content, **volumes), shown_maps(content))
 
 
 def test_scales_end_where_they_say() -> None:

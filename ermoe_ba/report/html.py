@@ -123,14 +123,14 @@ def render(content: ReportContent) -> str:
     str
         One document with its styles, script and images inside.
     """
-    templates = environment()
+    templates, maps = environment(), shown_maps(content)
     templates.filters["number"] = _number
     return templates.get_template("report.html.j2").render(
         content=content,
         **inline(STYLES, SCRIPTS),
-        told=describe(content),
-        volumes=data_uri("application/gzip", pack(content)),
-        maps=shown_maps(content),
+        told=describe(content, maps),
+        volumes=data_uri("application/gzip", pack(content, maps)),
+        maps=maps,
         experts=expert_rows(content),
         predicted_age=content.predicted_age,
         interval=content.interval,

@@ -41,7 +41,10 @@ class RegionTable {
       button.type = "button";
       button.textContent = row.cells[2].textContent;
       button.title = "Move the crosshair there";
-      button.addEventListener("click", () => view.visit(label));
+      button.addEventListener("click", () => {
+        view.visit(label);
+        document.getElementById("slice-2").scrollIntoView({ block: "nearest" });
+      });
       row.cells[2].replaceChildren(button);
       this.buttons.set(row, button);
     });

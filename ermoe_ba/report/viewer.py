@@ -57,13 +57,15 @@ class ShownMap:
     said: str
 
 
-def pack(content: ReportContent) -> bytes:
+def pack(content: ReportContent, maps: list[ShownMap]) -> bytes:
     """Pack what the view draws.
 
     Parameters
     ----------
     content : ReportContent
         Its T1w image, atlas, experts and contributions.
+    maps : list of ShownMap
+        From `shown_maps`.
 
     Returns
     -------
@@ -78,7 +80,7 @@ def pack(content: ReportContent) -> bytes:
         return np.rint(values[box]).astype(kind).tobytes(order="F")
 
     grey = np.clip(content.t1w.data * (255 / BRIGHTEST_T1W), 0, 255)
-    scales = [one.scale for one in shown_maps(content) if one.scale]
+    scales = [one.scale for one in maps if one.scale]
     values = [_per_ml(content), *np.moveaxis(content.experts.data, -1, 0)]
     stream = b"".join(
         [
@@ -91,13 +93,15 @@ def pack(content: ReportContent) -> bytes:
     return gzip.compress(stream, GZIP_LEVEL, mtime=0)
 
 
-def describe(content: ReportContent) -> str:
+def describe(content: ReportContent, maps: list[ShownMap]) -> str:
     """Return as JSON what the view must know of the packed volumes.
 
     Parameters
     ----------
     content : ReportContent
         The same as was packed.
+    maps : list of ShownMap
+        From `shown_maps`.
 
     Returns
     -------
@@ -116,7 +120,7 @@ def describe(content: ReportContent) -> str:
         "space": grid.space,
         "brightest": BRIGHTEST_T1W,
         "experts": [in_words(name) for name in content.expert_names],
-        "maps": [asdict(one) for one in shown_maps(content)],
+        "maps": [asdict(one) for one in maps],
         "ramps": {"years": CONTRIBUTIONS.ramp().tolist(), "weight": WEIGHTS.ramp().tolist()},
         "patches": [
             list(EXPERT_COLOURS[n % len(EXPERT_COLOURS)]) for n in range(len(content.expert_names))
