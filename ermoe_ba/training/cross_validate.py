@@ -16,6 +16,7 @@ from ermoe_ba.study import read_study
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.assemble import assemble
 from ermoe_ba.training.part import PartTrainer, Side
+from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy, make_ready
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.run_folder import (
@@ -83,14 +84,18 @@ class CrossValidation:
         Returns
         -------
         dict or None
-            Out-of-fold metrics; None while folds are missing.
+            Out-of-fold metrics; None while folds are missing, and for all but the first of several
+            processes.
         """
         run = self.recipe.run
         if only_fold is not None and not 0 <= only_fold < run.num_folds:
             raise UsageError(
                 f"--fold must lie between 0 and {run.num_folds - 1}; found {only_fold}."
             )
-        ready, folds, digest = self._begin()
+        processes = Processes()
+        # Of torchrun's processes, one makes what all of them read.
+        with processes.accelerator.main_process_first():
+            ready, folds, digest = self._begin()
         prepared = [self.cohort.read(scan) for scan in ready.study.scans]
         everything = Side(ready.study.scans, prepared)
         parts = [
@@ -103,8 +108,12 @@ class CrossValidation:
                 self.trainer.train(part, *split_sides(everything, column, part))
         if not all(self.folder.predictions(part).is_file() for part, _ in parts):
             return None
-        keep_training_scans(self.folder.out, ready.scans, folds[fold_column(0)])
-        return assemble(self.recipe, self.folder, self.tokens, prepared, digest)
+        metrics = None
+        if processes.is_main:
+            keep_training_scans(self.folder.out, ready.scans, folds[fold_column(0)])
+            metrics = assemble(self.recipe, self.folder, self.tokens, prepared, digest)
+        processes.accelerator.wait_for_everyone()
+        return metrics
 
     def keep_described(self, fold: int) -> None:
         """Train and keep the stem of a fold and what it describes, and leave the age for others.

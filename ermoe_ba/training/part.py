@@ -148,7 +148,9 @@ class PartTrainer:
                 # Of a run that was stopped.
                 member = load_member(path, recipe.model, self.tokens)
             else:
-                member = self._train_member(part, number, first.stem, seen["train"], train, settings)
+                member = self._train_member(
+                    part, number, first.stem, seen["train"], train, settings
+                )
                 save_member(path, member)
             if test.scans:
                 with torch.no_grad():
