@@ -13,12 +13,11 @@ from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
+from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import choose_settings
 from ermoe_ba.training.history import History
 from ermoe_ba.training.recipe import Recipe
@@ -148,9 +147,22 @@ class PartTrainer:
                 # Of a run that was stopped.
                 member = load_member(path, recipe.model, self.tokens)
             else:
-                member = self._train_member(
-                    part, number, first.stem, seen["train"], train, settings
+                seed, stage = part.member_seed(number), f"start-{number}"
+                torch.manual_seed(seed)
+                member = ErmoeBrainAge(recipe.model, self.tokens)
+                member.stem.load_state_dict(first.stem.state_dict())
+                history = train_age(
+                    member,
+                    seen["train"],
+                    train.ages,
+                    settings,
+                    seed,
+                    participants=train.participants,
+                    snapshot=self.folder.snapshot(part, stage),
+                    tracking=self.folder.tracking(part, stage, recipe.run),
                 )
+                # The curve first: a member that stands is not trained again.
+                self._keep(history, part, stage)
                 save_member(path, member)
             if test.scans:
                 with torch.no_grad():
@@ -168,33 +180,6 @@ class PartTrainer:
         }
         # Last: where this table stands, the part is done.
         write_table(self.folder.predictions(part), pd.DataFrame(rows))
-
-    def _train_member(
-        self,
-        part: Part,
-        number: int,
-        stem: VoxelStem,
-        described_nvtfc: torch.Tensor,
-        train: Side,
-        settings: AgeConfig,
-    ) -> ErmoeBrainAge:
-        """Train one member on what a part's stem makes of its scans; its curve is kept first."""
-        seed, stage = part.member_seed(number), f"start-{number}"
-        torch.manual_seed(seed)
-        member = ErmoeBrainAge(self.recipe.model, self.tokens)
-        member.stem.load_state_dict(stem.state_dict())
-        history = train_age(
-            member,
-            described_nvtfc,
-            train.ages,
-            settings,
-            seed,
-            participants=train.participants,
-            snapshot=self.folder.snapshot(part, stage),
-            tracking=self.folder.tracking(part, stage, self.recipe.run),
-        )
-        self._keep(history, part, stage)
-        return member
 
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
