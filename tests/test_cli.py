@@ -528,7 +528,7 @@ def _corner(x_mm: float) -> np.ndarray:
 
 
 def test_the_parser_offers_the_maps_that_there_are() -> None:
-    from ermoe_ba.cli.main import build_parser
+    from ermoe_ba.cli.parser import build_parser
     from ermoe_ba.scan_files import SCAN_SPACE
 
     for name in SCAN_SPACE:

@@ -30,7 +30,6 @@ from ermoe_ba.training.age import (
     AgeConfig,
     content_spread,
     scan_variants,
-    start_readouts,
     train_age,
 )
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
@@ -40,6 +39,7 @@ from ermoe_ba.training.final_model import FinalModel
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
 from ermoe_ba.training.run_folder import fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage

@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor, nn
 
 from ermoe_ba.dataset import PreparedScan
@@ -25,6 +23,7 @@ from ermoe_ba.training.age_learner import AgeLearner, age_validation
 from ermoe_ba.training.augment import ScanVariants
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.stage import Stage
 from ermoe_ba.training.trackers import Tracking
 
@@ -239,58 +238,6 @@ def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, obj
             decay = config.weight_decay
         groups.setdefault(decay, []).append(parameter)
     return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
-
-
-@torch.no_grad()
-def start_readouts(
-    model: ErmoeBrainAge | AdditiveReadout,
-    described_nvtfc: Tensor,
-    ages_n: Array,
-    strength: float,
-    invariance: float,
-) -> None:
-    """Start the position read-outs at the ridge regression of age, given the routing as it is.
-
-    The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
-    network's `readout_inputs`. What is minimised is ``sum_n (q . phi_n0 - age_n)^2 + invariance *
-    sum_n mean_v (q . (phi_nv - phi_n0))^2 + penalty * |q|^2``: a changed copy is to be as old as
-    its scan. There are far more read-outs than scans, so the regression is solved in its dual form
-    (kernel ridge, linear kernel), where differences to copies are samples of age 0. Adam from zero,
-    which moves every coordinate alike, was measured to end 0.5 years above it.
-
-    Parameters
-    ----------
-    model : ErmoeBrainAge or AdditiveReadout
-        Its position read-outs and its baseline are set; scale and content must be.
-    described_nvtfc : Tensor
-        The training scans, unchanged first, and their changed copies.
-    ages_n : ndarray
-        Their ages in years.
-    strength, invariance : float
-        As `AgeConfig.ridge_strength` and `AgeConfig.invariance`.
-    """
-    readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
-    copies = described_nvtfc.shape[1] - 1
-    phi_ntd = model.readout_inputs(described_nvtfc[:, 0].float())
-    mean_td = phi_ntd.mean(dim=0)
-    rows = [phi_ntd - mean_td]
-    if invariance > 0:
-        weight = (invariance / max(copies, 1)) ** 0.5
-        for copy in range(1, copies + 1):
-            changed_ntd = model.readout_inputs(described_nvtfc[:, copy].float())
-            rows.append(weight * (changed_ntd - phi_ntd))
-    unlike = torch.cat([row.flatten(1) for row in rows]).double()
-    target = np.zeros(len(unlike))
-    target[: len(ages_n)] = (ages_n - ages_n.mean()) / float(model.scale)
-    kernel = (unlike @ unlike.T).numpy()
-    # Of the scans alone, so that copies do not change what a strength means.
-    ridge = KernelRidge(
-        alpha=strength * kernel.diagonal()[: len(ages_n)].mean(), kernel="precomputed"
-    )
-    ridge.fit(kernel, target)
-    readout_td = (torch.as_tensor(ridge.dual_coef_) @ unlike).float().reshape(mean_td.shape)
-    readouts.position_readout_td.copy_(readout_td)
-    model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())
 
 
 def content_spread(described_ntfc: Tensor, floor: float, hidden_size: int) -> Tensor:

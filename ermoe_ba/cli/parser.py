@@ -1,0 +1,299 @@
+"""The parser of ``ermoe-ba``: commands, and what each asks for."""
+
+import argparse
+from pathlib import Path
+
+from ermoe_ba import __version__
+from ermoe_ba.cli.options import add_atlas, add_maps, count_of
+
+COMMANDS = (
+    "predict",
+    "preprocess",
+    "maps",
+    "probe",
+    "info",
+    "cross-validate",
+    "train",
+    "fine-tune",
+    "evaluate",
+    "ablate",
+    "phantom",
+    "report",
+)
+LEVELS = ("participant", "group")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="ermoe-ba",
+        description="Brain age from a T1-weighted MRI, with maps of the experts it was read from. "
+        "Research use; not a diagnosis.",
+        epilog="As a BIDS App: ermoe-ba BIDS_DIR OUT_DIR participant|group [OPTIONS].",
+    )
+    parser.add_argument("--version", action="version", version=f"ermoe-ba {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    predict = commands.add_parser("predict", help="predict brain ages of T1w scans")
+    preprocess = commands.add_parser("preprocess", help="write scans as the models see them")
+    probe = commands.add_parser("probe", help="measure what a model owes to its experts")
+    for command in (predict, preprocess, probe):
+        command.add_argument(
+            "inputs",
+            nargs="+",
+            type=Path,
+            metavar="INPUT",
+            help="a scan (.nii, .nii.gz, .hdr with .img, .mgh, .mgz), a folder of scans or of one "
+            "DICOM series, a BIDS data set, or a .tsv with a column path",
+        )
+        command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+        _add_selection(command)
+    for command in (predict, preprocess):
+        command.add_argument(
+            "--age-from-dicom", action="store_true", help="take PatientAge as chronological age"
+        )
+        _add_running(command)
+    _add_prediction(predict)
+    predict.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that DIR holds: keep what is finished and would come out the same",
+    )
+    predict.add_argument(
+        "--overwrite", action="store_true", help="replace results that DIR already holds"
+    )
+    preprocess.add_argument("--model", metavar="NAME|PATH", help="whose preprocessing to follow")
+    preprocess.add_argument(
+        "--overwrite", action="store_true", help="make derivatives again that are up to date"
+    )
+
+    probe.set_defaults(age_from_dicom=False)
+    probe.add_argument(
+        "--participants",
+        required=True,
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age",
+    )
+    probe.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    _add_preprocessed(probe)
+    _add_device(probe)
+
+    add_maps(commands.add_parser("maps", help="maps and tables of a cohort's predictions"))
+
+    info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
+    info.add_argument("--json", action="store_true", help="as JSON")
+
+    validate = commands.add_parser("cross-validate", help="train and test a recipe over folds")
+    train = commands.add_parser("train", help="train one model of a recipe on all scans")
+    tune = commands.add_parser("fine-tune", help="fit a trained model to one site, and test that")
+    ablate = commands.add_parser("ablate", help="compare networks, trained alike, in one table")
+    for command in (validate, train, ablate):
+        command.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
+    for command in (validate, train, tune, ablate):
+        command.add_argument("--participants", required=True, type=Path, metavar="TSV")
+        command.add_argument("--out", required=True, type=Path, metavar="DIR")
+    for command in (validate, train, tune):
+        _add_study(command)
+    for command in (validate, ablate):
+        command.add_argument(
+            "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
+        )
+    validate.add_argument(
+        "--splits",
+        type=Path,
+        metavar="TSV",
+        help="folds of your own: participant_id and fold; default: drawn as the recipe says",
+    )
+    train.add_argument(
+        "--run",
+        required=True,
+        type=Path,
+        metavar="DIR",
+        help="finished cross-validation of the same recipe and scans: its figures are the model's",
+    )
+    tune.add_argument(
+        "--model", metavar="NAME|PATH", help="a shipped model or a model folder; default: shipped"
+    )
+    tune.add_argument(
+        "--t1w",
+        metavar="PATTERN",
+        help="path of a scan relative to the table, with {participant_id} in it; default: the "
+        "table lies in the root of a BIDS data set",
+    )
+    ablate.add_argument(
+        "--run",
+        type=Path,
+        metavar="DIR",
+        help="of cross-validate, whose stems are taken; default: train them in --out",
+    )
+    ablate.add_argument(
+        "--resume", action="store_true", help="go on with the ablation that --out holds"
+    )
+
+    evaluate = commands.add_parser("evaluate", help="measure what predicted ages are worth")
+    evaluate.add_argument(
+        "predictions",
+        type=Path,
+        metavar="PREDICTIONS.tsv",
+        help="of `cross-validate`, or of `predict` with --participants",
+    )
+    evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+    evaluate.add_argument(
+        "--participants", type=Path, metavar="TSV", help="participants.tsv with sex or site"
+    )
+    evaluate.add_argument(
+        "--runs",
+        nargs="+",
+        default=[],
+        type=Path,
+        metavar="RUN",
+        help="of cross-validate over fewer participants, for a learning curve",
+    )
+
+    phantom = commands.add_parser("phantom", help="make a simulated cohort with known ageing")
+    phantom.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="BIDS dataset to make or go on with"
+    )
+    phantom.add_argument("--n", required=True, type=int, metavar="N", help="number of subjects")
+    phantom.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    phantom.add_argument(
+        "--ages", default="18:90", metavar="FROM:TO", help="range in years, default: 18:90"
+    )
+    phantom.add_argument(
+        "--variation",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="how far people of one age differ, as a share of how far adults do; default: 1",
+    )
+    ageing = phantom.add_mutually_exclusive_group()
+    ageing.add_argument("--spare", nargs="+", metavar="REGION", help="regions that do not age")
+    ageing.add_argument("--only", nargs="+", metavar="REGION", help="the only regions that age")
+    phantom.add_argument(
+        "--accelerate",
+        nargs="+",
+        metavar="REGION",
+        help="regions that are older than the rest in half of the subjects",
+    )
+    phantom.add_argument(
+        "--acceleration", type=float, default=10.0, metavar="YEARS", help="by how much; default: 10"
+    )
+    phantom.add_argument(
+        "--anatomies",
+        type=Path,
+        metavar="PATH",
+        help="a label map (MUSE, FreeSurfer, SynthSeg) or a folder of them, to shape subjects from "
+        "in place of the template",
+    )
+    phantom.add_argument(
+        "--head", action="store_true", help="skull and scalp, from label maps of whole heads"
+    )
+    phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
+    report = commands.add_parser("report", help="make reports again, and an index of a cohort")
+    report.add_argument("results", type=Path, metavar="DIR", help="what predict wrote")
+    report.add_argument("--model", metavar="NAME|PATH", help="default: what the results name")
+    report.add_argument("--atlas", metavar="NAME|PATH", help="default: what the results name")
+    for command in (info, validate, train, tune, evaluate, ablate, phantom, report):
+        command.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser
+
+
+def build_app_parser() -> argparse.ArgumentParser:
+    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017)."""
+    parser = argparse.ArgumentParser(
+        prog="ermoe-ba", description="ermoe-ba as a BIDS App.", allow_abbrev=False
+    )
+    parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the data set")
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where results go")
+    parser.add_argument("level", choices=LEVELS, help="predict, or gather one table")
+    _add_selection(parser)
+    _add_running(parser)
+    _add_prediction(parser)
+    parser.add_argument(
+        "--overwrite", action="store_true", help="do again what is finished and up to date"
+    )
+    parser.set_defaults(command="bids-app", age_from_dicom=False)
+    return parser
+
+
+def _add_selection(parser: argparse.ArgumentParser) -> None:
+    for entity, short in (("participant", "sub"), ("session", "ses")):
+        parser.add_argument(
+            f"--{entity}-label",
+            f"--{entity}_label",
+            nargs="+",
+            default=[],
+            metavar="LABEL",
+            help=f"of a BIDS data set, these alone (with or without {short}-)",
+        )
+    parser.add_argument(
+        "--one-per-session",
+        action="store_true",
+        help="of several T1w scans of a session, take one: without contrast agent before with, "
+        "then fewest entities in the name, then the last run",
+    )
+
+
+def _add_running(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs", type=count_of, default=1, metavar="N", help="processes, each with one thread"
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def _add_prediction(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--participants",
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
+    )
+    parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    add_atlas(parser)
+    _add_preprocessed(parser)
+    parser.add_argument(
+        "--scan-space",
+        action="append",
+        choices=("experts", "winners", "contributions"),
+        default=[],
+        help="also write these maps on the scan's own grid; may be given several times",
+    )
+    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
+    parser.add_argument("--no-report", action="store_true", help="no HTML report")
+    parser.add_argument(
+        "--force", action="store_true", help="give an age where the scan's quality forbids it"
+    )
+
+
+def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preprocessed",
+        type=Path,
+        metavar="DIR",
+        help="what `preprocess` wrote; used where it is of these scans and fits the model",
+    )
+
+
+def _add_study(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--prepared",
+        type=Path,
+        metavar="DIR",
+        help="where prepared scans are kept, for several runs to share; default: in --out",
+    )
+    parser.add_argument(
+        "--jobs", type=count_of, default=1, metavar="N", help="processes that prepare scans"
+    )
+    parser.add_argument(
+        "--skip-unusable",
+        action="store_true",
+        help="go on without scans that cannot be used; unusable.tsv names them either way",
+    )
