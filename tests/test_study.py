@@ -257,7 +257,7 @@ def test_prepared_scans_are_found_by_content_and_not_by_name(tmp_path: Path) -> 
 
 def test_another_preprocessing_has_a_folder_of_its_own(tmp_path: Path) -> None:
     study = read_study(_study(tmp_path, ["a"]), "{participant_id}.nii.gz", None)
-    for config in (PreprocessConfig(), PreprocessConfig(affine_iterations=(5, 5))):
+    for config in (PreprocessConfig(), PreprocessConfig(affine_steps=(5, 5))):
         preprocessor = _Picky()
         preprocessor.config = config
         PreparedCohort(tmp_path / "prepared", preprocessor).prepare_all(study.scans)  # type: ignore[arg-type]
