@@ -803,7 +803,7 @@ def test_one_head_under_two_names_is_refused_before_training(
 ) -> None:
     """A planted leak: the scan of one test participant also bears a training participant's name."""
     monkeypatch.setattr(
-        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("it was trained")
+        "ermoe_ba.training.part.train_stem", lambda *_, **__: pytest.fail("it was trained")
     )
     write_raw(study.folder / "raw" / f"sub-{IDS[1]}_T1w.nii.gz", 0)
     with pytest.raises(UsageError, match=f"same voxels.*{IDS[0]} = {IDS[1]}"):
@@ -814,7 +814,7 @@ def test_scans_that_cannot_be_read_are_all_named_before_training(
     study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("it was trained")
+        "ermoe_ba.training.part.train_stem", lambda *_, **__: pytest.fail("it was trained")
     )
     for i in (IDS[2], IDS[7]):
         (study.folder / "raw" / f"sub-{i}_T1w.nii.gz").write_bytes(b"torn")
@@ -890,7 +890,9 @@ def test_a_recipe_without_labels_takes_the_stem_of_a_model(
     source = study.folder / "labelled"
     for path in (study.folder / "raw").glob("*_dseg.nii.gz"):
         path.unlink()
-    monkeypatch.setattr("ermoe_ba.training.part.train_stem", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.train_stem", lambda *_, **__: pytest.fail("trained")
+    )
     run = replace(study.recipe.run, labels=None, label_table=None, stem=str(source))
     recipe = replace(study.recipe, run=run, tissue=None)
     out = study.folder / "run"
