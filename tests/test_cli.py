@@ -252,9 +252,7 @@ def test_info_is_json_with_versions_atlases_and_grid(
     assert content["grid"]["shape"] == [91, 109, 91]
 
 
-def test_info_shows_the_card_of_a_model(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_info_shows_the_card_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", "--model", "ixi-hh"]) == 0
     shown = capsys.readouterr().out
     assert shown == (WEIGHTS / "ixi-hh" / "MODEL_CARD.md").read_text(encoding="utf-8")

@@ -350,13 +350,16 @@ def test_cross_validation_ends_with_the_evaluation_of_its_own_ages(
     class Trained:
         """Stands for hours of training, of which `run` holds the results."""
 
-        def __init__(self, recipe: object, participants_path: Path, out: Path) -> None:
+        study = None
+
+        def __init__(self, recipe: object, participants_path: Path, out: Path, **_: object) -> None:
             made.append((participants_path, out))
 
         def run(self, fold: int | None) -> dict[str, Any] | None:
             return None if fold == 0 else {"mae": 5.0}
 
     monkeypatch.setattr("ermoe_ba.cli.cross_validate.CrossValidation", Trained)
+    monkeypatch.setattr("ermoe_ba.cli.cross_validate.tell_study", lambda _: None)
     recipe = Path(__file__).parent.parent / "pipelines" / "ixi_hh.toml"
     command = ["cross-validate", str(recipe), "--participants", str(participants)]
     command += ["--out", str(run)]

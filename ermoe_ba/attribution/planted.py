@@ -107,7 +107,7 @@ class PlantedCohort:
             path=self.folder / f"sub-{index:06d}",
             t1w=scan.t1w,
             brain_mask=scan.dseg.same_grid((scan.dseg.data > 0).astype(np.uint8)),
-            scan_to_template=scan.to_anatomy,
+            image_to_template=scan.to_anatomy,
         )
         for step in self._steps:
             state = step(state)
