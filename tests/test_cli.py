@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from ermoe_ba.assets import atlas_root, template
-from ermoe_ba.checkpoint import Ensemble, ModelCard, save_card, token_grid
+from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import ModelConfig
@@ -250,6 +250,19 @@ def test_info_is_json_with_versions_atlases_and_grid(
     assert content["atlases"] == {"MUSEIXI": {"description": "Two halves", "licence": "CC0"}}
     assert content["libraries"]["torch"] == version("torch")
     assert content["grid"]["shape"] == [91, 109, 91]
+
+
+def test_info_shows_the_card_of_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["info", "--model", "ixi-hh"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == (WEIGHTS / "ixi-hh" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    (tmp_path / "model.json").write_text("{}", encoding="utf-8")
+    assert main(["info", "--model", str(tmp_path)]) == 2
+    assert "no card" in capsys.readouterr().err
+    assert main(["info", "--model", "absent"]) == 2
+    assert "There is no model 'absent'" in capsys.readouterr().err
 
 
 def test_info_in_words_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:

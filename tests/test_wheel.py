@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "ermoe_ba" / "weights"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,10 @@ def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
     row = pd.read_csv(predicted / "predictions.tsv", sep="\t").iloc[0]
     assert row["status"] == "ok"
     assert row["predicted_age_lower"] < row["predicted_age"] < row["predicted_age_upper"]
+    recorded = json.loads((WEIGHTS / "ixi-hh" / "recorded.json").read_text(encoding="utf-8"))
+    assert row["model_id"] == recorded["model_id"], "weights are not those that were measured"
+    # Processors round differently; 0.05 years is what a change that loses nothing may cost.
+    assert row["predicted_age"] == pytest.approx(recorded["ages"]["sub-colin27"], abs=0.05)
     # A man in his late twenties: not a claim on accuracy, but 90 would mean a broken path.
     assert 18 < row["predicted_age"] < 60
 

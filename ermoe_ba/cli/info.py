@@ -8,9 +8,13 @@ from typing import Any
 
 from ermoe_ba import __version__
 from ermoe_ba.atlas import registry
-from ermoe_ba.checkpoint import WEIGHTS, read_card, shipped_models
+from ermoe_ba.checkpoint import WEIGHTS, model_folder, read_card, shipped_models
+from ermoe_ba.errors import UsageError
 from ermoe_ba.software import TRACED
 from ermoe_ba.space import MODEL_GRID
+
+# In a model's folder: what it was trained on, how good it is, and what it is not for.
+CARD = "MODEL_CARD.md"
 
 
 def collect() -> dict[str, Any]:
@@ -42,7 +46,19 @@ def collect() -> dict[str, Any]:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """Print what `collect` returns; always 0."""
+    """Print a model's card, or what `collect` returns; always 0.
+
+    Raises
+    ------
+    UsageError
+        If there is no such model, or it has no card.
+    """
+    if options.model is not None:
+        path = model_folder(options.model) / CARD
+        if not path.is_file():
+            raise UsageError(f"{path}: this model has no card; model.json holds its figures.")
+        print(path.read_text(encoding="utf-8"), end="")
+        return 0
     content = collect()
     if options.json:
         print(json.dumps(content, indent=2))
