@@ -16,8 +16,8 @@ class ToUnits(Transform):
     """Bring intensities to whole numbers on one scale, whatever the scanner's units.
 
     Where values are negative (some scanners give an offset), the lowest becomes 0; the percentile
-    `PERCENTILE` of what lies above 0 becomes 4096. Rounding hides the last digits of a file's number
-    format, which any later step could answer to; scanners tell hardly more than 4096 levels.
+    `PERCENTILE` of what lies above 0 becomes 4096. Rounding hides the last digits of a file's
+    number format, which any later step could answer to; scanners tell hardly more than 4096 levels.
     """
 
     LEVELS = 4096
