@@ -148,6 +148,10 @@ class _Place:
         out = self.folder / "out"
         return Ablation(self.recipe(text), self.participants, out, **options)
 
+    def fold(self, recipe: AblationRecipe) -> AblationFold:
+        described = self.folder / "out" / "described"
+        return AblationFold(recipe.base, self.participants, self.kept, 0, described=described)
+
 
 def _described(tokens: TokenGrid, ids: list[str], variants: int) -> torch.Tensor:
     """Ventricles of the middle token grow with age; a change of tissue shows in every family."""
@@ -270,7 +274,7 @@ def test_folds_can_be_shared_and_nothing_is_trained_twice(
 
 def test_the_same_seed_gives_the_same_ages_whether_or_not_somebody_watches(place: _Place) -> None:
     recipe = place.recipe()
-    fold = AblationFold(recipe.base, place.participants, place.kept, 0)
+    fold = place.fold(recipe)
     many = replace(recipe, ablation=replace(recipe.ablation, stability_epochs=2))
     units = [train_unit(r, recipe.row[0], fold, seed) for r, seed in ((recipe, 1), (many, 1))]
     assert units[0].predicted_age == units[1].predicted_age
@@ -492,7 +496,7 @@ def test_regressions_are_rows_like_any_other(
     for i, age in AGES.items():
         _label_map(tmp_path / "raw" / f"{i}_dseg.nii.gz", {4: int(age), 7: 100 - int(age)})
     recipe = place.recipe(RECIPE.replace('backbone = "additive"', 'backbone = "ridge"'))
-    fold = AblationFold(recipe.base, place.participants, place.kept, 0)
+    fold = place.fold(recipe)
     unit = train_unit(recipe, recipe.row[2], fold, seed=1)
     np.testing.assert_allclose(unit.predicted_age, unit.chronological_age, atol=2.0)
     assert unit.figures == {}
@@ -532,8 +536,8 @@ def test_volumes_follow_the_participants_of_the_fold(
     module = "ermoe_ba.training.ablation_fold"
     monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
     monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
-    fold = AblationFold(place.recipe().base, place.participants, place.kept, 0)
-    inputs = fold.volumes(VolumeNetwork("sfcn", reduce=2))
+    fold = place.fold(place.recipe())
+    inputs = fold.volumes(VolumeNetwork("sfcn", reduce=2), fold.recipe.age)
     assert inputs.train.shape == (8, 2, 6, 8, 5)
     assert inputs.test.shape == (4, 6, 8, 5)
     np.testing.assert_allclose(100 * inputs.test[:, 1, 1, 1], fold.test_ages, atol=0.1)

@@ -14,19 +14,23 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from ermoe_ba.config import changed
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.volume import VolumeNetwork
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan, read_study
-from ermoe_ba.training.age import scan_variants
+from ermoe_ba.training.age import AgeConfig, scan_variants
+from ermoe_ba.training.change_config import USUAL
 from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.described_copies import DescribedCopies
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.regional_volumes import regional_volumes
-from ermoe_ba.training.run_folder import SPLITS, read_run_table
+from ermoe_ba.training.run_folder import SPLITS, fold_part, read_run_table
 
-# What the descriptions that a fold keeps depend on; the rest of a recipe may differ.
+# What the descriptions that a fold keeps depend on, beside the changes of copies; the rest of a
+# recipe may differ.
 DESCRIBED_SETTINGS = {
     "run": ("num_folds", "seed", "split", "label_table", "stem"),
     "model": ("patch_size", "token_min_brain", "stem_hidden"),
@@ -63,6 +67,8 @@ class AblationFold:
         Folder of `cross-validate`, or one to be made.
     fold : int
         Which.
+    described : Path
+        Folder of what rows with other copies of the scans are trained on; they may share it.
 
     Raises
     ------
@@ -70,7 +76,9 @@ class AblationFold:
         If the folder holds a run whose scans this recipe would describe otherwise.
     """
 
-    def __init__(self, recipe: Recipe, participants_path: Path, run: Path, fold: int) -> None:
+    def __init__(
+        self, recipe: Recipe, participants_path: Path, run: Path, fold: int, *, described: Path
+    ) -> None:
         self.recipe, self.run, self.fold = recipe, run, fold
         kept = run / "kept" / f"fold-{fold}_described.safetensors"
         if kept.is_file():
@@ -94,6 +102,10 @@ class AblationFold:
         self.test_ids = [scan.name for scan in self.test_scans]
         self.root = study.root
         self._kept_path = kept
+        self._seed = fold_part(recipe.run, fold).seed
+        self.cohort = PreparedCohort(run / "prepared", Preprocessor(recipe.preprocess))
+        stem = run / "kept" / f"fold-{fold}_stem.safetensors"
+        self._copies = DescribedCopies(described, recipe, stem, self.cohort)
 
     def _check_recipe(self) -> None:
         path = self.run / "recipe.json"
@@ -106,6 +118,8 @@ class AblationFold:
             for name in names:
                 self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table].get(name))
         self._check_equal("tissue", kept.get("tissue"), wanted.get("tissue"))
+        changes = (changed(USUAL, found["age"].get("changes", {})) for found in (kept, wanted))
+        self._check_equal("age.changes", *changes)
 
     def _check_equal(self, name: str, kept: Any, wanted: Any) -> None:
         if kept != wanted:
@@ -115,22 +129,45 @@ class AblationFold:
             )
 
     @cached_property
-    def described(self) -> Inputs:
-        """Tokens as the fold's stem describes them, shapes (..., T, F, C)."""
-        kept = load_file(self._kept_path)
-        return Inputs(kept["train"], kept["test"][:, 0].float())
+    def _kept(self) -> dict[str, torch.Tensor]:
+        return load_file(self._kept_path)
 
-    def volumes(self, network: VolumeNetwork) -> Inputs:
+    def described(self, config: AgeConfig) -> Inputs:
+        """Return tokens as the fold's stem describes them, shapes (..., T, F, C).
+
+        Parameters
+        ----------
+        config : AgeConfig
+            Says what the training scans are changed into; copies unlike the base recipe's are
+            described anew.
+        """
+        train, test = self._kept["train"], self._kept["test"][:, 0].float()
+        base = self.recipe.age
+        if (config.num_variants, config.changes) != (base.num_variants, base.changes):
+            unchanged = train[:, :1]
+            if not config.num_variants:
+                return Inputs(unchanged, test)
+            copies = self._copies.make(
+                self.train_scans, config.num_variants, self._seed, config.changes
+            )
+            train = torch.cat([unchanged, copies], dim=1)
+        return Inputs(train, test)
+
+    def moved(self, change: str) -> torch.Tensor:
+        """Return the test scans with one change each, at the base recipe's size, (M, T, F, C)."""
+        alone = self.recipe.age.changes.alone(change)
+        return self._copies.make(self.test_scans, 1, self._seed, alone)[:, 0].float()
+
+    def volumes(self, network: VolumeNetwork, config: AgeConfig) -> Inputs:
         """Return prepared scans as a convolutional network sees them, with the same changes."""
-        recipe = self.recipe
-        cohort = PreparedCohort(self.run / "prepared", Preprocessor(recipe.preprocess))
         views = []
-        for scans, variants in ((self.train_scans, recipe.age.num_variants), (self.test_scans, 0)):
+        for scans, variants in ((self.train_scans, config.num_variants), (self.test_scans, 0)):
             for scan in scans:
-                cohort.prepare(scan)
-            prepared = [cohort.read(scan) for scan in scans]
-            seed = recipe.run.seed + self.fold
-            views.append(scan_variants(network.reduced, prepared, variants, seed))
+                self.cohort.prepare(scan)
+            prepared = [self.cohort.read(scan) for scan in scans]
+            views.append(
+                scan_variants(network.reduced, prepared, variants, self._seed, config.changes)
+            )
         return Inputs(views[0], views[1][:, 0].float())
 
     @cached_property

@@ -2,16 +2,17 @@
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ermoe_ba.config import from_plain
+from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.orthogonal import ORTHOGONAL_MAPS
 from ermoe_ba.model.rivals.roster import BACKBONES, ROUTERS
 from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.change_config import CHANGES
 from ermoe_ba.training.recipe import Recipe, read_recipe
 from ermoe_ba.training.regional_volumes import REGRESSIONS
 
@@ -81,6 +82,9 @@ class AblationConfig:
         Of the bootstrap over participants.
     confidence : float
         Of its intervals.
+    moved_by : tuple of str
+        Changes, from `CHANGES`: how far each alone moves the ages of the test scans is measured of
+        every network that reads tokens, at the size that the base recipe gives the change.
     """
 
     base: str
@@ -91,6 +95,7 @@ class AblationConfig:
     stability_epochs: int
     resamples: int
     confidence: float
+    moved_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("seeds", "folds"):
@@ -102,6 +107,12 @@ class AblationConfig:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1; found {self.confidence}")
+        unknown = set(self.moved_by) - set(CHANGES)
+        if unknown:
+            raise ValueError(
+                f"moved_by must name changes, which are {', '.join(CHANGES)}; "
+                f"found {', '.join(sorted(unknown))}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,11 +154,11 @@ class AblationRecipe:
 
     def model_of(self, row: RowConfig) -> ModelConfig:
         """Return the shape of a row's network; ValueError where a setting is wrong."""
-        return from_plain(ModelConfig, {**asdict(self.base.model), **row.model})
+        return changed(self.base.model, row.model)
 
     def age_of(self, row: RowConfig) -> AgeConfig:
         """Return how a row's network is trained; ValueError where a setting is wrong."""
-        return from_plain(AgeConfig, {**asdict(self.base.age), **row.age})
+        return changed(self.base.age, row.age)
 
 
 def read_ablation(path: Path) -> AblationRecipe:

@@ -16,6 +16,7 @@ from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import load_entropy
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.output import ModelOutput
 from ermoe_ba.model.rivals.roster import (
     DENSE,
     AgeNetwork,
@@ -30,6 +31,9 @@ from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
 from ermoe_ba.training.age import train_age
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
+
+# First part of the names of figures that tell how far a change moves ages.
+MOVED_BY = "moved_by_"
 
 
 @dataclass(frozen=True)
@@ -102,8 +106,9 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     stream = 1000 * seed + fold.fold
     torch.manual_seed(stream)
     network = _network(recipe, row)
-    inputs = fold.volumes(network) if isinstance(network, VolumeNetwork) else fold.described
     config = recipe.age_of(row)
+    reads_tokens = not isinstance(network, VolumeNetwork)
+    inputs = fold.described(config) if reads_tokens else fold.volumes(network, config)
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
     start = time.process_time()
@@ -124,6 +129,11 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     }
     with torch.no_grad():
         output = network.read_age(inputs.test)
+        if reads_tokens:
+            before = _ages(output)
+            for change in recipe.ablation.moved_by:
+                after = _ages(network.read_age(fold.moved(change)))
+                figures[f"{MOVED_BY}{change}"] = float((after - before).abs().mean())
     if isinstance(output, torch.Tensor):
         return _unit(fold, output.numpy(), figures, None)
     assert isinstance(network, ErmoeBrainAge)
@@ -148,6 +158,11 @@ def _unit(
 ) -> Unit:
     predicted = tuple(float(age) for age in ages)
     return Unit(tuple(fold.test_ids), tuple(fold.test_ages.tolist()), predicted, figures, routes)
+
+
+def _ages(output: torch.Tensor | ModelOutput) -> torch.Tensor:
+    """Return the ages in years of what a network of either kind answers."""
+    return output if isinstance(output, torch.Tensor) else output.age_b
 
 
 def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:

@@ -4,7 +4,7 @@ Shapes: N scans, V variants of each, T tokens, F families of description, C tiss
 D hidden_size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.age_batches import AgeBatches, set_aside
 from ermoe_ba.training.age_learner import AgeLearner, age_validation
 from ermoe_ba.training.augment import ScanVariants
+from ermoe_ba.training.change_config import USUAL, ChangeConfig
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.readout_start import start_readouts
@@ -61,6 +62,8 @@ class AgeConfig:
     validation_share : float
         Share of the participants that nothing is learnt from; the error on their unchanged scans is
         looked at after each epoch.
+    changes : ChangeConfig
+        How the copies are changed.
     """
 
     num_variants: int
@@ -73,6 +76,7 @@ class AgeConfig:
     spread_floor: float
     optimiser: OptimiserConfig
     validation_share: float = 0.0
+    changes: ChangeConfig = USUAL
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:
@@ -82,35 +86,67 @@ class AgeConfig:
             )
 
 
-@torch.no_grad()
 def scan_variants(
-    view: Callable[[Tensor], Tensor], scans: list[PreparedScan], num_variants: int, seed: int
+    view: Callable[[Tensor], Tensor],
+    scans: Sequence[PreparedScan],
+    num_variants: int,
+    seed: int,
+    changes: ChangeConfig = USUAL,
 ) -> Tensor:
     """Return what a network is trained on, of scans and of changed copies of them.
 
     Parameters
     ----------
-    view : callable
-        From volumes of shape (1, I, J, K) to what the network sees of them, shape (1, ...):
-        `ErmoeBrainAge.describe` with a trained stem, or `VolumeNetwork.reduced`.
-    scans : list of PreparedScan
-        N scans.
-    num_variants : int
-        Changed copies of each.
-    seed : int
-        Of the changes.
+    view, scans, num_variants, seed, changes
+        As `changed_copies` takes them; with no variants the last two play no part.
 
     Returns
     -------
     Tensor, shape (N, 1 + num_variants, ...)
         Half precision; the unchanged scan first.
     """
-    change = ScanVariants(seed)
+    whole = (torch.as_tensor(scan.t1w.data, dtype=torch.float32) for scan in scans)
+    with torch.no_grad():
+        unchanged = torch.stack([view(volume[None]).half() for volume in whole])
+    if not num_variants:
+        return unchanged
+    return torch.cat([unchanged, changed_copies(view, scans, num_variants, seed, changes)], dim=1)
+
+
+@torch.no_grad()
+def changed_copies(
+    view: Callable[[Tensor], Tensor],
+    scans: Iterable[PreparedScan],
+    num_variants: int,
+    seed: int,
+    changes: ChangeConfig = USUAL,
+) -> Tensor:
+    """Return what a network sees of changed copies of scans.
+
+    Parameters
+    ----------
+    view : callable
+        From volumes of shape (1, I, J, K) to what the network sees of them, shape (1, ...):
+        `ErmoeBrainAge.describe` with a trained stem, or `VolumeNetwork.reduced`.
+    scans : iterable of PreparedScan
+        N scans.
+    num_variants : int
+        Changed copies of each, at least one.
+    seed : int
+        Of the changes.
+    changes : ChangeConfig
+        Which, and how large.
+
+    Returns
+    -------
+    Tensor, shape (N, num_variants, ...)
+        Half precision.
+    """
+    change = ScanVariants(seed, changes)
     rows = []
     for scan in scans:
-        volumes = [torch.as_tensor(scan.t1w.data, dtype=torch.float32)]
-        volumes += [change(scan) for _ in range(num_variants)]
-        rows.append(torch.cat([view(v[None]).half() for v in volumes]))
+        copies = (change(scan) for _ in range(num_variants))
+        rows.append(torch.cat([view(copy[None]).half() for copy in copies]))
     return torch.stack(rows)
 
 

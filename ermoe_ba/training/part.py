@@ -116,7 +116,11 @@ class PartTrainer:
             ):
                 if side.prepared:
                     found[name] = scan_variants(
-                        first.describe, list(side.prepared), variants, part.seed
+                        first.describe,
+                        side.prepared,
+                        variants,
+                        part.seed,
+                        self.recipe.age.changes,
                     )
             return found
 

@@ -1,7 +1,7 @@
 """A recipe: every choice of a training run, read from one TOML file."""
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.assets import atlas_root
-from ermoe_ba.config import from_plain
+from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
@@ -19,6 +19,8 @@ from ermoe_ba.training.tissue import TissueConfig
 
 # What the recipe itself says of the age stage, beside its named alternatives.
 AS_WRITTEN = "recipe"
+# Settings of the age stage that say what its scans are changed into.
+MADE_ONCE = ("num_variants", "changes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +147,7 @@ class ChooseConfig:
         Inner folds.
     alternatives : dict
         Settings of the table ``age`` by name of the alternative; the recipe's own settings compete
-        as well. What scans are changed into (``num_variants``) is made once, and no choice.
+        as well. What scans are changed into is made once, and no choice (`MADE_ONCE`).
     """
 
     num_folds: int
@@ -160,8 +162,8 @@ class ChooseConfig:
                 f"recipe's own setting; found {sorted(self.alternatives)}"
             )
         for name, settings in self.alternatives.items():
-            if "num_variants" in settings:
-                raise ValueError(f"choose.alternatives.{name}: num_variants cannot be chosen")
+            for setting in set(settings) & set(MADE_ONCE):
+                raise ValueError(f"choose.alternatives.{name}: {setting} cannot be chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,10 +192,7 @@ class Recipe:
         alternatives = {} if self.choose is None else self.choose.alternatives
         return {
             AS_WRITTEN: self.age,
-            **{
-                name: from_plain(AgeConfig, {**asdict(self.age), **settings})
-                for name, settings in alternatives.items()
-            },
+            **{name: changed(self.age, settings) for name, settings in alternatives.items()},
         }
 
 
