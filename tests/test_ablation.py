@@ -37,6 +37,7 @@ from ermoe_ba.training.ablation_unit import (
     save_unit,
     train_unit,
 )
+from ermoe_ba.training.change_config import CHANGES, USUAL
 from ermoe_ba.training.regional_volumes import make_regression, regional_volumes
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -352,6 +353,8 @@ def test_results_are_neither_overwritten_nor_mixed(place: _Place) -> None:
         ("seeds = [1, 2]", "seeds = [2, 2]", "each once"),
         ("resamples = 200", "resamples = 0", "resamples must be at least 1"),
         ("confidence = 0.9", "confidence = 90.0", "confidence must lie between 0 and 1"),
+        ("resamples", 'moved_by = ["mask", "wind"]\nresamples', "which are mask.*found wind"),
+        ("num_epochs = 4", "changes = { flip = { probability = 2 } }", "between 0 and 1; found 2"),
         ("base.toml", "none.toml", "none.toml"),
         ("[ablation]", "[ablations]", "ablation"),
         ("seeds", "seed", "seed"),
@@ -361,6 +364,106 @@ def test_a_wrong_recipe_is_refused(place: _Place, old: str, new: str, says: str)
     assert old in RECIPE
     with pytest.raises(UsageError, match=says):
         place.recipe(RECIPE.replace(old, new, 1))
+
+
+def test_other_copies_are_described_once_with_the_stem_of_the_fold(
+    place: _Place,
+    monkeypatch: pytest.MonkeyPatch,
+    small_tokens: TokenGrid,
+    small_brain: Volume,
+    make_member: Any,
+) -> None:
+    """Those of a row's own changes; the scans as they are come from what the run kept."""
+    from ermoe_ba.dataset import PreparedScan
+    from ermoe_ba.training.age import changed_copies
+
+    member, seed = make_member(), place.recipe().base.run.seed
+    save_file(member.stem.state_dict(), place.kept / "kept" / "fold-0_stem.safetensors")
+    (place.folder / "raw").mkdir()
+    for i in IDS:
+        (place.folder / "raw" / f"{i}_T1w.nii.gz").write_text(i, encoding="utf-8")
+    read: list[str] = []
+
+    def prepared(participant_id: str) -> PreparedScan:
+        random = np.random.default_rng(int(participant_id))
+        data = random.uniform(0.3, 1.2, small_brain.grid.shape) * small_brain.data
+        return PreparedScan(
+            participant_id=participant_id,
+            t1w=small_brain.same_grid(data.astype(np.float32)),
+            brain_mask=small_brain,
+            labels=None,
+        )
+
+    class FakeCohort:
+        """Stands for `PreparedCohort`."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def prepare(self, scan: StudyScan) -> None: ...
+
+        def read(self, scan: StudyScan) -> PreparedScan:
+            read.append(scan.participant_id)
+            return prepared(scan.participant_id)
+
+    module = "ermoe_ba.training.ablation_fold"
+    monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
+    monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
+    monkeypatch.setattr("ermoe_ba.training.described_copies.token_grid", lambda _: small_tokens)
+    recipe = place.recipe()
+    fold, base = place.fold(recipe), recipe.base.age
+    kept = fold.described(base)
+    assert read == []
+    flipped = replace(base, changes=base.changes.alone("flip"))
+    found = fold.described(flipped)
+    assert sorted(read) == [i for i in IDS if FOLDS[i] != 0]
+    assert torch.equal(found.train[:, 0], kept.train[:, 0])
+    assert torch.equal(found.test, kept.test)
+    scans = [prepared(i) for i in IDS if FOLDS[i] != 0]
+    expected = changed_copies(member.describe, scans, 1, seed, flipped.changes)
+    assert torch.equal(found.train[:, 1:], expected)
+    # Another fold object, as a process that goes on has: nothing is described again.
+    assert torch.equal(place.fold(recipe).described(flipped).train, found.train)
+    assert len(read) == 8
+    # None are wanted: none are made.
+    assert fold.described(replace(base, num_variants=0)).train.shape[1] == 1
+    assert len(read) == 8
+    # Other scans and another stem are other descriptions.
+    moved = fold.moved("flip")
+    assert sorted(read[8:]) == [i for i in IDS if FOLDS[i] == 0]
+    assert moved.shape == kept.test.shape
+    save_file(make_member(1).stem.state_dict(), place.kept / "kept" / "fold-0_stem.safetensors")
+    assert not torch.equal(fold.moved("flip"), moved)
+
+
+def test_how_far_a_change_moves_ages(place: _Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that exchanges the first scan and the last, and one that does nothing."""
+    recipe = place.recipe(RECIPE.replace("resamples", 'moved_by = ["mask", "flip"]\nresamples'))
+
+    def moved(fold: AblationFold, change: str) -> torch.Tensor:
+        test = fold.described(fold.recipe.age).test
+        return test[[3, 1, 2, 0]] if change == "flip" else test
+
+    monkeypatch.setattr(AblationFold, "moved", moved)
+    for row in (recipe.row[0], recipe.row[2]):
+        unit = train_unit(recipe, row, place.fold(recipe), 1)
+        apart = abs(unit.predicted_age[0] - unit.predicted_age[3])
+        assert apart > 1
+        assert unit.figures["moved_by_mask"] == 0
+        assert unit.figures["moved_by_flip"] == pytest.approx(2 * apart / 4, rel=1e-3)
+        assert "moved_by_noise" not in unit.figures
+
+
+def test_a_run_of_other_copies_is_refused(place: _Place) -> None:
+    """Defaults that are written out are the same; other sizes are not."""
+    path = place.kept / "recipe.json"
+    for size, refused in ((0.03, False), (0.5, True)):
+        kept = f"{BASE}[age.changes]\nnoise = {{ deviation = {size} }}\n"
+        path.write_text(json.dumps({"text": kept}), encoding="utf-8")
+        if refused:
+            with pytest.raises(UsageError, match=r"age\.changes"):
+                place.fold(place.recipe())
+        else:
+            place.fold(place.recipe())
 
 
 def test_the_command_prints_its_table(place: _Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -386,6 +489,15 @@ def test_the_shipped_recipes_can_be_read() -> None:
 
     assert routers == set(ROUTERS)
     assert read_ablation(pipelines / "ablation_cnn.toml").ablation == recipe.ablation
+    # Every change stands in a row of its own: left out where it is made, made where it is not.
+    by_change = read_ablation(pipelines / "ablation_changes.toml")
+    alone = {row.name: by_change.age_of(row).changes for row in by_change.row}
+    for name in CHANGES:
+        usual = getattr(USUAL, name)
+        found = alone[f"no-{name}" if usual.probability else f"with-{name}"]
+        assert getattr(found, name).probability == (0 if usual.probability else 0.5)
+        assert replace(found, **{name: usual}) == USUAL
+    assert by_change.ablation.moved_by == CHANGES
 
 
 def test_intervals_of_a_mean(place: _Place) -> None:

@@ -1096,6 +1096,12 @@ def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
             "[choose]\nnum_folds = 2\nalternatives.x.num_variants = 2\n[age]",
             "num_variants cannot be chosen",
         ),
+        (
+            "[age]",
+            "[choose]\nnum_folds = 2\nalternatives.x.changes = {}\n[age]",
+            "changes cannot be chosen",
+        ),
+        ("[age]", "[age]\nchanges = { wind = {} }", "wind"),
         ("[run]", "[run", "line 2"),
         ("rank = 24", "rank = ", "line"),
     ],
