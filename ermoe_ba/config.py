@@ -71,6 +71,7 @@ def _merged(before: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
     merged = dict(before)
     for name, value in content.items():
         inside = before.get(name)
-        both = isinstance(inside, dict) and isinstance(value, dict)
-        merged[name] = _merged(inside, value) if both else value
+        if isinstance(inside, dict) and isinstance(value, dict):
+            value = _merged(inside, value)
+        merged[name] = value
     return merged

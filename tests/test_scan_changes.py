@@ -22,6 +22,7 @@ from ermoe_ba.space import Array, SpatialGrid, Volume
 from ermoe_ba.training.augment import MASK_KINDS, ScanVariants, elastic_magnitude, jitter_mask
 from ermoe_ba.training.change_config import (
     CHANGES,
+    UNCHANGED,
     USUAL,
     ChangeConfig,
     Elastic,
@@ -31,9 +32,6 @@ from ermoe_ba.training.change_config import (
 )
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-# No change at all: each test says what it wants.
-NONE = changed(USUAL, {name: {"probability": 0.0} for name in CHANGES})
 
 
 def _scan(t1w: Array, brain: Array) -> PreparedScan:
@@ -89,7 +87,7 @@ def test_of_masks_half_are_as_they_were_and_the_rest_in_their_shares() -> None:
 
 
 def test_a_change_that_is_left_out_is_not_made(scan: PreparedScan) -> None:
-    variants = ScanVariants(0, NONE)
+    variants = ScanVariants(0, UNCHANGED)
     for _ in range(5):
         assert torch.equal(variants(scan), torch.as_tensor(scan.t1w.data))
 
@@ -111,7 +109,7 @@ def test_a_flip_exchanges_left_and_right_and_nothing_else(scan: PreparedScan) ->
 
 
 def test_gain_multiplies_by_at_most_its_share(scan: PreparedScan) -> None:
-    variants = ScanVariants(5, replace(NONE, gain=Gain(probability=1.0, share=0.2)))
+    variants = ScanVariants(5, replace(UNCHANGED, gain=Gain(probability=1.0, share=0.2)))
     inside = scan.t1w.data > 0
     gains = []
     for _ in range(20):
@@ -124,7 +122,7 @@ def test_gain_multiplies_by_at_most_its_share(scan: PreparedScan) -> None:
 
 def test_a_change_does_not_move_the_draws_of_another(scan: PreparedScan) -> None:
     """Noise comes after the flip: what it adds is the same with a flip, a warp or neither."""
-    noise = replace(NONE, noise=Noise(probability=1.0, deviation=0.1))
+    noise = replace(UNCHANGED, noise=Noise(probability=1.0, deviation=0.1))
     still = Elastic(probability=1.0, displacement=0.0)
     added = {}
     for name, config in (
@@ -149,7 +147,7 @@ def test_a_warp_moves_tissue_as_far_as_it_says() -> None:
     for axis in range(3):
         ramp = np.indices(shape)[axis].astype(np.float32)
         scan = _scan(ramp, np.ones(shape, dtype=bool))
-        moved = ScanVariants(8, replace(NONE, elastic=wanted))(scan).numpy() - ramp
+        moved = ScanVariants(8, replace(UNCHANGED, elastic=wanted))(scan).numpy() - ramp
         # Beyond the image there is nothing to sample.
         inner = moved[depth:-depth, depth:-depth, depth:-depth]
         deviations.append(inner.std())

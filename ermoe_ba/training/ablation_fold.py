@@ -5,6 +5,7 @@ Shapes: N training scans, M test scans, T tokens, F families of description, C t
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,12 +23,17 @@ from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan, read_study
 from ermoe_ba.training.age import AgeConfig, scan_variants
-from ermoe_ba.training.change_config import USUAL
+from ermoe_ba.training.change_config import UNCHANGED, USUAL
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.described_copies import DescribedCopies
+from ermoe_ba.training.pretrain import Lessons, SimulatedScans
+from ermoe_ba.training.pretrain_config import PretrainConfig
+from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.regional_volumes import regional_volumes
-from ermoe_ba.training.run_folder import SPLITS, fold_part, read_run_table
+from ermoe_ba.training.region_targets import region_targets
+from ermoe_ba.training.regional_volumes import label_volumes
+from ermoe_ba.training.run_folder import SCANS, SPLITS, fold_part, read_run_table
+from ermoe_ba.training.simulated_people import simulated_people
 
 # What the descriptions that a fold keeps depend on, beside the changes of copies; the rest of a
 # recipe may differ.
@@ -86,6 +92,7 @@ class AblationFold:
         else:
             CrossValidation(recipe, participants_path, run).keep_described(fold)
         study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
+        self.study = study
         splits = read_run_table(run / SPLITS)
         folds = splits.set_index("participant_id")["fold"]
         alone = set(folds.index) ^ {scan.participant_id for scan in study.scans}
@@ -100,11 +107,11 @@ class AblationFold:
         self.train_ages = _ages(self.train_scans)
         self.test_ages = _ages(self.test_scans)
         self.test_ids = [scan.name for scan in self.test_scans]
-        self.root = study.root
         self._kept_path = kept
         self._seed = fold_part(recipe.run, fold).seed
         self.cohort = PreparedCohort(run / "prepared", Preprocessor(recipe.preprocess))
         stem = run / "kept" / f"fold-{fold}_stem.safetensors"
+        self._described = described
         self._copies = DescribedCopies(described, recipe, stem, self.cohort)
 
     def _check_recipe(self) -> None:
@@ -158,6 +165,45 @@ class AblationFold:
         alone = self.recipe.age.changes.alone(change)
         return self._copies.make(self.test_scans, 1, self._seed, alone)[:, 0].float()
 
+    def lessons(self, inputs: Inputs, config: AgeConfig, pretrain: PretrainConfig) -> Lessons:
+        """Return what there is to learn before ages.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            What `described` gives for the same settings of the age.
+        config : AgeConfig
+            Says what scans are changed into.
+        pretrain : PretrainConfig
+            Says what is needed.
+
+        Raises
+        ------
+        UsageError
+            If the recipe has no label maps, or as from `simulated_people`.
+        """
+        volumes, simulated = None, None
+        if pretrain.volumes is not None:
+            regions = self.recipe.run.regions(self.study.root)
+            volumes = region_targets(label_volumes(self.train_scans, regions), regions)
+        ready = ReadyStudy(self.study, read_run_table(self.run / SCANS), self.cohort)
+        people = simulated_people(pretrain, ready, self._described / "phantom")
+        if people is not None:
+            scans = people.study.scans
+            unchanged = self._copies.make(scans, 1, self._seed, UNCHANGED)
+            copies = self._copies.make(scans, config.num_variants, self._seed, config.changes)
+            simulated = SimulatedScans(
+                described_nv=torch.cat([unchanged, copies], dim=1),
+                ages_n=_ages(scans),
+                participants=[scan.participant_id for scan in scans],
+            )
+        return Lessons(
+            described_nv=inputs.train,
+            participants=[scan.participant_id for scan in self.train_scans],
+            volumes_nl=volumes,
+            simulated=simulated,
+        )
+
     def volumes(self, network: VolumeNetwork, config: AgeConfig) -> Inputs:
         """Return prepared scans as a convolutional network sees them, with the same changes."""
         views = []
@@ -179,22 +225,10 @@ class AblationFold:
         UsageError
             If the recipe has no label maps.
         """
-        labels = sorted(self.recipe.run.tissues(self.root))
-        train, test = (
-            np.stack([regional_volumes(_label_map(scan), labels) for scan in scans])
-            for scans in (self.train_scans, self.test_scans)
-        )
+        labels = sorted(self.recipe.run.tissues(self.study.root))
+        train, test = (label_volumes(s, labels) for s in (self.train_scans, self.test_scans))
         return train, test
 
 
-def _ages(scans: list[StudyScan]) -> Array:
+def _ages(scans: Sequence[StudyScan]) -> Array:
     return np.array([scan.chronological_age for scan in scans])
-
-
-def _label_map(scan: StudyScan) -> Path:
-    if scan.labels is None:
-        raise UsageError(
-            "A regression on regional volumes needs label maps: the base recipe must state labels "
-            "and label_table; found neither."
-        )
-    return scan.labels

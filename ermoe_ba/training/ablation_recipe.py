@@ -13,6 +13,7 @@ from ermoe_ba.model.orthogonal import ORTHOGONAL_MAPS
 from ermoe_ba.model.rivals.roster import BACKBONES, ROUTERS
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.change_config import CHANGES
+from ermoe_ba.training.pretrain_config import PretrainConfig
 from ermoe_ba.training.recipe import Recipe, read_recipe
 from ermoe_ba.training.regional_volumes import REGRESSIONS
 
@@ -34,6 +35,8 @@ class RowConfig:
         How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
     model, age : dict
         Settings of the base recipe's tables of that name that this row has otherwise.
+    pretrain : dict
+        Stages before the age that this row has besides, or otherwise; for mixtures alone.
     """
 
     name: str
@@ -42,6 +45,7 @@ class RowConfig:
     orthogonal: str = "qr"
     model: dict[str, Any] = field(default_factory=dict)
     age: dict[str, Any] = field(default_factory=dict)
+    pretrain: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9-]+", self.name):
@@ -151,6 +155,13 @@ class AblationRecipe:
         for row in self.row:
             self.model_of(row)
             self.age_of(row)
+            stages = self.pretrain_of(row)
+            if stages.volumes is not None and self.base.run.labels is None:
+                raise ValueError(f"row {row.name!r}: pretrain.volumes needs label maps in the base")
+            if stages.stages() and row.backbone != "experts":
+                raise ValueError(
+                    f"row {row.name!r}: pretrain is for mixtures; found backbone {row.backbone!r}"
+                )
 
     def model_of(self, row: RowConfig) -> ModelConfig:
         """Return the shape of a row's network; ValueError where a setting is wrong."""
@@ -159,6 +170,10 @@ class AblationRecipe:
     def age_of(self, row: RowConfig) -> AgeConfig:
         """Return how a row's network is trained; ValueError where a setting is wrong."""
         return changed(self.base.age, row.age)
+
+    def pretrain_of(self, row: RowConfig) -> PretrainConfig:
+        """Return what a row's network learns before ages; ValueError where a setting is wrong."""
+        return changed(self.base.pretrain, row.pretrain)
 
 
 def read_ablation(path: Path) -> AblationRecipe:

@@ -29,6 +29,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_fold import AblationFold, Inputs
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.pretrain import pretrain
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
 
@@ -109,6 +110,12 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     config = recipe.age_of(row)
     reads_tokens = not isinstance(network, VolumeNetwork)
     inputs = fold.described(config) if reads_tokens else fold.volumes(network, config)
+    before = recipe.pretrain_of(row)
+    if before.stages():
+        assert isinstance(network, ErmoeBrainAge)
+        lessons = fold.lessons(inputs, config, before)
+        for name, stage in before.stages().items():
+            pretrain(network, name, stage, config, lessons, seed=stream)
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
     start = time.process_time()
@@ -130,10 +137,10 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     with torch.no_grad():
         output = network.read_age(inputs.test)
         if reads_tokens:
-            before = _ages(output)
+            ages_b = _ages(output)
             for change in recipe.ablation.moved_by:
                 after = _ages(network.read_age(fold.moved(change)))
-                figures[f"{MOVED_BY}{change}"] = float((after - before).abs().mean())
+                figures[f"{MOVED_BY}{change}"] = float((after - ages_b).abs().mean())
     if isinstance(output, torch.Tensor):
         return _unit(fold, output.numpy(), figures, None)
     assert isinstance(network, ErmoeBrainAge)

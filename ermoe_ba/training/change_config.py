@@ -201,3 +201,15 @@ class ChangeConfig:
 CHANGES = tuple(field.name for field in fields(ChangeConfig))
 # What copies are made with unless a recipe says otherwise: the shipped model's.
 USUAL = ChangeConfig()
+# Scans as they are.
+UNCHANGED = ChangeConfig(
+    mask=Mask(probability=0.0),
+    gain=Gain(probability=0.0),
+    elastic=Elastic(probability=0.0),
+    flip=Flip(probability=0.0),
+    affine=Affine(probability=0.0),
+    blur=Blur(probability=0.0),
+    bias=Bias(probability=0.0),
+    contrast=Contrast(probability=0.0),
+    noise=Noise(probability=0.0),
+)

@@ -15,6 +15,8 @@ from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.splits import SITES, SPLITS, STRATIFIED
 from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.pretrain_config import NO_STAGES, PretrainConfig
+from ermoe_ba.training.region_targets import region_of_label
 from ermoe_ba.training.tissue import TissueConfig
 
 # What the recipe itself says of the age stage, beside its named alternatives.
@@ -123,9 +125,7 @@ class RunConfig:
         """
         if self.label_table is None:
             return {}
-        path = root / self.label_table
-        if not path.is_file():
-            path = atlas_root() / self.label_table
+        path = self._table_path(root)
         try:
             table = pd.read_csv(path, sep="\t")
             tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
@@ -135,6 +135,28 @@ class RunConfig:
         if unknown:
             raise UsageError(f"{path}: unknown tissues {sorted(unknown)}; known are {TISSUES}.")
         return tissues
+
+    def regions(self, root: Path) -> dict[int, str]:
+        """Return the region of each label, as `region_of_label` tells it.
+
+        Parameters
+        ----------
+        root : Path
+            Folder of the participants table.
+
+        Raises
+        ------
+        UsageError
+            As from `tissues` and `region_of_label`.
+        """
+        labels = sorted(self.tissues(root))
+        regions = region_of_label(self._table_path(root), labels)
+        return dict(zip(labels, regions, strict=True))
+
+    def _table_path(self, root: Path) -> Path:
+        assert self.label_table is not None
+        path = root / self.label_table
+        return path if path.is_file() else atlas_root() / self.label_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +199,13 @@ class Recipe:
     text: str
     tissue: TissueConfig | None = None
     choose: ChooseConfig | None = None
+    pretrain: PretrainConfig = NO_STAGES
 
     def __post_init__(self) -> None:
+        if self.pretrain.volumes is not None and self.run.labels is None:
+            raise ValueError(
+                "pretrain.volumes learns from label maps: run must state labels and label_table"
+            )
         if (self.tissue is None) != (self.run.stem is not None):
             raise ValueError(
                 "the table tissue says how the stem is trained: it must be there, unless the stem "
@@ -203,8 +230,8 @@ def read_recipe(path: Path) -> Recipe:
     ----------
     path : Path
         TOML with the tables ``run``, ``model``, ``age`` and, unless the stem is taken from a model,
-        ``tissue`` (each of the last two with an ``optimiser``); if need be ``preprocess`` and
-        ``choose``.
+        ``tissue`` (each of the last two with an ``optimiser``); if need be ``preprocess``,
+        ``choose`` and ``pretrain``.
 
     Returns
     -------
