@@ -750,7 +750,7 @@ def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
     out = study.folder / "stopped"
     out.mkdir()
     (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
-    run = CrossValidation(study.recipe, study.write(ages), out)
+    stopped = CrossValidation(study.recipe, study.write(ages), out)
     learnt: list[str] = []
 
     def learn(network: ErmoeBrainAge, name: str, *rest: Any, **options: Any) -> History:
@@ -764,12 +764,13 @@ def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
 
     monkeypatch.setattr("ermoe_ba.training.part.pretrain", learn)
     with pytest.raises(KeyboardInterrupt):
-        run.run(0)
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stopped.run(0)
+    with monkeypatch.context() as patch:
         patch.setattr("ermoe_ba.training.part.train_age", stop)
-        run.run(0)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run(0)
     assert learnt == ["phantom", "masked", "masked"]
-    run.run(0)
+    stopped.run(0)
     assert learnt == ["phantom", "masked", "masked"]
     assert (out / weights).read_bytes() == (straight / weights).read_bytes()
     # A run without the stages is another.
