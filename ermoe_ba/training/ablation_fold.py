@@ -34,6 +34,7 @@ from ermoe_ba.training.region_targets import region_targets
 from ermoe_ba.training.regional_volumes import label_volumes
 from ermoe_ba.training.run_folder import SCANS, SPLITS, fold_part, read_run_table
 from ermoe_ba.training.simulated_people import simulated_people
+from ermoe_ba.training.site_harmoniser import SiteHarmoniser
 
 # What the descriptions that a fold keeps depend on, beside the changes of copies; the rest of a
 # recipe may differ.
@@ -228,6 +229,25 @@ class AblationFold:
         labels = sorted(self.recipe.run.tissues(self.study.root))
         train, test = (label_volumes(s, labels) for s in (self.train_scans, self.test_scans))
         return train, test
+
+    def harmonised_volumes(self) -> tuple[Array, Array]:
+        """`regional_volumes` by ComBat, which learns of the training scans alone.
+
+        Raises
+        ------
+        UsageError
+            If the participants table has no ``site``, or as from `SiteHarmoniser`.
+        """
+        if "site" not in self.study.table:
+            raise UsageError("harmonise: the participants table must have a column site.")
+        site_of = self.study.table["site"].astype(str)
+        train_sites, test_sites = (
+            [site_of[scan.participant_id] for scan in scans]
+            for scans in (self.train_scans, self.test_scans)
+        )
+        train, test = self.regional_volumes
+        combat = SiteHarmoniser().fit(train, train_sites, self.train_ages)
+        return combat.transform(train, train_sites), combat.transform(test, test_sites)
 
 
 def _ages(scans: Sequence[StudyScan]) -> Array:

@@ -17,6 +17,8 @@ from ermoe_ba.training.pretrain_config import PretrainConfig
 from ermoe_ba.training.recipe import Recipe, read_recipe
 from ermoe_ba.training.regional_volumes import REGRESSIONS
 
+HARMONISATIONS = ("none", "combat")
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowConfig:
@@ -35,6 +37,9 @@ class RowConfig:
         How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
     model, age : dict
         Settings of the base recipe's tables of that name that this row has otherwise.
+    harmonise : {"none", "combat"}
+        Whether a regression's volumes are rid of what sites do to them, learnt within the fold;
+        the participants table must tell the ``site`` then.
     pretrain : dict
         Stages before the age that this row has besides, or otherwise; for mixtures alone.
     """
@@ -45,6 +50,7 @@ class RowConfig:
     orthogonal: str = "qr"
     model: dict[str, Any] = field(default_factory=dict)
     age: dict[str, Any] = field(default_factory=dict)
+    harmonise: str = "none"
     pretrain: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -56,6 +62,7 @@ class RowConfig:
             ("backbone", (*BACKBONES, *REGRESSIONS)),
             ("router", ROUTERS),
             ("orthogonal", tuple(ORTHOGONAL_MAPS)),
+            ("harmonise", HARMONISATIONS),
         ):
             found = getattr(self, setting)
             if found not in known:
@@ -63,6 +70,11 @@ class RowConfig:
                     f"row {self.name!r}: {setting} must be one of {', '.join(known)}; "
                     f"found {found!r}"
                 )
+        if self.harmonise != "none" and self.backbone not in REGRESSIONS:
+            raise ValueError(
+                f"row {self.name!r}: harmonise is for {' and '.join(REGRESSIONS)}; found backbone "
+                f"{self.backbone!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,8 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
         Ages out of fold, and figures.
     """
     if row.backbone in REGRESSIONS:
-        train, test = fold.regional_volumes
+        combat = row.harmonise == "combat"
+        train, test = fold.harmonised_volumes() if combat else fold.regional_volumes
         regression = make_regression(row.backbone, train.shape[1])
         ages = regression.fit(train, fold.train_ages).predict(test)
         return _unit(fold, ages, {}, None)
