@@ -125,6 +125,12 @@ age = { num_epochs = 4 }
 """
 
 
+MASKED = (
+    "{ masked = { share = 0.4, num_epochs = 2, batch_size = 4, optimiser = "
+    "{ learning_rate = 0.02, warmup_share = 0.1, max_gradient_norm = 1.0, ema_decay = 0.5 } } }"
+)
+
+
 @dataclass
 class _Place:
     """Recipes, participants and a run whose descriptions are kept, in one folder."""
@@ -352,6 +358,14 @@ def test_results_are_neither_overwritten_nor_mixed(place: _Place) -> None:
         ("seeds = [1, 2]", "seeds = []", "seeds must be one or more"),
         ("seeds = [1, 2]", "seeds = [2, 2]", "each once"),
         ("resamples = 200", "resamples = 0", "resamples must be at least 1"),
+        (
+            'name = "ermoe"',
+            'name = "ermoe"\nharmonise = "combat"',
+            "is for ridge and gpr",
+        ),
+        ('name = "ermoe"', 'name = "ermoe"\nharmonise = "magic"', "one of none, combat"),
+        ('name = "ermoe"', 'name = "ermoe"\npretrain = { dream = {} }', "dream"),
+        ("age = { num_epochs = 4 }", f"pretrain = {MASKED}", "pretrain is for mixtures"),
         ("confidence = 0.9", "confidence = 90.0", "confidence must lie between 0 and 1"),
         ("resamples", 'moved_by = ["mask", "wind"]\nresamples', "which are mask.*found wind"),
         ("num_epochs = 4", "changes = { flip = { probability = 2 } }", "between 0 and 1; found 2"),
@@ -489,6 +503,13 @@ def test_the_shipped_recipes_can_be_read() -> None:
 
     assert routers == set(ROUTERS)
     assert read_ablation(pipelines / "ablation_cnn.toml").ablation == recipe.ablation
+    before = read_ablation(pipelines / "ablation_stages.toml")
+    assert [list(before.pretrain_of(row).stages()) for row in before.row] == [
+        [],
+        ["masked"],
+        ["volumes"],
+        ["phantom"],
+    ]
     # Every change stands in a row of its own: left out where it is made, made where it is not.
     by_change = read_ablation(pipelines / "ablation_changes.toml")
     alone = {row.name: by_change.age_of(row).changes for row in by_change.row}
@@ -613,6 +634,65 @@ def test_regressions_are_rows_like_any_other(
     np.testing.assert_allclose(unit.predicted_age, unit.chronological_age, atol=2.0)
     assert unit.figures == {}
     assert unit.routes is None
+
+
+def test_rows_may_differ_in_what_comes_before_the_age(place: _Place) -> None:
+    """Nobody who is tested takes part in it, and only the rows that ask for it have it."""
+    masked_row = f'[[row]]\nname = "masked"\npretrain = {MASKED}'
+    text = RECIPE.replace('name = "ermoe"', f'name = "ermoe"\n\n{masked_row}')
+    recipe = place.recipe(text)
+    ermoe, masked = recipe.row[:2]
+    assert recipe.pretrain_of(ermoe).stages() == {}
+    assert list(recipe.pretrain_of(masked).stages()) == ["masked"]
+    (place.kept / "scans.tsv").write_text("scan\tparticipant_id\tvoxel_hash\n", "utf-8")
+    fold = place.fold(recipe)
+    config = recipe.age_of(masked)
+    lessons = fold.lessons(fold.described(config), config, recipe.pretrain_of(masked))
+    assert list(lessons.participants) == [i for i in IDS if FOLDS[i] != 0]
+    assert len(lessons.described_nv) == len(lessons.participants)
+    assert lessons.volumes_nl is None
+    assert lessons.simulated is None
+    without, after = (train_unit(recipe, row, fold, 1) for row in (ermoe, masked))
+    assert without.predicted_age != after.predicted_age
+    assert train_unit(recipe, masked, fold, 1).predicted_age == after.predicted_age
+
+
+def test_combat_learns_of_the_training_scans_alone(
+    place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Site B has more of label 4; where a scan among those tested is spoilt, the others stay."""
+    pytest.importorskip("neuroCombat")
+    (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
+    (tmp_path / "labels.tsv").write_text("index\ttissue\n4\tventricles\n7\tcortex\n", "utf-8")
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
+    (tmp_path / "raw").mkdir()
+    rows = ""
+    for number, (i, age) in enumerate(AGES.items()):
+        site = "AB"[number // 2 % 2]
+        size = int(age) + (8 if site == "B" else 0) + number % 3
+        _label_map(tmp_path / "raw" / f"{i}_dseg.nii.gz", {4: size, 7: 110 - size})
+        rows += f"sub-{i}\t{age}\t{site}\n"
+    place.participants.write_text(f"participant_id\tage\tsite\n{rows}", encoding="utf-8")
+    text = RECIPE.replace('backbone = "additive"', 'backbone = "ridge"\nharmonise = "combat"')
+    recipe = place.recipe(text)
+    raw = replace(recipe.row[2], harmonise="none")
+    found = train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
+    error = np.abs(np.subtract(found.predicted_age, found.chronological_age)).mean()
+    other = train_unit(recipe, raw, place.fold(recipe), seed=1)
+    assert error < np.abs(np.subtract(other.predicted_age, other.chronological_age)).mean()
+    # A planted leak: another map and another age of one who is tested.
+    first = found.participant_id[0]
+    _label_map(tmp_path / "raw" / f"{first}_dseg.nii.gz", {4: 1, 7: 109})
+    before = place.participants.read_text("utf-8")
+    leak = before.replace(f"sub-{first}\t{AGES[first]}", f"sub-{first}\t99")
+    place.participants.write_text(leak, encoding="utf-8")
+    spoilt = train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
+    assert spoilt.chronological_age[0] == 99
+    assert spoilt.predicted_age[0] != found.predicted_age[0]
+    assert spoilt.predicted_age[1:] == found.predicted_age[1:]
+    place.participants.write_text(leak.replace("site", "centre"), encoding="utf-8")
+    with pytest.raises(UsageError, match="must have a column site"):
+        train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
 
 
 def test_a_checkout_names_its_commit() -> None:

@@ -779,13 +779,20 @@ def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
 
 
 def test_a_whole_run_tests_everybody_once_and_describes_itself(
-    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = study.run("run", ages, 0)
     assert not (out / "model.json").exists()
     run = CrossValidation(study.recipe, study.folder / "participants.tsv", out)
     metrics = run.run()
     assert metrics is not None
+    # Of fold 1, which was left: its stem's steps, and two epochs of two members over 4 scans.
+    steps = TISSUE.num_steps * TISSUE.scans_per_step
+    assert run.trainer.cost.scans == steps + 2 * 2 * len(TEST_IDS)
+    assert f"all stages: {run.trainer.cost}" in capsys.readouterr().out
     table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype={"participant_id": str})
     assert sorted(table["participant_id"]) == IDS
     assert table.set_index("participant_id")["chronological_age"].to_dict() == ages

@@ -109,8 +109,10 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     torch.manual_seed(stream)
     network = _network(recipe, row)
     config = recipe.age_of(row)
-    reads_tokens = not isinstance(network, VolumeNetwork)
-    inputs = fold.described(config) if reads_tokens else fold.volumes(network, config)
+    if isinstance(network, VolumeNetwork):
+        inputs = fold.volumes(network, config)
+    else:
+        inputs = fold.described(config)
     before = recipe.pretrain_of(row)
     if before.stages():
         assert isinstance(network, ErmoeBrainAge)
@@ -137,7 +139,7 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     }
     with torch.no_grad():
         output = network.read_age(inputs.test)
-        if reads_tokens:
+        if not isinstance(network, VolumeNetwork):
             ages_b = _ages(output)
             for change in recipe.ablation.moved_by:
                 after = _ages(network.read_age(fold.moved(change)))

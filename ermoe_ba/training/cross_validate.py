@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.cohort import Participants
@@ -108,6 +109,8 @@ class CrossValidation:
         for part, column in parts:
             if only_fold in (None, part.fold) and not self.folder.predictions(part).is_file():
                 self.trainer.train(part, *split_sides(everything, column, part), simulated)
+        if self.trainer.cost.scans and processes.is_main:
+            tqdm.write(f"all stages: {self.trainer.cost}")
         if not all(self.folder.predictions(part).is_file() for part, _ in parts):
             return None
         metrics = None

@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ermoe_ba.checkpoint import load_ensemble, load_member, save_member
+from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
@@ -20,13 +19,14 @@ from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import choose_settings
-from ermoe_ba.training.history import History
+from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
 from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
 from ermoe_ba.training.regional_volumes import label_volumes
 from ermoe_ba.training.run_folder import Part, RunFolder
+from ermoe_ba.training.taken_stem import taken_stem
 from ermoe_ba.training.tissue import train_stem
 
 
@@ -73,6 +73,8 @@ class PartTrainer:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, root: Path) -> None:
         self.recipe, self.folder, self.tokens = recipe, folder, tokens
+        # Of all stages that were trained here.
+        self.cost = Cost()
         # Read before the hours of work that need them.
         self.tissues = recipe.run.tissues(root)
         self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(root)
@@ -261,39 +263,5 @@ class PartTrainer:
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
+        self.cost += history.cost
         tqdm.write(f"{part.name} {stage}: {history.cost}")
-
-
-def taken_stem(recipe: Recipe) -> dict[str, torch.Tensor]:
-    """Return the stem of the model that a recipe names: that of its first member.
-
-    A stem is taught tissue from label maps and never sees an age. It may tell tissues apart better
-    in the people it was taught on, but has learnt nothing of how old they are.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        With ``run.stem``.
-
-    Returns
-    -------
-    dict of Tensor
-        Its weights.
-
-    Raises
-    ------
-    UsageError
-        If there is no such model, or it has other scans or another width before it.
-    """
-    assert recipe.run.stem is not None
-    ensemble = load_ensemble(recipe.run.stem)
-    for setting, theirs, ours in (
-        ("preprocess", ensemble.card.preprocess.identity(), recipe.preprocess.identity()),
-        ("model.stem_hidden", ensemble.card.model.stem_hidden, recipe.model.stem_hidden),
-    ):
-        if theirs != ours:
-            raise UsageError(
-                f"{recipe.run.stem}: its stem can be taken where {setting} is the same; found "
-                f"{theirs} there and {ours} in the recipe."
-            )
-    return ensemble.members[0].stem.state_dict()
