@@ -73,7 +73,9 @@ class VolumesStage(PretrainStage):
 class PretrainConfig:
     """The stages before the age, in the order in which they are gone through.
 
-    The farthest from the age of real people comes first.
+    The farthest from the age of real people comes first. Alternatives (`ChooseConfig`) are compared
+    without them, and scans that the age stage sets aside for validation take part, since their ages
+    do not.
 
     Parameters
     ----------
