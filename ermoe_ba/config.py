@@ -1,6 +1,6 @@
 """Settings from files: plain values in, frozen dataclasses out, checked on the way."""
 
-from dataclasses import is_dataclass
+from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
 
 import dacite
@@ -39,3 +39,39 @@ def from_plain(kind: type[Settings], content: dict[str, Any]) -> Settings:
         return dacite.from_dict(kind, content, _RULES)
     except dacite.DaciteError as error:
         raise ValueError(str(error)) from error
+
+
+def changed(settings: Settings, content: dict[str, Any]) -> Settings:
+    """Return settings of which some are others.
+
+    Parameters
+    ----------
+    settings : dataclass
+        As they are.
+    content : dict
+        What is to be otherwise, as TOML or JSON gives it; of settings within settings, only what is
+        named.
+
+    Returns
+    -------
+    Settings
+        Checked as by `from_plain`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As from `from_plain`.
+    """
+    if not is_dataclass(settings) or isinstance(settings, type):
+        raise TypeError(f"{settings} are no settings.")
+    return from_plain(type(settings), _merged(asdict(settings), content))
+
+
+def _merged(before: dict[str, Any], content: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(before)
+    for name, value in content.items():
+        inside = before.get(name)
+        if isinstance(inside, dict) and isinstance(value, dict):
+            value = _merged(inside, value)
+        merged[name] = value
+    return merged

@@ -37,6 +37,7 @@ from ermoe_ba.training.ablation_unit import (
     save_unit,
     train_unit,
 )
+from ermoe_ba.training.change_config import CHANGES, USUAL
 from ermoe_ba.training.regional_volumes import make_regression, regional_volumes
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -124,6 +125,12 @@ age = { num_epochs = 4 }
 """
 
 
+MASKED = (
+    "{ masked = { share = 0.4, num_epochs = 2, batch_size = 4, optimiser = "
+    "{ learning_rate = 0.02, warmup_share = 0.1, max_gradient_norm = 1.0, ema_decay = 0.5 } } }"
+)
+
+
 @dataclass
 class _Place:
     """Recipes, participants and a run whose descriptions are kept, in one folder."""
@@ -147,6 +154,10 @@ class _Place:
         options = {"run": self.kept, **options}
         out = self.folder / "out"
         return Ablation(self.recipe(text), self.participants, out, **options)
+
+    def fold(self, recipe: AblationRecipe) -> AblationFold:
+        described = self.folder / "out" / "described"
+        return AblationFold(recipe.base, self.participants, self.kept, 0, described=described)
 
 
 def _described(tokens: TokenGrid, ids: list[str], variants: int) -> torch.Tensor:
@@ -270,7 +281,7 @@ def test_folds_can_be_shared_and_nothing_is_trained_twice(
 
 def test_the_same_seed_gives_the_same_ages_whether_or_not_somebody_watches(place: _Place) -> None:
     recipe = place.recipe()
-    fold = AblationFold(recipe.base, place.participants, place.kept, 0)
+    fold = place.fold(recipe)
     many = replace(recipe, ablation=replace(recipe.ablation, stability_epochs=2))
     units = [train_unit(r, recipe.row[0], fold, seed) for r, seed in ((recipe, 1), (many, 1))]
     assert units[0].predicted_age == units[1].predicted_age
@@ -347,7 +358,17 @@ def test_results_are_neither_overwritten_nor_mixed(place: _Place) -> None:
         ("seeds = [1, 2]", "seeds = []", "seeds must be one or more"),
         ("seeds = [1, 2]", "seeds = [2, 2]", "each once"),
         ("resamples = 200", "resamples = 0", "resamples must be at least 1"),
+        (
+            'name = "ermoe"',
+            'name = "ermoe"\nharmonise = "combat"',
+            "is for ridge and gpr",
+        ),
+        ('name = "ermoe"', 'name = "ermoe"\nharmonise = "magic"', "one of none, combat"),
+        ('name = "ermoe"', 'name = "ermoe"\npretrain = { dream = {} }', "dream"),
+        ("age = { num_epochs = 4 }", f"pretrain = {MASKED}", "pretrain is for mixtures"),
         ("confidence = 0.9", "confidence = 90.0", "confidence must lie between 0 and 1"),
+        ("resamples", 'moved_by = ["mask", "wind"]\nresamples', "which are mask.*found wind"),
+        ("num_epochs = 4", "changes = { flip = { probability = 2 } }", "between 0 and 1; found 2"),
         ("base.toml", "none.toml", "none.toml"),
         ("[ablation]", "[ablations]", "ablation"),
         ("seeds", "seed", "seed"),
@@ -357,6 +378,106 @@ def test_a_wrong_recipe_is_refused(place: _Place, old: str, new: str, says: str)
     assert old in RECIPE
     with pytest.raises(UsageError, match=says):
         place.recipe(RECIPE.replace(old, new, 1))
+
+
+def test_other_copies_are_described_once_with_the_stem_of_the_fold(
+    place: _Place,
+    monkeypatch: pytest.MonkeyPatch,
+    small_tokens: TokenGrid,
+    small_brain: Volume,
+    make_member: Any,
+) -> None:
+    """Those of a row's own changes; the scans as they are come from what the run kept."""
+    from ermoe_ba.dataset import PreparedScan
+    from ermoe_ba.training.age import changed_copies
+
+    member, seed = make_member(), place.recipe().base.run.seed
+    save_file(member.stem.state_dict(), place.kept / "kept" / "fold-0_stem.safetensors")
+    (place.folder / "raw").mkdir()
+    for i in IDS:
+        (place.folder / "raw" / f"{i}_T1w.nii.gz").write_text(i, encoding="utf-8")
+    read: list[str] = []
+
+    def prepared(participant_id: str) -> PreparedScan:
+        random = np.random.default_rng(int(participant_id))
+        data = random.uniform(0.3, 1.2, small_brain.grid.shape) * small_brain.data
+        return PreparedScan(
+            participant_id=participant_id,
+            t1w=small_brain.same_grid(data.astype(np.float32)),
+            brain_mask=small_brain,
+            labels=None,
+        )
+
+    class FakeCohort:
+        """Stands for `PreparedCohort`."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def prepare(self, scan: StudyScan) -> None: ...
+
+        def read(self, scan: StudyScan) -> PreparedScan:
+            read.append(scan.participant_id)
+            return prepared(scan.participant_id)
+
+    module = "ermoe_ba.training.ablation_fold"
+    monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
+    monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
+    monkeypatch.setattr("ermoe_ba.training.described_copies.token_grid", lambda _: small_tokens)
+    recipe = place.recipe()
+    fold, base = place.fold(recipe), recipe.base.age
+    kept = fold.described(base)
+    assert read == []
+    flipped = replace(base, changes=base.changes.alone("flip"))
+    found = fold.described(flipped)
+    assert sorted(read) == [i for i in IDS if FOLDS[i] != 0]
+    assert torch.equal(found.train[:, 0], kept.train[:, 0])
+    assert torch.equal(found.test, kept.test)
+    scans = [prepared(i) for i in IDS if FOLDS[i] != 0]
+    expected = changed_copies(member.describe, scans, 1, seed, flipped.changes)
+    assert torch.equal(found.train[:, 1:], expected)
+    # Another fold object, as a process that goes on has: nothing is described again.
+    assert torch.equal(place.fold(recipe).described(flipped).train, found.train)
+    assert len(read) == 8
+    # None are wanted: none are made.
+    assert fold.described(replace(base, num_variants=0)).train.shape[1] == 1
+    assert len(read) == 8
+    # Other scans and another stem are other descriptions.
+    moved = fold.moved("flip")
+    assert sorted(read[8:]) == [i for i in IDS if FOLDS[i] == 0]
+    assert moved.shape == kept.test.shape
+    save_file(make_member(1).stem.state_dict(), place.kept / "kept" / "fold-0_stem.safetensors")
+    assert not torch.equal(fold.moved("flip"), moved)
+
+
+def test_how_far_a_change_moves_ages(place: _Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change that exchanges the first scan and the last, and one that does nothing."""
+    recipe = place.recipe(RECIPE.replace("resamples", 'moved_by = ["mask", "flip"]\nresamples'))
+
+    def moved(fold: AblationFold, change: str) -> torch.Tensor:
+        test = fold.described(fold.recipe.age).test
+        return test[[3, 1, 2, 0]] if change == "flip" else test
+
+    monkeypatch.setattr(AblationFold, "moved", moved)
+    for row in (recipe.row[0], recipe.row[2]):
+        unit = train_unit(recipe, row, place.fold(recipe), 1)
+        apart = abs(unit.predicted_age[0] - unit.predicted_age[3])
+        assert apart > 1
+        assert unit.figures["moved_by_mask"] == 0
+        assert unit.figures["moved_by_flip"] == pytest.approx(2 * apart / 4, rel=1e-3)
+        assert "moved_by_noise" not in unit.figures
+
+
+def test_a_run_of_other_copies_is_refused(place: _Place) -> None:
+    """Defaults that are written out are the same; other sizes are not."""
+    path = place.kept / "recipe.json"
+    for size, refused in ((0.03, False), (0.5, True)):
+        kept = f"{BASE}[age.changes]\nnoise = {{ deviation = {size} }}\n"
+        path.write_text(json.dumps({"text": kept}), encoding="utf-8")
+        if refused:
+            with pytest.raises(UsageError, match=r"age\.changes"):
+                place.fold(place.recipe())
+        else:
+            place.fold(place.recipe())
 
 
 def test_the_command_prints_its_table(place: _Place, capsys: pytest.CaptureFixture[str]) -> None:
@@ -382,6 +503,22 @@ def test_the_shipped_recipes_can_be_read() -> None:
 
     assert routers == set(ROUTERS)
     assert read_ablation(pipelines / "ablation_cnn.toml").ablation == recipe.ablation
+    before = read_ablation(pipelines / "ablation_stages.toml")
+    assert [list(before.pretrain_of(row).stages()) for row in before.row] == [
+        [],
+        ["masked"],
+        ["volumes"],
+        ["phantom"],
+    ]
+    # Every change stands in a row of its own: left out where it is made, made where it is not.
+    by_change = read_ablation(pipelines / "ablation_changes.toml")
+    alone = {row.name: by_change.age_of(row).changes for row in by_change.row}
+    for name in CHANGES:
+        usual = getattr(USUAL, name)
+        found = alone[f"no-{name}" if usual.probability else f"with-{name}"]
+        assert getattr(found, name).probability == (0 if usual.probability else 0.5)
+        assert replace(found, **{name: usual}) == USUAL
+    assert by_change.ablation.moved_by == CHANGES
 
 
 def test_intervals_of_a_mean(place: _Place) -> None:
@@ -492,11 +629,70 @@ def test_regressions_are_rows_like_any_other(
     for i, age in AGES.items():
         _label_map(tmp_path / "raw" / f"{i}_dseg.nii.gz", {4: int(age), 7: 100 - int(age)})
     recipe = place.recipe(RECIPE.replace('backbone = "additive"', 'backbone = "ridge"'))
-    fold = AblationFold(recipe.base, place.participants, place.kept, 0)
+    fold = place.fold(recipe)
     unit = train_unit(recipe, recipe.row[2], fold, seed=1)
     np.testing.assert_allclose(unit.predicted_age, unit.chronological_age, atol=2.0)
     assert unit.figures == {}
     assert unit.routes is None
+
+
+def test_rows_may_differ_in_what_comes_before_the_age(place: _Place) -> None:
+    """Nobody who is tested takes part in it, and only the rows that ask for it have it."""
+    masked_row = f'[[row]]\nname = "masked"\npretrain = {MASKED}'
+    text = RECIPE.replace('name = "ermoe"', f'name = "ermoe"\n\n{masked_row}')
+    recipe = place.recipe(text)
+    ermoe, masked = recipe.row[:2]
+    assert recipe.pretrain_of(ermoe).stages() == {}
+    assert list(recipe.pretrain_of(masked).stages()) == ["masked"]
+    (place.kept / "scans.tsv").write_text("scan\tparticipant_id\tvoxel_hash\n", "utf-8")
+    fold = place.fold(recipe)
+    config = recipe.age_of(masked)
+    lessons = fold.lessons(fold.described(config), config, recipe.pretrain_of(masked))
+    assert list(lessons.participants) == [i for i in IDS if FOLDS[i] != 0]
+    assert len(lessons.described_nv) == len(lessons.participants)
+    assert lessons.volumes_nl is None
+    assert lessons.simulated is None
+    without, after = (train_unit(recipe, row, fold, 1) for row in (ermoe, masked))
+    assert without.predicted_age != after.predicted_age
+    assert train_unit(recipe, masked, fold, 1).predicted_age == after.predicted_age
+
+
+def test_combat_learns_of_the_training_scans_alone(
+    place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Site B has more of label 4; where a scan among those tested is spoilt, the others stay."""
+    pytest.importorskip("neuroCombat")
+    (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
+    (tmp_path / "labels.tsv").write_text("index\ttissue\n4\tventricles\n7\tcortex\n", "utf-8")
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
+    (tmp_path / "raw").mkdir()
+    rows = ""
+    for number, (i, age) in enumerate(AGES.items()):
+        site = "AB"[number // 2 % 2]
+        size = int(age) + (8 if site == "B" else 0) + number % 3
+        _label_map(tmp_path / "raw" / f"{i}_dseg.nii.gz", {4: size, 7: 110 - size})
+        rows += f"sub-{i}\t{age}\t{site}\n"
+    place.participants.write_text(f"participant_id\tage\tsite\n{rows}", encoding="utf-8")
+    text = RECIPE.replace('backbone = "additive"', 'backbone = "ridge"\nharmonise = "combat"')
+    recipe = place.recipe(text)
+    raw = replace(recipe.row[2], harmonise="none")
+    found = train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
+    error = np.abs(np.subtract(found.predicted_age, found.chronological_age)).mean()
+    other = train_unit(recipe, raw, place.fold(recipe), seed=1)
+    assert error < np.abs(np.subtract(other.predicted_age, other.chronological_age)).mean()
+    # A planted leak: another map and another age of one who is tested.
+    first = found.participant_id[0]
+    _label_map(tmp_path / "raw" / f"{first}_dseg.nii.gz", {4: 1, 7: 109})
+    before = place.participants.read_text("utf-8")
+    leak = before.replace(f"sub-{first}\t{AGES[first]}", f"sub-{first}\t99")
+    place.participants.write_text(leak, encoding="utf-8")
+    spoilt = train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
+    assert spoilt.chronological_age[0] == 99
+    assert spoilt.predicted_age[0] != found.predicted_age[0]
+    assert spoilt.predicted_age[1:] == found.predicted_age[1:]
+    place.participants.write_text(leak.replace("site", "centre"), encoding="utf-8")
+    with pytest.raises(UsageError, match="must have a column site"):
+        train_unit(recipe, recipe.row[2], place.fold(recipe), seed=1)
 
 
 def test_a_checkout_names_its_commit() -> None:
@@ -532,8 +728,8 @@ def test_volumes_follow_the_participants_of_the_fold(
     module = "ermoe_ba.training.ablation_fold"
     monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
     monkeypatch.setattr(f"{module}.Preprocessor", lambda _: None)
-    fold = AblationFold(place.recipe().base, place.participants, place.kept, 0)
-    inputs = fold.volumes(VolumeNetwork("sfcn", reduce=2))
+    fold = place.fold(place.recipe())
+    inputs = fold.volumes(VolumeNetwork("sfcn", reduce=2), fold.recipe.age)
     assert inputs.train.shape == (8, 2, 6, 8, 5)
     assert inputs.test.shape == (4, 6, 8, 5)
     np.testing.assert_allclose(100 * inputs.test[:, 1, 1, 1], fold.test_ages, atol=0.1)

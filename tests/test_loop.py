@@ -15,11 +15,11 @@ from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age
-from ermoe_ba.training.age_batches import set_aside
 from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.early_stopping import EarlyStopping
 from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.scan_batches import set_aside
 from ermoe_ba.training.stage import Loss, Stage, Validation
 from ermoe_ba.training.trackers import Tracking
 

@@ -34,7 +34,8 @@ from ermoe_ba.model.rivals.soft_moe import SoftMoeBrainAge
 from ermoe_ba.model.rivals.softmax_gate import SoftmaxGate
 from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, content_spread, train_age
+from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.loop import OptimiserConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

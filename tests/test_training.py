@@ -26,18 +26,22 @@ from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import (
-    AgeConfig,
-    content_spread,
-    scan_variants,
-    train_age,
-)
+from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.final_model import FinalModel
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.pretrain import pretrain
+from ermoe_ba.training.pretrain_config import (
+    NO_STAGES,
+    MaskedStage,
+    PhantomStage,
+    PretrainConfig,
+    VolumesStage,
+)
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
@@ -658,14 +662,137 @@ def test_a_member_does_not_depend_on_the_scans_it_is_tested_on(
     assert (study.run("other", ages, 0) / weights).read_bytes() != (plain / weights).read_bytes()
 
 
+BEFORE: dict[str, Any] = {"num_epochs": 2, "batch_size": 8, "optimiser": OPTIMISER}
+
+
+def _staged(study: _Study, make_scan: Callable[[str, float], PreparedScan]) -> PretrainConfig:
+    """Give a study label maps that tell regions, and simulated people beside it."""
+    pytest.importorskip("bids")
+    (study.folder / "labels.tsv").write_text(
+        "index\ttissue\tname\themisphere\n4\tventricles\tv\tn/a\n59\tcortex\tc\tn/a\n", "utf-8"
+    )
+    root = study.folder / "phantom"
+    root.mkdir()
+    (root / "dataset_description.json").write_text(
+        '{"Name": "phantom", "BIDSVersion": "1.9.0"}', "utf-8"
+    )
+    rows = ""
+    for number in range(4):
+        (root / f"sub-P{number}" / "anat").mkdir(parents=True)
+        write_raw(root / f"sub-P{number}" / "anat" / f"sub-P{number}_T1w.nii.gz", 100 + number)
+        rows += f"sub-P{number}\t{20 + 15 * number}\n"
+        study.scans[f"P{number}"] = make_scan(f"P{number}", 0.1 + number / 5)
+    (root / "participants.tsv").write_text(f"participant_id\tage\n{rows}", "utf-8")
+    return PretrainConfig(
+        phantom=PhantomStage(participants="phantom/participants.tsv", **BEFORE),
+        masked=MaskedStage(share=0.5, **BEFORE),
+        volumes=VolumesStage(**BEFORE),
+    )
+
+
+def test_stages_before_the_age_see_no_age_and_nobody_who_is_tested(
+    study: _Study, ages: dict[str, float], make_scan: Callable[[str, float], PreparedScan]
+) -> None:
+    """Weights after the last of them: moved by a training scan, and by nothing else."""
+    config = _staged(study, make_scan)
+    study.recipe = replace(
+        study.recipe, pretrain=config, run=replace(study.recipe.run, num_starts=1)
+    )
+    kept = "kept/fold-0_start-0_volumes.safetensors"
+    plain = study.run("plain", ages, 0)
+    # All stages stand beside the stem, and the age was learnt after them.
+    assert {path.name for path in (plain / "kept").iterdir()} == {
+        f"fold-0_{name}.safetensors"
+        for name in (
+            "stem",
+            "described",
+            "phantom",
+            *(f"start-0_{stage}" for stage in config.stages()),
+        )
+    }
+    for stage in config.stages():
+        assert len(pd.read_csv(plain / f"fold-0_start-0_{stage}_history.tsv", sep="\t")) > 0
+    assert len(_fold_0(plain)) == len(TEST_IDS)
+    # The ages of all, those trained on too.
+    older = study.run("older", {i: 90 - age for i, age in ages.items()}, 0)
+    assert (older / kept).read_bytes() == (plain / kept).read_bytes()
+    assert (_fold_0(older)["predicted_age"] != _fold_0(plain)["predicted_age"]).all()
+    # Pictures and label maps of those tested.
+    study.scans |= {i: make_scan(i, 0.95) for i in TEST_IDS}
+    for number, i in enumerate(TEST_IDS):
+        write_raw(study.folder / "raw" / f"sub-{i}_dseg.nii.gz", 200 + number)
+    tested = study.run("tested", ages, 0)
+    assert (tested / kept).read_bytes() == (plain / kept).read_bytes()
+    # The counterpart: one picture, or one label map, of those trained on.
+    write_raw(study.folder / "raw" / f"sub-{IDS[1]}_dseg.nii.gz", 300)
+    volumes = study.run("volumes", ages, 0)
+    assert (volumes / kept).read_bytes() != (plain / kept).read_bytes()
+    earlier = "kept/fold-0_start-0_masked.safetensors"
+    assert (volumes / earlier).read_bytes() == (plain / earlier).read_bytes()
+    study.scans[IDS[1]] = make_scan(IDS[1], 0.95)
+    pictures = study.run("pictures", ages, 0)
+    assert (pictures / earlier).read_bytes() != (plain / earlier).read_bytes()
+
+
+def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
+    study: _Study,
+    ages: dict[str, float],
+    make_scan: Callable[[str, float], PreparedScan],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped before the age, and once before a stage: what was learnt is not learnt again."""
+    config = replace(_staged(study, make_scan), volumes=None)
+    study.recipe = replace(
+        study.recipe, pretrain=config, run=replace(study.recipe.run, num_starts=1)
+    )
+    weights = "fold-0_start-0.safetensors"
+    straight = study.run("straight", ages, 0)
+    out = study.folder / "stopped"
+    out.mkdir()
+    (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
+    stopped = CrossValidation(study.recipe, study.write(ages), out)
+    learnt: list[str] = []
+
+    def learn(network: ErmoeBrainAge, name: str, *rest: Any, **options: Any) -> History:
+        learnt.append(name)
+        if learnt == ["phantom", "masked"]:
+            raise KeyboardInterrupt
+        return pretrain(network, name, *rest, **options)
+
+    def stop(*_: Any, **__: Any) -> History:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ermoe_ba.training.part.pretrain", learn)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(0)
+    with monkeypatch.context() as patch:
+        patch.setattr("ermoe_ba.training.part.train_age", stop)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run(0)
+    assert learnt == ["phantom", "masked", "masked"]
+    stopped.run(0)
+    assert learnt == ["phantom", "masked", "masked"]
+    assert (out / weights).read_bytes() == (straight / weights).read_bytes()
+    # A run without the stages is another.
+    study.recipe = replace(study.recipe, pretrain=NO_STAGES, text="at once")
+    assert (study.run("once", ages, 0) / weights).read_bytes() != (out / weights).read_bytes()
+
+
 def test_a_whole_run_tests_everybody_once_and_describes_itself(
-    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = study.run("run", ages, 0)
     assert not (out / "model.json").exists()
     run = CrossValidation(study.recipe, study.folder / "participants.tsv", out)
     metrics = run.run()
     assert metrics is not None
+    # Of fold 1, which was left: its stem's steps, and two epochs of two members over 4 scans.
+    steps = TISSUE.num_steps * TISSUE.scans_per_step
+    assert run.trainer.cost.scans == steps + 2 * 2 * len(TEST_IDS)
+    assert f"all stages: {run.trainer.cost}" in capsys.readouterr().out
     table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype={"participant_id": str})
     assert sorted(table["participant_id"]) == IDS
     assert table.set_index("participant_id")["chronological_age"].to_dict() == ages
@@ -1096,6 +1223,14 @@ def test_a_recipe_may_change_the_preprocessing(recipe_path: Path) -> None:
             "[choose]\nnum_folds = 2\nalternatives.x.num_variants = 2\n[age]",
             "num_variants cannot be chosen",
         ),
+        (
+            "[age]",
+            "[choose]\nnum_folds = 2\nalternatives.x.changes = {}\n[age]",
+            "changes cannot be chosen",
+        ),
+        ("[age]", "[age]\nchanges = { wind = {} }", "wind"),
+        ("[age]", "[pretrain.dream]\nnum_epochs = 2\n[age]", "dream"),
+        ("[age]", "[pretrain.masked]\nnum_epochs = 2\n[age]", "pretrain.masked"),
         ("[run]", "[run", "line 2"),
         ("rank = 24", "rank = ", "line"),
     ],

@@ -17,7 +17,8 @@ from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, centre_on, train_age
+from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.probe import Probe, probe_routing
 
 # Networks that know nothing of the ages, by what they are: weights of chance; and trained, but on

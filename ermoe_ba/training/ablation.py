@@ -89,7 +89,13 @@ class Ablation:
             ]
             if not missing:
                 continue
-            fold = AblationFold(self.recipe.base, self.participants_path, self.stems, number)
+            fold = AblationFold(
+                self.recipe.base,
+                self.participants_path,
+                self.stems,
+                number,
+                described=self.out / "described",
+            )
             for row, seed in tqdm(missing, desc=f"fold {number}", unit="network"):
                 unit = train_unit(self.recipe, row, fold, seed)
                 save_unit(self._path(row.name, seed, number), unit)

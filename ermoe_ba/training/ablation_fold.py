@@ -5,6 +5,7 @@ Shapes: N training scans, M test scans, T tokens, F families of description, C t
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,19 +15,29 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
+from ermoe_ba.config import changed
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.volume import VolumeNetwork
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan, read_study
-from ermoe_ba.training.age import scan_variants
+from ermoe_ba.training.age import AgeConfig, scan_variants
+from ermoe_ba.training.change_config import UNCHANGED, USUAL
 from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.described_copies import DescribedCopies
+from ermoe_ba.training.pretrain import Lessons, SimulatedScans
+from ermoe_ba.training.pretrain_config import PretrainConfig
+from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.regional_volumes import regional_volumes
-from ermoe_ba.training.run_folder import SPLITS, read_run_table
+from ermoe_ba.training.region_targets import region_targets
+from ermoe_ba.training.regional_volumes import label_volumes
+from ermoe_ba.training.run_folder import SCANS, SPLITS, fold_part, read_run_table
+from ermoe_ba.training.simulated_people import simulated_people
+from ermoe_ba.training.site_harmoniser import SiteHarmoniser
 
-# What the descriptions that a fold keeps depend on; the rest of a recipe may differ.
+# What the descriptions that a fold keeps depend on, beside the changes of copies; the rest of a
+# recipe may differ.
 DESCRIBED_SETTINGS = {
     "run": ("num_folds", "seed", "split", "label_table", "stem"),
     "model": ("patch_size", "token_min_brain", "stem_hidden"),
@@ -63,6 +74,8 @@ class AblationFold:
         Folder of `cross-validate`, or one to be made.
     fold : int
         Which.
+    described : Path
+        Folder of what rows with other copies of the scans are trained on; they may share it.
 
     Raises
     ------
@@ -70,7 +83,9 @@ class AblationFold:
         If the folder holds a run whose scans this recipe would describe otherwise.
     """
 
-    def __init__(self, recipe: Recipe, participants_path: Path, run: Path, fold: int) -> None:
+    def __init__(
+        self, recipe: Recipe, participants_path: Path, run: Path, fold: int, *, described: Path
+    ) -> None:
         self.recipe, self.run, self.fold = recipe, run, fold
         kept = run / "kept" / f"fold-{fold}_described.safetensors"
         if kept.is_file():
@@ -78,6 +93,7 @@ class AblationFold:
         else:
             CrossValidation(recipe, participants_path, run).keep_described(fold)
         study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
+        self.study = study
         splits = read_run_table(run / SPLITS)
         folds = splits.set_index("participant_id")["fold"]
         alone = set(folds.index) ^ {scan.participant_id for scan in study.scans}
@@ -92,8 +108,12 @@ class AblationFold:
         self.train_ages = _ages(self.train_scans)
         self.test_ages = _ages(self.test_scans)
         self.test_ids = [scan.name for scan in self.test_scans]
-        self.root = study.root
         self._kept_path = kept
+        self._seed = fold_part(recipe.run, fold).seed
+        self.cohort = PreparedCohort(run / "prepared", Preprocessor(recipe.preprocess))
+        stem = run / "kept" / f"fold-{fold}_stem.safetensors"
+        self._described = described
+        self._copies = DescribedCopies(described, recipe, stem, self.cohort)
 
     def _check_recipe(self) -> None:
         path = self.run / "recipe.json"
@@ -106,6 +126,8 @@ class AblationFold:
             for name in names:
                 self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table].get(name))
         self._check_equal("tissue", kept.get("tissue"), wanted.get("tissue"))
+        changes = (changed(USUAL, found["age"].get("changes", {})) for found in (kept, wanted))
+        self._check_equal("age.changes", *changes)
 
     def _check_equal(self, name: str, kept: Any, wanted: Any) -> None:
         if kept != wanted:
@@ -115,22 +137,84 @@ class AblationFold:
             )
 
     @cached_property
-    def described(self) -> Inputs:
-        """Tokens as the fold's stem describes them, shapes (..., T, F, C)."""
-        kept = load_file(self._kept_path)
-        return Inputs(kept["train"], kept["test"][:, 0].float())
+    def _kept(self) -> dict[str, torch.Tensor]:
+        return load_file(self._kept_path)
 
-    def volumes(self, network: VolumeNetwork) -> Inputs:
+    def described(self, config: AgeConfig) -> Inputs:
+        """Return tokens as the fold's stem describes them, shapes (..., T, F, C).
+
+        Parameters
+        ----------
+        config : AgeConfig
+            Says what the training scans are changed into; copies unlike the base recipe's are
+            described anew.
+        """
+        train, test = self._kept["train"], self._kept["test"][:, 0].float()
+        base = self.recipe.age
+        if (config.num_variants, config.changes) != (base.num_variants, base.changes):
+            unchanged = train[:, :1]
+            if not config.num_variants:
+                return Inputs(unchanged, test)
+            copies = self._copies.make(
+                self.train_scans, config.num_variants, self._seed, config.changes
+            )
+            train = torch.cat([unchanged, copies], dim=1)
+        return Inputs(train, test)
+
+    def moved(self, change: str) -> torch.Tensor:
+        """Return the test scans with one change each, at the base recipe's size, (M, T, F, C)."""
+        alone = self.recipe.age.changes.alone(change)
+        return self._copies.make(self.test_scans, 1, self._seed, alone)[:, 0].float()
+
+    def lessons(self, inputs: Inputs, config: AgeConfig, pretrain: PretrainConfig) -> Lessons:
+        """Return what there is to learn before ages.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            What `described` gives for the same settings of the age.
+        config : AgeConfig
+            Says what scans are changed into.
+        pretrain : PretrainConfig
+            Says what is needed.
+
+        Raises
+        ------
+        UsageError
+            If the recipe has no label maps, or as from `simulated_people`.
+        """
+        volumes, simulated = None, None
+        if pretrain.volumes is not None:
+            regions = self.recipe.run.regions(self.study.root)
+            volumes = region_targets(label_volumes(self.train_scans, regions), regions)
+        ready = ReadyStudy(self.study, read_run_table(self.run / SCANS), self.cohort)
+        people = simulated_people(pretrain, ready, self._described / "phantom")
+        if people is not None:
+            scans = people.study.scans
+            unchanged = self._copies.make(scans, 1, self._seed, UNCHANGED)
+            copies = self._copies.make(scans, config.num_variants, self._seed, config.changes)
+            simulated = SimulatedScans(
+                described_nv=torch.cat([unchanged, copies], dim=1),
+                ages_n=_ages(scans),
+                participants=[scan.participant_id for scan in scans],
+            )
+        return Lessons(
+            described_nv=inputs.train,
+            participants=[scan.participant_id for scan in self.train_scans],
+            volumes_nl=volumes,
+            simulated=simulated,
+        )
+
+    def volumes(self, network: VolumeNetwork, config: AgeConfig) -> Inputs:
         """Return prepared scans as a convolutional network sees them, with the same changes."""
-        recipe = self.recipe
-        cohort = PreparedCohort(self.run / "prepared", Preprocessor(recipe.preprocess))
         views = []
-        for scans, variants in ((self.train_scans, recipe.age.num_variants), (self.test_scans, 0)):
+        for scans, variants in ((self.train_scans, config.num_variants), (self.test_scans, 0)):
             for scan in scans:
-                cohort.prepare(scan)
-            prepared = [cohort.read(scan) for scan in scans]
-            seed = recipe.run.seed + self.fold
-            views.append(scan_variants(network.reduced, prepared, variants, seed))
+                self.cohort.prepare(scan)
+            prepared = [self.cohort.read(scan) for scan in scans]
+            views.append(
+                scan_variants(network.reduced, prepared, variants, self._seed, config.changes)
+            )
         return Inputs(views[0], views[1][:, 0].float())
 
     @cached_property
@@ -142,22 +226,29 @@ class AblationFold:
         UsageError
             If the recipe has no label maps.
         """
-        labels = sorted(self.recipe.run.tissues(self.root))
-        train, test = (
-            np.stack([regional_volumes(_label_map(scan), labels) for scan in scans])
-            for scans in (self.train_scans, self.test_scans)
-        )
+        labels = sorted(self.recipe.run.tissues(self.study.root))
+        train, test = (label_volumes(s, labels) for s in (self.train_scans, self.test_scans))
         return train, test
 
+    def harmonised_volumes(self) -> tuple[Array, Array]:
+        """`regional_volumes` by ComBat, which learns of the training scans alone.
 
-def _ages(scans: list[StudyScan]) -> Array:
-    return np.array([scan.chronological_age for scan in scans])
-
-
-def _label_map(scan: StudyScan) -> Path:
-    if scan.labels is None:
-        raise UsageError(
-            "A regression on regional volumes needs label maps: the base recipe must state labels "
-            "and label_table; found neither."
+        Raises
+        ------
+        UsageError
+            If the participants table has no ``site``, or as from `SiteHarmoniser`.
+        """
+        if "site" not in self.study.table:
+            raise UsageError("harmonise: the participants table must have a column site.")
+        site_of = self.study.table["site"].astype(str)
+        train_sites, test_sites = (
+            [site_of[scan.participant_id] for scan in scans]
+            for scans in (self.train_scans, self.test_scans)
         )
-    return scan.labels
+        train, test = self.regional_volumes
+        combat = SiteHarmoniser().fit(train, train_sites, self.train_ages)
+        return combat.transform(train, train_sites), combat.transform(test, test_sites)
+
+
+def _ages(scans: Sequence[StudyScan]) -> Array:
+    return np.array([scan.chronological_age for scan in scans])

@@ -2,18 +2,22 @@
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ermoe_ba.config import from_plain
+from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.orthogonal import ORTHOGONAL_MAPS
 from ermoe_ba.model.rivals.roster import BACKBONES, ROUTERS
 from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.change_config import CHANGES
+from ermoe_ba.training.pretrain_config import PretrainConfig
 from ermoe_ba.training.recipe import Recipe, read_recipe
 from ermoe_ba.training.regional_volumes import REGRESSIONS
+
+HARMONISATIONS = ("none", "combat")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,11 @@ class RowConfig:
         How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
     model, age : dict
         Settings of the base recipe's tables of that name that this row has otherwise.
+    harmonise : {"none", "combat"}
+        Whether a regression's volumes are rid of what sites do to them, learnt within the fold;
+        the participants table must tell the ``site`` then.
+    pretrain : dict
+        Stages before the age that this row has besides, or otherwise; for mixtures alone.
     """
 
     name: str
@@ -41,6 +50,8 @@ class RowConfig:
     orthogonal: str = "qr"
     model: dict[str, Any] = field(default_factory=dict)
     age: dict[str, Any] = field(default_factory=dict)
+    harmonise: str = "none"
+    pretrain: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9-]+", self.name):
@@ -51,6 +62,7 @@ class RowConfig:
             ("backbone", (*BACKBONES, *REGRESSIONS)),
             ("router", ROUTERS),
             ("orthogonal", tuple(ORTHOGONAL_MAPS)),
+            ("harmonise", HARMONISATIONS),
         ):
             found = getattr(self, setting)
             if found not in known:
@@ -58,6 +70,11 @@ class RowConfig:
                     f"row {self.name!r}: {setting} must be one of {', '.join(known)}; "
                     f"found {found!r}"
                 )
+        if self.harmonise != "none" and self.backbone not in REGRESSIONS:
+            raise ValueError(
+                f"row {self.name!r}: harmonise is for {' and '.join(REGRESSIONS)}; found backbone "
+                f"{self.backbone!r}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +98,9 @@ class AblationConfig:
         Of the bootstrap over participants.
     confidence : float
         Of its intervals.
+    moved_by : tuple of str
+        Changes, from `CHANGES`: how far each alone moves the ages of the test scans is measured of
+        every network that reads tokens, at the size that the base recipe gives the change.
     """
 
     base: str
@@ -91,6 +111,7 @@ class AblationConfig:
     stability_epochs: int
     resamples: int
     confidence: float
+    moved_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("seeds", "folds"):
@@ -102,6 +123,12 @@ class AblationConfig:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1; found {self.confidence}")
+        unknown = set(self.moved_by) - set(CHANGES)
+        if unknown:
+            raise ValueError(
+                f"moved_by must name changes, which are {', '.join(CHANGES)}; "
+                f"found {', '.join(sorted(unknown))}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,14 +167,25 @@ class AblationRecipe:
         for row in self.row:
             self.model_of(row)
             self.age_of(row)
+            stages = self.pretrain_of(row)
+            if stages.volumes is not None and self.base.run.labels is None:
+                raise ValueError(f"row {row.name!r}: pretrain.volumes needs label maps in the base")
+            if stages.stages() and row.backbone != "experts":
+                raise ValueError(
+                    f"row {row.name!r}: pretrain is for mixtures; found backbone {row.backbone!r}"
+                )
 
     def model_of(self, row: RowConfig) -> ModelConfig:
         """Return the shape of a row's network; ValueError where a setting is wrong."""
-        return from_plain(ModelConfig, {**asdict(self.base.model), **row.model})
+        return changed(self.base.model, row.model)
 
     def age_of(self, row: RowConfig) -> AgeConfig:
         """Return how a row's network is trained; ValueError where a setting is wrong."""
-        return from_plain(AgeConfig, {**asdict(self.base.age), **row.age})
+        return changed(self.base.age, row.age)
+
+    def pretrain_of(self, row: RowConfig) -> PretrainConfig:
+        """Return what a row's network learns before ages; ValueError where a setting is wrong."""
+        return changed(self.base.pretrain, row.pretrain)
 
 
 def read_ablation(path: Path) -> AblationRecipe:

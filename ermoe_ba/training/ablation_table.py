@@ -12,7 +12,8 @@ from scipy.stats import bootstrap
 
 from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
-from ermoe_ba.training.ablation_unit import Routes, Unit, changed_share
+from ermoe_ba.training.ablation_unit import MOVED_BY, Routes, Unit, changed_share
+from ermoe_ba.training.change_config import CHANGES
 from ermoe_ba.training.matching import matched_order
 
 # table.tsv, one line a row of the recipe: column, what it holds, decimals in table.md.
@@ -38,6 +39,13 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "seconds_per_step": ("processor seconds a training step, averaging of weights included", 3),
     "parameters_active": ("trained parameters that serve a token, stem left out", 0),
     "parameters_total": ("trained parameters, stem left out", 0),
+    **{
+        f"{MOVED_BY}{change}": (
+            f"years; mean distance of a test scan's age after {change} alone",
+            2,
+        )
+        for change in CHANGES
+    },
 }
 
 Units = Mapping[tuple[str, int, int], Unit]

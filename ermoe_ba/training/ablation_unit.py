@@ -16,6 +16,7 @@ from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import load_entropy
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.output import ModelOutput
 from ermoe_ba.model.rivals.roster import (
     DENSE,
     AgeNetwork,
@@ -28,8 +29,12 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_fold import AblationFold, Inputs
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.pretrain import pretrain
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
+
+# First part of the names of figures that tell how far a change moves ages.
+MOVED_BY = "moved_by_"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,8 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
         Ages out of fold, and figures.
     """
     if row.backbone in REGRESSIONS:
-        train, test = fold.regional_volumes
+        combat = row.harmonise == "combat"
+        train, test = fold.harmonised_volumes() if combat else fold.regional_volumes
         regression = make_regression(row.backbone, train.shape[1])
         ages = regression.fit(train, fold.train_ages).predict(test)
         return _unit(fold, ages, {}, None)
@@ -102,8 +108,17 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     stream = 1000 * seed + fold.fold
     torch.manual_seed(stream)
     network = _network(recipe, row)
-    inputs = fold.volumes(network) if isinstance(network, VolumeNetwork) else fold.described
     config = recipe.age_of(row)
+    if isinstance(network, VolumeNetwork):
+        inputs = fold.volumes(network, config)
+    else:
+        inputs = fold.described(config)
+    before = recipe.pretrain_of(row)
+    if before.stages():
+        assert isinstance(network, ErmoeBrainAge)
+        lessons = fold.lessons(inputs, config, before)
+        for name, stage in before.stages().items():
+            pretrain(network, name, stage, config, lessons, seed=stream)
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
     start = time.process_time()
@@ -124,6 +139,11 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     }
     with torch.no_grad():
         output = network.read_age(inputs.test)
+        if not isinstance(network, VolumeNetwork):
+            ages_b = _ages(output)
+            for change in recipe.ablation.moved_by:
+                after = _ages(network.read_age(fold.moved(change)))
+                figures[f"{MOVED_BY}{change}"] = float((after - ages_b).abs().mean())
     if isinstance(output, torch.Tensor):
         return _unit(fold, output.numpy(), figures, None)
     assert isinstance(network, ErmoeBrainAge)
@@ -148,6 +168,11 @@ def _unit(
 ) -> Unit:
     predicted = tuple(float(age) for age in ages)
     return Unit(tuple(fold.test_ids), tuple(fold.test_ages.tolist()), predicted, figures, routes)
+
+
+def _ages(output: torch.Tensor | ModelOutput) -> torch.Tensor:
+    """Return the ages in years of what a network of either kind answers."""
+    return output if isinstance(output, torch.Tensor) else output.age_b
 
 
 def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:

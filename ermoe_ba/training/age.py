@@ -4,7 +4,7 @@ Shapes: N scans, V variants of each, T tokens, F families of description, C tiss
 D hidden_size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,18 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.model.config import FAMILIES
-from ermoe_ba.model.content import TokenContent
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.additive import AdditiveReadout
 from ermoe_ba.model.rivals.roster import AgeNetwork
 from ermoe_ba.space import Array
-from ermoe_ba.training.age_batches import AgeBatches, set_aside
 from ermoe_ba.training.age_learner import AgeLearner, age_validation
 from ermoe_ba.training.augment import ScanVariants
+from ermoe_ba.training.change_config import USUAL, ChangeConfig
+from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.readout_start import start_readouts
+from ermoe_ba.training.scan_batches import ScanBatches, set_aside
 from ermoe_ba.training.stage import Stage
 from ermoe_ba.training.trackers import Tracking
 
@@ -61,6 +61,8 @@ class AgeConfig:
     validation_share : float
         Share of the participants that nothing is learnt from; the error on their unchanged scans is
         looked at after each epoch.
+    changes : ChangeConfig
+        How the copies are changed.
     """
 
     num_variants: int
@@ -73,6 +75,7 @@ class AgeConfig:
     spread_floor: float
     optimiser: OptimiserConfig
     validation_share: float = 0.0
+    changes: ChangeConfig = USUAL
 
     def __post_init__(self) -> None:
         if not 0 <= self.validation_share < 1:
@@ -82,35 +85,67 @@ class AgeConfig:
             )
 
 
-@torch.no_grad()
 def scan_variants(
-    view: Callable[[Tensor], Tensor], scans: list[PreparedScan], num_variants: int, seed: int
+    view: Callable[[Tensor], Tensor],
+    scans: Sequence[PreparedScan],
+    num_variants: int,
+    seed: int,
+    changes: ChangeConfig = USUAL,
 ) -> Tensor:
     """Return what a network is trained on, of scans and of changed copies of them.
 
     Parameters
     ----------
-    view : callable
-        From volumes of shape (1, I, J, K) to what the network sees of them, shape (1, ...):
-        `ErmoeBrainAge.describe` with a trained stem, or `VolumeNetwork.reduced`.
-    scans : list of PreparedScan
-        N scans.
-    num_variants : int
-        Changed copies of each.
-    seed : int
-        Of the changes.
+    view, scans, num_variants, seed, changes
+        As `changed_copies` takes them; with no variants the last two play no part.
 
     Returns
     -------
     Tensor, shape (N, 1 + num_variants, ...)
         Half precision; the unchanged scan first.
     """
-    change = ScanVariants(seed)
+    whole = (torch.as_tensor(scan.t1w.data, dtype=torch.float32) for scan in scans)
+    with torch.no_grad():
+        unchanged = torch.stack([view(volume[None]).half() for volume in whole])
+    if not num_variants:
+        return unchanged
+    return torch.cat([unchanged, changed_copies(view, scans, num_variants, seed, changes)], dim=1)
+
+
+@torch.no_grad()
+def changed_copies(
+    view: Callable[[Tensor], Tensor],
+    scans: Iterable[PreparedScan],
+    num_variants: int,
+    seed: int,
+    changes: ChangeConfig = USUAL,
+) -> Tensor:
+    """Return what a network sees of changed copies of scans.
+
+    Parameters
+    ----------
+    view : callable
+        From volumes of shape (1, I, J, K) to what the network sees of them, shape (1, ...):
+        `ErmoeBrainAge.describe` with a trained stem, or `VolumeNetwork.reduced`.
+    scans : iterable of PreparedScan
+        N scans.
+    num_variants : int
+        Changed copies of each, at least one.
+    seed : int
+        Of the changes.
+    changes : ChangeConfig
+        Which, and how large.
+
+    Returns
+    -------
+    Tensor, shape (N, num_variants, ...)
+        Half precision.
+    """
+    change = ScanVariants(seed, changes)
     rows = []
     for scan in scans:
-        volumes = [torch.as_tensor(scan.t1w.data, dtype=torch.float32)]
-        volumes += [change(scan) for _ in range(num_variants)]
-        rows.append(torch.cat([view(v[None]).half() for v in volumes]))
+        copies = (change(scan) for _ in range(num_variants))
+        rows.append(torch.cat([view(copy[None]).half() for copy in copies]))
     return torch.stack(rows)
 
 
@@ -125,6 +160,7 @@ def train_age(
     at_epoch: Callable[[int], None] | None = None,
     snapshot: Path | None = None,
     tracking: Tracking | None = None,
+    describe: str = "age",
 ) -> History:
     """Train all of the network but its stem.
 
@@ -149,6 +185,8 @@ def train_age(
         it as it was.
     snapshot, tracking
         As `fit` takes them.
+    describe : str
+        Names the stage on the progress bar.
 
     Returns
     -------
@@ -177,7 +215,7 @@ def train_age(
     centre_on(model, unchanged, ages, config.spread_floor)
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
         start_readouts(model, inputs_nv, ages_n, config.ridge_strength, config.invariance)
-    batches = AgeBatches(
+    batches = ScanBatches(
         inputs_nv,
         ages,
         participants,
@@ -187,12 +225,12 @@ def train_age(
     )
     learner = AgeLearner(model)
     stage = Stage(
-        parameter_groups=_parameter_groups(model, config),
+        parameter_groups=parameter_groups(model, config),
         batches=batches,
         steps_per_epoch=batches.steps_per_epoch,
         loss=learner.loss,
         after_step=learner.after_step,
-        describe="age",
+        describe=describe,
         at_epoch=at_epoch,
         validation=validation,
     )
@@ -202,35 +240,32 @@ def train_age(
     return history
 
 
-def centre_on(model: AgeNetwork, unchanged: Tensor, ages_n: Tensor, spread_floor: float) -> None:
-    """Give a network the mean and the spread of a cohort's content and ages.
+def parameter_groups(
+    model: nn.Module, config: AgeConfig, *, readouts: bool = True
+) -> list[dict[str, object]]:
+    """Return what the age stage trains, parted by the weight decay that it bears.
 
     Parameters
     ----------
     model : ErmoeBrainAge or PlainNetwork
-        Changed in place.
-    unchanged : Tensor, shape (N, ...)
-        What it sees of the scans.
-    ages_n : Tensor
-        Their ages in years.
-    spread_floor : float
-        As in `AgeConfig`.
+        Whose.
+    config : AgeConfig
+        States the decays.
+    readouts : bool
+        Whether the read-outs of age are among them.
+
+    Returns
+    -------
+    list of dict
+        As torch optimisers take it: all parameters but the stem's.
     """
-    if isinstance(model, TokenContent):
-        hidden_size = model.embed.out_features
-        model.location_tfc.copy_(unchanged.mean(dim=0))
-        model.spread_tfc.copy_(content_spread(unchanged, spread_floor, hidden_size))
-    model.baseline.copy_(ages_n.mean())
-    model.scale.copy_(ages_n.std())
-
-
-def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, object]]:
-    """Return all parameters but the stem's by what weight decay they bear."""
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if name.startswith("stem.") or not parameter.requires_grad:
             continue
         if "readout" in name:
+            if not readouts:
+                continue
             decay = config.readout_decay
         elif name in UNDECAYED:
             decay = 0.0
@@ -238,33 +273,3 @@ def _parameter_groups(model: nn.Module, config: AgeConfig) -> list[dict[str, obj
             decay = config.weight_decay
         groups.setdefault(decay, []).append(parameter)
     return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]
-
-
-def content_spread(described_ntfc: Tensor, floor: float, hidden_size: int) -> Tensor:
-    """Return what deviations from the cohort's mean are divided by.
-
-    Within a family, by the standard deviation at each place and tissue; between families, such that
-    each has the same share in the squared length of the content, which is `hidden_size` in the mean
-    over scans and tokens.
-
-    Parameters
-    ----------
-    described_ntfc : Tensor
-        Scans of the cohort.
-    floor : float
-        As in `AgeConfig`.
-    hidden_size : int
-        D.
-
-    Returns
-    -------
-    Tensor, shape (T, F, C)
-        Positive.
-    """
-    unlike = described_ntfc - described_ntfc.mean(dim=0)
-    range_f1 = torch.tensor(list(FAMILIES.values()))[:, None]
-    spread = (described_ntfc.var(dim=0) + (floor * range_f1) ** 2).sqrt()
-    energy_f1 = (unlike / spread).square().sum(dim=-1, keepdim=True).mean(dim=(0, 1))
-    # A family that never varies has nothing to balance.
-    energy_f1 = torch.where(energy_f1 > 0, energy_f1, torch.ones_like(energy_f1))
-    return spread * (energy_f1 * len(FAMILIES) / hidden_size).sqrt()

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.cohort import Participants
@@ -27,6 +28,7 @@ from ermoe_ba.training.run_folder import (
     fold_part,
     keep_training_scans,
 )
+from ermoe_ba.training.simulated_people import simulated_people
 
 
 class CrossValidation:
@@ -66,10 +68,8 @@ class CrossValidation:
     ) -> None:
         self.recipe, self.folder = recipe, RunFolder(out)
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
-        # Read before the hours of work that need them.
-        tissues = recipe.run.tissues(self.study.root)
         self.tokens = token_grid(recipe.model)
-        self.trainer = PartTrainer(recipe, self.folder, self.tokens, tissues)
+        self.trainer = PartTrainer(recipe, self.folder, self.tokens, self.study.root)
         self.cohort = PreparedCohort(prepared or out / "prepared", Preprocessor(recipe.preprocess))
         self._given, self._jobs, self._skip_unusable = splits, jobs, skip_unusable
 
@@ -96,6 +96,9 @@ class CrossValidation:
         # Of torchrun's processes, one makes what all of them read.
         with processes.accelerator.main_process_first():
             ready, folds, digest = self._begin()
+            simulated = simulated_people(
+                self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
+            )
         prepared = [self.cohort.read(scan) for scan in ready.study.scans]
         everything = Side(ready.study.scans, prepared)
         parts = [
@@ -105,7 +108,9 @@ class CrossValidation:
         ]
         for part, column in parts:
             if only_fold in (None, part.fold) and not self.folder.predictions(part).is_file():
-                self.trainer.train(part, *split_sides(everything, column, part))
+                self.trainer.train(part, *split_sides(everything, column, part), simulated)
+        if self.trainer.cost.scans and processes.is_main:
+            tqdm.write(f"all stages: {self.trainer.cost}")
         if not all(self.folder.predictions(part).is_file() for part, _ in parts):
             return None
         metrics = None

@@ -21,6 +21,7 @@ from ermoe_ba.training.run_folder import (
     keep_training_scans,
     whole_part,
 )
+from ermoe_ba.training.simulated_people import simulated_people
 
 # What the card says of where its figures come from.
 FIGURES = (
@@ -71,8 +72,7 @@ class FinalModel:
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
         self.card = read_card(run)
         tokens = token_grid(recipe.model)
-        tissues = recipe.run.tissues(self.study.root)
-        self.trainer = PartTrainer(recipe, self.folder, tokens, tissues)
+        self.trainer = PartTrainer(recipe, self.folder, tokens, self.study.root)
         self.cohort = PreparedCohort(prepared or run / "prepared", Preprocessor(recipe.preprocess))
         self._jobs, self._skip_unusable = jobs, skip_unusable
 
@@ -103,7 +103,9 @@ class FinalModel:
         write_table(out / SCANS, ready.scans)
         part = whole_part(recipe.run)
         prepared = [self.cohort.read(scan) for scan in ready.study.scans]
-        self.trainer.train(part, Side(ready.study.scans, prepared), Side((), ()))
+        simulated = simulated_people(recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs)
+        everybody = Side(ready.study.scans, prepared)
+        self.trainer.train(part, everybody, Side((), ()), simulated)
         match_experts(recipe, self.folder, self.trainer.tokens, prepared, [part])
         # Nobody was left out of it: whoever is in this table must not be tested.
         keep_training_scans(out, ready.scans, None)

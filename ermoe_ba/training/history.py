@@ -34,10 +34,10 @@ class Cost:
         Largest resident memory of the process so far, in megabytes (10^6 bytes).
     """
 
-    scans: int
-    seconds: float
-    loading_seconds: float
-    peak_memory_mb: float
+    scans: int = 0
+    seconds: float = 0.0
+    loading_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
 
     @property
     def scans_per_second(self) -> float:
@@ -76,7 +76,7 @@ class History:
 
     def __init__(self) -> None:
         self._columns: dict[str, list[float]] = {name: [] for name in HISTORY_COLUMNS}
-        self.cost = Cost(scans=0, seconds=0.0, loading_seconds=0.0, peak_memory_mb=0.0)
+        self.cost = Cost()
 
     def __len__(self) -> int:
         return len(self._columns["step"])

@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
-from ermoe_ba.checkpoint import load_ensemble, load_member, save_member
+from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
@@ -19,9 +19,14 @@ from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import choose_settings
-from ermoe_ba.training.history import History
+from ermoe_ba.training.history import Cost, History
+from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
+from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
+from ermoe_ba.training.region_targets import region_targets
+from ermoe_ba.training.regional_volumes import label_volumes
 from ermoe_ba.training.run_folder import Part, RunFolder
+from ermoe_ba.training.taken_stem import taken_stem
 from ermoe_ba.training.tissue import train_stem
 
 
@@ -62,14 +67,17 @@ class PartTrainer:
         Where results and half-way results are kept.
     tokens : TokenGrid
         Of the network.
-    tissues : dict
-        Tissue of each label; plays no part where the stem is taken from a model.
+    root : Path
+        Folder of the participants table, where the label table may lie.
     """
 
-    def __init__(
-        self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, tissues: dict[int, str]
-    ) -> None:
-        self.recipe, self.folder, self.tokens, self.tissues = recipe, folder, tokens, tissues
+    def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, root: Path) -> None:
+        self.recipe, self.folder, self.tokens = recipe, folder, tokens
+        # Of all stages that were trained here.
+        self.cost = Cost()
+        # Read before the hours of work that need them.
+        self.tissues = recipe.run.tissues(root)
+        self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(root)
 
     def describe(
         self, part: Part, train: Side, test: Side
@@ -116,14 +124,20 @@ class PartTrainer:
             ):
                 if side.prepared:
                     found[name] = scan_variants(
-                        first.describe, list(side.prepared), variants, part.seed
+                        first.describe,
+                        side.prepared,
+                        variants,
+                        part.seed,
+                        self.recipe.age.changes,
                     )
             return found
 
         first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
         return first, self.folder.kept(f"{part.name}_described", described)
 
-    def train(self, part: Part, train: Side, test: Side) -> None:
+    def train(
+        self, part: Part, train: Side, test: Side, simulated: ReadyStudy | None = None
+    ) -> None:
         """Train a part's members; write them and, where anybody is tested, their ages.
 
         Parameters
@@ -132,6 +146,8 @@ class PartTrainer:
             Which.
         train, test : Side
             Its sides; the second may be empty.
+        simulated : ReadyStudy, optional
+            Simulated people, where the recipe begins with them.
         """
         recipe = self.recipe
         first, seen = self.describe(part, train, test)
@@ -140,6 +156,7 @@ class PartTrainer:
         if choice.mae:
             write_json(self.folder.choice(part), asdict(choice))
         settings = recipe.age_alternatives()[choice.name]
+        lessons = self._lessons(part, first, train, seen["train"], simulated)
         predicted = []
         for number in range(recipe.run.num_starts):
             path = self.folder.member(part, number)
@@ -151,6 +168,8 @@ class PartTrainer:
                 torch.manual_seed(seed)
                 member = ErmoeBrainAge(recipe.model, self.tokens)
                 member.stem.load_state_dict(first.stem.state_dict())
+                for name in recipe.pretrain.stages():
+                    self._pretrain(member, name, part, number, lessons)
                 history = train_age(
                     member,
                     seen["train"],
@@ -181,42 +200,68 @@ class PartTrainer:
         # Last: where this table stands, the part is done.
         write_table(self.folder.predictions(part), pd.DataFrame(rows))
 
+    def _lessons(
+        self,
+        part: Part,
+        first: ErmoeBrainAge,
+        train: Side,
+        described: torch.Tensor,
+        simulated: ReadyStudy | None,
+    ) -> Lessons:
+        """Return what a part's members learn from before ages."""
+        volumes, people = None, None
+        if self.regions:
+            volumes = region_targets(label_volumes(train.scans, self.regions), self.regions)
+        if simulated is not None:
+            age, scans = self.recipe.age, simulated.study.scans
+            kept = self.folder.kept(
+                f"{part.name}_phantom",
+                lambda: {
+                    "described": scan_variants(
+                        first.describe,
+                        [simulated.cohort.read(scan) for scan in scans],
+                        age.num_variants,
+                        part.seed,
+                        age.changes,
+                    )
+                },
+            )
+            people = SimulatedScans(
+                described_nv=kept["described"],
+                ages_n=np.array([scan.chronological_age for scan in scans]),
+                participants=[scan.participant_id for scan in scans],
+            )
+        return Lessons(
+            described_nv=described,
+            participants=train.participants,
+            volumes_nl=volumes,
+            simulated=people,
+        )
+
+    def _pretrain(
+        self, member: ErmoeBrainAge, name: str, part: Part, number: int, lessons: Lessons
+    ) -> None:
+        """Take a member through a stage before the age, unless an earlier start did."""
+        stage = f"start-{number}_{name}"
+
+        def learn() -> dict[str, torch.Tensor]:
+            history = pretrain(
+                member,
+                name,
+                self.recipe.pretrain.stages()[name],
+                self.recipe.age,
+                lessons,
+                seed=part.member_seed(number),
+                snapshot=self.folder.snapshot(part, stage),
+                tracking=self.folder.tracking(part, stage, self.recipe.run),
+            )
+            self._keep(history, part, stage)
+            return member.state_dict()
+
+        member.load_state_dict(self.folder.kept(f"{part.name}_{stage}", learn))
+
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
+        self.cost += history.cost
         tqdm.write(f"{part.name} {stage}: {history.cost}")
-
-
-def taken_stem(recipe: Recipe) -> dict[str, torch.Tensor]:
-    """Return the stem of the model that a recipe names: that of its first member.
-
-    A stem is taught tissue from label maps and never sees an age. It may tell tissues apart better
-    in the people it was taught on, but has learnt nothing of how old they are.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        With ``run.stem``.
-
-    Returns
-    -------
-    dict of Tensor
-        Its weights.
-
-    Raises
-    ------
-    UsageError
-        If there is no such model, or it has other scans or another width before it.
-    """
-    assert recipe.run.stem is not None
-    ensemble = load_ensemble(recipe.run.stem)
-    for setting, theirs, ours in (
-        ("preprocess", ensemble.card.preprocess.identity(), recipe.preprocess.identity()),
-        ("model.stem_hidden", ensemble.card.model.stem_hidden, recipe.model.stem_hidden),
-    ):
-        if theirs != ours:
-            raise UsageError(
-                f"{recipe.run.stem}: its stem can be taken where {setting} is the same; found "
-                f"{theirs} there and {ours} in the recipe."
-            )
-    return ensemble.members[0].stem.state_dict()

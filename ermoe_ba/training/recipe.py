@@ -1,7 +1,7 @@
 """A recipe: every choice of a training run, read from one TOML file."""
 
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -9,16 +9,20 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.assets import atlas_root
-from ermoe_ba.config import from_plain
+from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import TISSUES, ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.splits import SITES, SPLITS, STRATIFIED
 from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.pretrain_config import NO_STAGES, PretrainConfig
+from ermoe_ba.training.region_targets import region_of_label
 from ermoe_ba.training.tissue import TissueConfig
 
 # What the recipe itself says of the age stage, beside its named alternatives.
 AS_WRITTEN = "recipe"
+# Settings of the age stage that say what its scans are changed into.
+MADE_ONCE = ("num_variants", "changes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +125,7 @@ class RunConfig:
         """
         if self.label_table is None:
             return {}
-        path = root / self.label_table
-        if not path.is_file():
-            path = atlas_root() / self.label_table
+        path = self._table_path(root)
         try:
             table = pd.read_csv(path, sep="\t")
             tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
@@ -133,6 +135,28 @@ class RunConfig:
         if unknown:
             raise UsageError(f"{path}: unknown tissues {sorted(unknown)}; known are {TISSUES}.")
         return tissues
+
+    def regions(self, root: Path) -> dict[int, str]:
+        """Return the region of each label, as `region_of_label` tells it.
+
+        Parameters
+        ----------
+        root : Path
+            Folder of the participants table.
+
+        Raises
+        ------
+        UsageError
+            As from `tissues` and `region_of_label`.
+        """
+        labels = sorted(self.tissues(root))
+        regions = region_of_label(self._table_path(root), labels)
+        return dict(zip(labels, regions, strict=True))
+
+    def _table_path(self, root: Path) -> Path:
+        assert self.label_table is not None
+        path = root / self.label_table
+        return path if path.is_file() else atlas_root() / self.label_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +169,7 @@ class ChooseConfig:
         Inner folds.
     alternatives : dict
         Settings of the table ``age`` by name of the alternative; the recipe's own settings compete
-        as well. What scans are changed into (``num_variants``) is made once, and no choice.
+        as well. What scans are changed into is made once, and no choice (`MADE_ONCE`).
     """
 
     num_folds: int
@@ -160,8 +184,8 @@ class ChooseConfig:
                 f"recipe's own setting; found {sorted(self.alternatives)}"
             )
         for name, settings in self.alternatives.items():
-            if "num_variants" in settings:
-                raise ValueError(f"choose.alternatives.{name}: num_variants cannot be chosen")
+            for setting in set(settings) & set(MADE_ONCE):
+                raise ValueError(f"choose.alternatives.{name}: {setting} cannot be chosen")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +199,13 @@ class Recipe:
     text: str
     tissue: TissueConfig | None = None
     choose: ChooseConfig | None = None
+    pretrain: PretrainConfig = NO_STAGES
 
     def __post_init__(self) -> None:
+        if self.pretrain.volumes is not None and self.run.labels is None:
+            raise ValueError(
+                "pretrain.volumes learns from label maps: run must state labels and label_table"
+            )
         if (self.tissue is None) != (self.run.stem is not None):
             raise ValueError(
                 "the table tissue says how the stem is trained: it must be there, unless the stem "
@@ -190,10 +219,7 @@ class Recipe:
         alternatives = {} if self.choose is None else self.choose.alternatives
         return {
             AS_WRITTEN: self.age,
-            **{
-                name: from_plain(AgeConfig, {**asdict(self.age), **settings})
-                for name, settings in alternatives.items()
-            },
+            **{name: changed(self.age, settings) for name, settings in alternatives.items()},
         }
 
 
@@ -204,8 +230,8 @@ def read_recipe(path: Path) -> Recipe:
     ----------
     path : Path
         TOML with the tables ``run``, ``model``, ``age`` and, unless the stem is taken from a model,
-        ``tissue`` (each of the last two with an ``optimiser``); if need be ``preprocess`` and
-        ``choose``.
+        ``tissue`` (each of the last two with an ``optimiser``); if need be ``preprocess``,
+        ``choose`` and ``pretrain``.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Regression of age on the volumes of labelled regions: the bar that networks have to clear."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +10,10 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_volume
 from ermoe_ba.space import Array
+from ermoe_ba.study import StudyScan
 
 # From no shrinkage to the mean age, for about a hundred standardised volumes.
 RIDGE_PENALTIES = np.logspace(-1, 5, 25)
@@ -49,6 +50,40 @@ def regional_volumes(path: Path, labels: Sequence[int]) -> Array:
             remedy="Give the map of the same scan.",
         )
     return np.asarray(counts[list(labels)] / counts.sum())
+
+
+def label_volumes(scans: Sequence[StudyScan], labels: Iterable[int]) -> Array:
+    """Return the volumes of labelled regions of some scans.
+
+    Parameters
+    ----------
+    scans : sequence of StudyScan
+        N scans with label maps.
+    labels : iterable of int
+        K labels.
+
+    Returns
+    -------
+    ndarray, shape (N, K)
+        As `regional_volumes` gives them.
+
+    Raises
+    ------
+    UsageError
+        If a scan has no label map.
+    ScanError
+        As from `regional_volumes`.
+    """
+    wanted = list(labels)
+    rows = []
+    for scan in scans:
+        if scan.labels is None:
+            raise UsageError(
+                "Regional volumes need label maps: the recipe must state labels and label_table; "
+                "found neither."
+            )
+        rows.append(regional_volumes(scan.labels, wanted))
+    return np.stack(rows)
 
 
 def make_regression(name: str, num_volumes: int) -> Pipeline:

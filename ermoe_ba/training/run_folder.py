@@ -106,6 +106,11 @@ class RunFolder:
         """Return the file that tells what a part chose."""
         return self.out / f"{part.name}_choice.json"
 
+    @property
+    def phantom(self) -> Path:
+        """Return the folder of what was found of the simulated people that the run begins with."""
+        return self.out / "phantom"
+
     def described(self, part: Part) -> Path:
         """Return what a part's stem makes of its scans."""
         return self._kept_path(f"{part.name}_described")

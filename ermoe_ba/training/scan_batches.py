@@ -15,19 +15,19 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.batch import Batch
 
 
-class AgeBatches:
+class ScanBatches:
     """Every scan once an epoch, in an order and as variants that are drawn at once for all epochs.
 
     Parameters
     ----------
     inputs_nv : Tensor, shape (N, V, ...)
         What the network sees.
-    ages_n : Tensor
-        In years.
+    targets_n : Tensor, shape (N, ...)
+        What is to be learnt of each scan; a batch holds it after the inputs.
     participants : sequence of str
         Whose scans they are.
     num_epochs, batch_size : int
-        As in `AgeConfig`.
+        Passes over the scans, in batches of that many.
     seed : int
         Of order and variants.
     """
@@ -35,14 +35,14 @@ class AgeBatches:
     def __init__(
         self,
         inputs_nv: Tensor,
-        ages_n: Tensor,
+        targets_n: Tensor,
         participants: Sequence[str],
         *,
         num_epochs: int,
         batch_size: int,
         seed: int,
     ) -> None:
-        self.inputs, self.ages, self.participants = inputs_nv, ages_n, participants
+        self.inputs, self.targets, self.participants = inputs_nv, targets_n, participants
         num_scans, num_variants = inputs_nv.shape[:2]
         random = np.random.default_rng(seed)
         self.drawn: list[tuple[Array, Array]] = []
@@ -59,7 +59,7 @@ class AgeBatches:
     def __getitem__(self, step: int) -> Batch:
         chosen, variants = (torch.as_tensor(drawn) for drawn in self.drawn[step])
         return Batch(
-            (self.inputs[chosen, variants].float(), self.ages[chosen]),
+            (self.inputs[chosen, variants].float(), self.targets[chosen]),
             tuple(self.participants[scan] for scan in chosen.tolist()),
         )
 

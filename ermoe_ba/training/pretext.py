@@ -1,0 +1,141 @@
+"""Tasks that need no age: a network with a head of its own, which is dropped afterwards.
+
+Shapes: B scans of a batch, T tokens, D hidden_size, E experts, R rank, F families of description,
+C tissue classes, L regions.
+"""
+
+from abc import abstractmethod
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.output import ModelOutput
+from ermoe_ba.training.stage import Loss
+
+
+class Pretext(nn.Module):
+    """What a network learns of scans without their ages.
+
+    Parameters
+    ----------
+    network : ErmoeBrainAge
+        Trained in place; its content must be centred.
+    """
+
+    def __init__(self, network: ErmoeBrainAge) -> None:
+        super().__init__()
+        self.network = network
+        self.output: ModelOutput | None = None
+
+    @property
+    @abstractmethod
+    def head(self) -> list[nn.Parameter]:
+        """What is trained beside the network, and dropped."""
+
+    @abstractmethod
+    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
+        """Return the mean absolute error of each scan, in standard deviations, shape (B,)."""
+
+    def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
+        """Return the mean error over scans, with what keeps the bases orthonormal."""
+        described_btfc, target = tensors
+        # As when ages are read: cosines that are compared need more than bfloat16's 8 bits.
+        with torch.autocast(described_btfc.device.type, enabled=False):
+            error_b = self.error_b(described_btfc, target)
+        assert self.output is not None
+        measured = {
+            "error_b": error_b.detach(),
+            "selected_bte": self.output.routing.selected_bte,
+        }
+        return Loss(error_b.mean() + self.network.experts.penalty(), measured)
+
+    def after_step(self, measured: dict[str, Tensor]) -> dict[str, float]:
+        """Let routing follow the load of the whole batch, as it does when ages are learnt."""
+        assert self.output is not None
+        routing = replace(self.output.routing, selected_bte=measured["selected_bte"])
+        self.network.after_step(replace(self.output, routing=routing))
+        return {"error": float(measured["error_b"].mean())}
+
+    def read(self, described_btfc: Tensor) -> ModelOutput:
+        """Return what the network answers, and remember it for what follows the step."""
+        self.output = self.network.read_age(described_btfc)
+        return self.output
+
+
+class MaskedTokens(Pretext):
+    """Hidden tokens, told from the context that the shown ones give.
+
+    A hidden token holds the cohort's mean. Its context, what attention gathers for it, goes through
+    the experts that it is routed to, and a linear head says from that what was hidden.
+
+    Parameters
+    ----------
+    network : ErmoeBrainAge
+        As in `Pretext`.
+    share : float
+        Of the tokens hidden.
+    """
+
+    def __init__(self, network: ErmoeBrainAge, share: float) -> None:
+        super().__init__(network)
+        self.share = share
+        self.tell = nn.Linear(network.embed.out_features, network.embed.in_features)
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """The linear map from the experts' outputs to descriptions."""
+        return list(self.tell.parameters())
+
+    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
+        """Return the error over a scan's hidden tokens; the target holds nothing."""
+        del target
+        network = self.network
+        hidden_bt = torch.rand(described_btfc.shape[:2], device=described_btfc.device) < self.share
+        mean_btfc = network.location_tfc.expand_as(described_btfc)
+        shown = torch.where(hidden_bt[..., None, None], mean_btfc, described_btfc)
+        weights_bte = self.read(shown).routing.weights_bte
+        context_btd = network.context(network.content(shown))
+        u_edr, v_edr = network.experts.bases()
+        within_bter = network.experts.within(torch.einsum("btd,edr->bter", context_btd, v_edr))
+        said_btd = torch.einsum("bter,edr->btd", within_bter * weights_bte[..., None], u_edr)
+        wanted = ((described_btfc - network.location_tfc) / network.spread_tfc).flatten(2)
+        error_bt = (self.tell(said_btd) - wanted).abs().mean(dim=-1)
+        # Where a draw hides nothing, there is nothing to tell.
+        return (error_bt * hidden_bt).sum(dim=1) / hidden_bt.sum(dim=1).clamp_min(1)
+
+
+class RegionalVolumes(Pretext):
+    """Volumes of regions, each read from the experts' outputs at places of its own.
+
+    ``volume_l = sum_t where_lt (what_l . phi_t)`` with phi the network's `readout_inputs`.
+
+    Parameters
+    ----------
+    network : ErmoeBrainAge
+        As in `Pretext`.
+    num_regions : int
+        L.
+    """
+
+    def __init__(self, network: ErmoeBrainAge, num_regions: int) -> None:
+        super().__init__(network)
+        num_tokens, hidden_size = network.place_td.shape
+        self.where_lt = nn.Parameter(torch.ones(num_regions, num_tokens))
+        # So that volumes start at a standard deviation of about 1 where tokens are independent.
+        deviation = (num_tokens / hidden_size) ** 0.5
+        self.what_ld = nn.Parameter(deviation * torch.randn(num_regions, hidden_size))
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """Places and directions of the regions."""
+        return [self.where_lt, self.what_ld]
+
+    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
+        """Return the error over a scan's regions; the target holds standardised volumes, (B, L)."""
+        self.read(described_btfc)
+        phi_btd = self.network.readout_inputs(described_btfc)
+        said_btl = torch.einsum("btd,ld->btl", phi_btd, self.what_ld)
+        said_bl = (said_btl * self.where_lt.T).sum(dim=1)
+        return (said_bl - target).abs().mean(dim=1)

@@ -1,0 +1,392 @@
+"""What is learnt before ages: what it moves, what it may see, and that it can be stopped."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor
+
+import ermoe_ba.training.loop
+from ermoe_ba.errors import UsageError
+from ermoe_ba.inspection import UNUSABLE_COLUMNS
+from ermoe_ba.io import write_volume
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.study import Study, StudyScan
+from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.content_centre import centre_content
+from ermoe_ba.training.loop import OptimiserConfig
+from ermoe_ba.training.pretext import MaskedTokens, RegionalVolumes
+from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
+from ermoe_ba.training.pretrain_config import (
+    NO_STAGES,
+    MaskedStage,
+    PhantomStage,
+    PretrainConfig,
+    PretrainStage,
+    VolumesStage,
+)
+from ermoe_ba.training.readout_start import start_readouts
+from ermoe_ba.training.ready_study import ReadyStudy
+from ermoe_ba.training.region_targets import region_of_label, region_targets
+from ermoe_ba.training.scan_batches import ScanBatches
+from ermoe_ba.training.simulated_people import simulated_people
+
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
+OPTIMISER = OptimiserConfig(
+    learning_rate=0.01, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
+)
+AGE = AgeConfig(
+    num_variants=1,
+    num_epochs=1,
+    batch_size=8,
+    ridge_strength=0.1,
+    invariance=0.1,
+    readout_decay=0.1,
+    weight_decay=0.01,
+    spread_floor=0.05,
+    optimiser=OPTIMISER,
+)
+STEPS: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "optimiser": OPTIMISER}
+STAGES: dict[str, PretrainStage] = {
+    "phantom": PhantomStage(participants="phantom/participants.tsv", **STEPS),
+    "masked": MaskedStage(share=0.5, **STEPS),
+    "volumes": VolumesStage(**STEPS),
+}
+# Of ErmoeBrainAge: all that the age stage trains but its read-outs.
+LEARNT = (
+    "embed.weight",
+    "place_td",
+    "context.query.weight",
+    "context.key.weight",
+    "experts.raw_u_edr",
+    "experts.raw_v_edr",
+    "experts.s_er",
+    "experts.offset_er",
+)
+SCANS = 24
+
+
+@pytest.fixture
+def fresh(small_config: ModelConfig, small_tokens: TokenGrid) -> Callable[[], ErmoeBrainAge]:
+    def make() -> ErmoeBrainAge:
+        torch.manual_seed(1)
+        return ErmoeBrainAge(small_config, small_tokens)
+
+    return make
+
+
+def _described(num_tokens: int, hidden_n: Tensor) -> Tensor:
+    """All tokens of a scan vary with one number of it, so that each tells of the others."""
+    random = torch.Generator().manual_seed(3)
+    shape = (num_tokens, len(FAMILIES), len(TISSUES))
+    base = 0.1 + 0.05 * torch.rand(shape, generator=random)
+    # The same at all tokens: one linear map tells them all.
+    direction = 0.03 * torch.randn(shape[1:], generator=random)
+    noise = 0.003 * torch.randn((len(hidden_n), 2, *shape), generator=random)
+    return (base + hidden_n[:, None, None, None, None] * direction + noise).half()
+
+
+@pytest.fixture
+def lessons(small_tokens: TokenGrid) -> Lessons:
+    hidden_n = torch.linspace(-1.7, 1.7, SCANS)
+    described = _described(len(small_tokens), hidden_n)
+    people = tuple(f"s{n}" for n in range(SCANS))
+    return Lessons(
+        described_nv=described,
+        participants=tuple(str(n) for n in range(SCANS)),
+        # Three regions: with the number, against it, and twice as it is.
+        volumes_nl=torch.stack([hidden_n, -hidden_n, hidden_n], dim=1),
+        simulated=SimulatedScans(
+            described_nv=described.flip(0),
+            ages_n=np.linspace(70.0, 20.0, SCANS),
+            participants=people,
+        ),
+    )
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_moves_what_the_age_stage_trains_and_leaves_the_rest(
+    name: str, fresh: Callable[[], ErmoeBrainAge], lessons: Lessons
+) -> None:
+    network, before = fresh(), fresh().state_dict()
+    history = pretrain(network, name, STAGES[name], AGE, lessons, seed=2)
+    assert len(history) == 3 * SCANS // 8
+    after = network.state_dict()
+    for parameter in LEARNT:
+        assert not torch.equal(after[parameter], before[parameter]), parameter
+    for buffer in after:
+        if buffer.startswith("stem."):
+            assert torch.equal(after[buffer], before[buffer]), buffer
+    for readout in ("expert_readout_ed", "position_readout_td"):
+        assert not after[f"experts.{readout}"].any(), readout
+    assert not after["reference_te"].any()
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("name", ["masked", "volumes"])
+def test_a_stage_learns_what_can_be_learnt(
+    name: str, fresh: Callable[[], ErmoeBrainAge], lessons: Lessons
+) -> None:
+    """One number makes all tokens and volumes: the mean alone errs by .8 of its deviation."""
+    config = replace(STAGES[name], num_epochs=30)
+    losses = pretrain(fresh(), name, config, AGE, lessons, seed=2).losses
+    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_that_was_stopped_goes_on_to_equal_bits(
+    name: str,
+    fresh: Callable[[], ErmoeBrainAge],
+    lessons: Lessons,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ermoe_ba.training.loop, "SNAPSHOT_STEPS", 2)
+    straight = fresh()
+    pretrain(straight, name, STAGES[name], AGE, lessons, seed=2)
+
+    class StoppedError(Exception):
+        """Stands for a signal."""
+
+    draw, asked, stops = ScanBatches.__getitem__, [], [0, 5, 8]
+
+    def stopping(batches: ScanBatches, step: int) -> Any:
+        asked.append(step)
+        if stops and step == stops[0]:
+            stops.pop(0)
+            raise StoppedError
+        return draw(batches, step)
+
+    monkeypatch.setattr(ScanBatches, "__getitem__", stopping)
+    snapshot, resumed = tmp_path / "stage.snapshot", fresh()
+    while stops:
+        with pytest.raises(StoppedError):
+            pretrain(fresh(), name, STAGES[name], AGE, lessons, seed=2, snapshot=snapshot)
+    pretrain(resumed, name, STAGES[name], AGE, lessons, seed=2, snapshot=snapshot)
+    # Every second step is kept, and gone on from.
+    assert asked == [0, 0, 1, 2, 3, 4, 5, 4, 5, 6, 7, 8, 8]
+    assert not snapshot.exists()
+    for key, value in straight.state_dict().items():
+        assert torch.equal(resumed.state_dict()[key], value), key
+
+
+def test_another_seed_learns_otherwise(
+    fresh: Callable[[], ErmoeBrainAge], lessons: Lessons
+) -> None:
+    found = []
+    for seed in (2, 2, 3):
+        network = fresh()
+        pretrain(network, "masked", STAGES["masked"], AGE, lessons, seed=seed)
+        found.append(network.embed.weight.detach().clone())
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+
+
+def test_hidden_tokens_are_told_from_shown_ones_alone(
+    fresh: Callable[[], ErmoeBrainAge], lessons: Lessons, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = fresh()
+    described = lessons.described_nv[:4, 0].float()
+    centre_content(network, lessons.described_nv[:, 0].float(), 0.05)
+    task = MaskedTokens(network, 0.5)
+    hidden = torch.zeros(described.shape[:2], dtype=torch.bool)
+    hidden[:, ::3] = True
+    hidden[3] = False
+    # 0 is below every share, 1 above.
+    monkeypatch.setattr("torch.rand", lambda *_, **__: (~hidden).float())
+    told: list[Tensor] = []
+    task.tell.register_forward_hook(lambda _, __, said: told.append(said.detach()))
+    error = task.error_b(described, torch.zeros(4))
+    other = described + 0.2 * hidden[..., None, None]
+    again = task.error_b(other, torch.zeros(4))
+    assert torch.equal(told[0], told[1])
+    for picture, found in ((described, error), (other, again)):
+        wanted = ((picture - network.location_tfc) / network.spread_tfc).flatten(2)
+        apart = (told[0] - wanted).abs().mean(dim=-1)
+        expected = torch.stack([apart[n][hidden[n]].mean() for n in range(3)])
+        torch.testing.assert_close(found[:3], expected)
+        # Nothing was hidden of the last one.
+        assert found[3] == 0
+    shown = task.error_b(described + 0.2 * ~hidden[..., None, None], torch.zeros(4))
+    assert (shown[:3] != error[:3]).all()
+
+
+def test_volumes_are_sums_over_places_by_hand(
+    fresh: Callable[[], ErmoeBrainAge], lessons: Lessons
+) -> None:
+    network = fresh().eval()
+    described = lessons.described_nv[:3, 0].float()
+    centre_content(network, lessons.described_nv[:, 0].float(), 0.05)
+    task = RegionalVolumes(network, 2)
+    phi_btd = network.readout_inputs(described)
+    with torch.no_grad():
+        # The first region is read at one token alone.
+        task.where_lt.zero_()
+        task.where_lt[0, 5] = 2.0
+        task.where_lt[1] = 1.0
+        first = 2 * phi_btd[:, 5] @ task.what_ld[0]
+        second = phi_btd.sum(dim=1) @ task.what_ld[1]
+        error = task.error_b(described, torch.zeros(3, 2))
+    torch.testing.assert_close(error, (first.abs() + second.abs()) / 2)
+
+
+def test_read_outs_start_from_what_was_learnt_before(
+    fresh: Callable[[], ErmoeBrainAge], lessons: Lessons
+) -> None:
+    """With no step worth the name, they are the ridge regression on pre-trained features."""
+    ages = np.linspace(20.0, 80.0, SCANS)
+    still = replace(AGE, optimiser=replace(OPTIMISER, learning_rate=1e-30, ema_decay=0.0))
+    found = {}
+    for name in ("none", "phantom", "masked"):
+        network, reference = fresh(), fresh()
+        if name != "none":
+            for each in (network, reference):
+                pretrain(each, name, STAGES[name], AGE, lessons, seed=2)
+        unchanged = lessons.described_nv[:, 0].float()
+        centre_content(reference, unchanged, AGE.spread_floor)
+        reference.scale.fill_(float(torch.as_tensor(ages, dtype=torch.float32).std()))
+        start_readouts(reference, lessons.described_nv, ages, AGE.ridge_strength, AGE.invariance)
+        train_age(network, lessons.described_nv, ages, still, 4)
+        found[name] = network.experts.position_readout_td.detach()
+        torch.testing.assert_close(found[name], reference.experts.position_readout_td.detach())
+    assert not torch.allclose(found["none"], found["phantom"], rtol=0.01)
+    assert not torch.allclose(found["none"], found["masked"], rtol=0.01)
+
+
+def test_sides_are_one_region(tmp_path: Path) -> None:
+    """By a name that both bear, or by its end where that is the side the table states."""
+    path = tmp_path / "dseg.tsv"
+    rows = [
+        (1, "ventricle_L", "L"),
+        (2, "ventricle_R", "R"),
+        (5, "Accumbens Area", "R"),
+        (6, "Accumbens Area", "L"),
+        (7, "NA", "n/a"),
+        (8, "lobe_L", "n/a"),
+    ]
+    table = pd.DataFrame(rows, columns=["index", "name", "hemisphere"])
+    table.to_csv(path, sep="\t", index=False)
+    found = region_of_label(path, [1, 2, 5, 6, 7, 8])
+    accumbens = "Accumbens Area"
+    assert found == ["ventricle", "ventricle", accumbens, accumbens, "NA", "lobe_L"]
+    with pytest.raises(UsageError, match=r"dseg\.tsv.*\(9\)"):
+        region_of_label(path, [1, 9])
+    table.drop(columns="hemisphere").to_csv(path, sep="\t", index=False)
+    with pytest.raises(UsageError, match="index, name and hemisphere"):
+        region_of_label(path, [1])
+
+
+def test_targets_by_hand() -> None:
+    """Left and right add up to 3 and 5, which is 4 -+ 1; what never varies teaches nothing."""
+    volumes = np.array([[1.0, 7.0, 2.0], [4.0, 7.0, 1.0]])
+    found = region_targets(volumes, {4: "b", 5: "c", 9: "b"})
+    assert found.tolist() == [[-1.0], [1.0]]
+    with pytest.raises(UsageError, match="must vary"):
+        region_targets(volumes[:, 1:2], {5: "c"})
+
+
+def test_stages_come_in_one_order_whatever_the_recipe_s() -> None:
+    config = PretrainConfig(
+        volumes=VolumesStage(**STEPS), phantom=PhantomStage(participants="p", **STEPS)
+    )
+    assert list(config.stages()) == ["phantom", "volumes"]
+    assert NO_STAGES.stages() == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: MaskedStage(share=1.0, **STEPS), "share must lie between 0 and 1; found 1.0"),
+        (lambda: VolumesStage(**STEPS | {"num_epochs": 0}), "num_epochs must be at least 1"),
+        (lambda: VolumesStage(**STEPS | {"batch_size": 0}), "batch_size must be at least 1"),
+        (
+            lambda: VolumesStage(**STEPS | {"optimiser": replace(OPTIMISER, patience=2)}),
+            "patience must be 0",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused(make: Callable[[], Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        make()
+
+
+class _Cohort:
+    """Stands for `PreparedCohort`: nothing is prepared."""
+
+    def prepare_all(self, scans: Any, jobs: int) -> pd.DataFrame:
+        return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
+
+
+def _head(path: Path, number: int) -> Path:
+    data = np.random.default_rng(number).integers(1, 200, (17, 18, 19)).astype(np.float32)
+    grid = SpatialGrid((17, 18, 19), np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
+    write_volume(path, Volume(data, grid))
+    return path
+
+
+def _phantom(root: Path, numbers: list[int]) -> None:
+    """Write a BIDS data set of heads, aged by their number."""
+    pytest.importorskip("bids")
+    rows = "".join(f"sub-P{n}\t{20 + n}\n" for n in numbers)
+    (root / "phantom").mkdir(exist_ok=True)
+    (root / "phantom" / "participants.tsv").write_text(f"participant_id\tage\n{rows}", "utf-8")
+    (root / "phantom" / "dataset_description.json").write_text(
+        '{"Name": "phantom", "BIDSVersion": "1.9.0"}', "utf-8"
+    )
+    for n in numbers:
+        folder = root / "phantom" / f"sub-P{n}" / "anat"
+        folder.mkdir(parents=True, exist_ok=True)
+        _head(folder / f"sub-P{n}_T1w.nii.gz", n)
+
+
+@pytest.fixture
+def ready(tmp_path: Path) -> ReadyStudy:
+    from ermoe_ba.inspection import inspect_scans
+
+    scan = StudyScan(
+        name="01",
+        participant_id="01",
+        session_id=None,
+        chronological_age=50.0,
+        t1w=_head(tmp_path / "01_T1w.nii.gz", 3),
+        labels=None,
+    )
+    table = pd.DataFrame({"age": [50.0]}, index=pd.Index(["01"], name="participant_id"))
+    study = Study(tmp_path, (scan,), table)
+    scans, _ = inspect_scans(study, None)
+    return ReadyStudy(study, scans, _Cohort())  # type: ignore[arg-type]
+
+
+def test_simulated_people_are_found_beside_the_study(ready: ReadyStudy, tmp_path: Path) -> None:
+    _phantom(tmp_path, [11, 12])
+    config = PretrainConfig(phantom=STAGES["phantom"])  # type: ignore[arg-type]
+    people = simulated_people(config, ready, tmp_path / "out")
+    assert people is not None
+    ages = {scan.participant_id: scan.chronological_age for scan in people.study.scans}
+    assert ages == {"P11": 31.0, "P12": 32.0}
+    # Going on with the same is no matter; with others it is.
+    again = simulated_people(config, ready, tmp_path / "out")
+    assert again is not None
+    assert again.study.scans == people.study.scans
+    _phantom(tmp_path, [11, 13])
+    with pytest.raises(UsageError, match="begun with other people"):
+        simulated_people(config, ready, tmp_path / "out")
+    assert simulated_people(NO_STAGES, ready, tmp_path / "out") is None
+
+
+def test_nobody_of_the_study_can_be_taken_for_simulated(ready: ReadyStudy, tmp_path: Path) -> None:
+    """The head with number 3 is the study's own, under another name and age."""
+    _phantom(tmp_path, [11, 3])
+    config = PretrainConfig(phantom=STAGES["phantom"])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"no scan of the study.*P3"):
+        simulated_people(config, ready, tmp_path / "out")
