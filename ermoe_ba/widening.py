@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from sklearn.covariance import LedoitWolf
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_whole
@@ -85,6 +84,9 @@ def fit_likeness(looks_nq: Array) -> Likeness:
     ValueError
         If there are fewer than two scans.
     """
+    # A slow import, for those alone who make a rule.
+    from sklearn.covariance import LedoitWolf
+
     if len(looks_nq) < 2:
         raise ValueError(f"A covariance needs two scans or more; found {len(looks_nq)}.")
     mean_q, sd_q = looks_nq.mean(axis=0), looks_nq.std(axis=0)
