@@ -41,7 +41,7 @@ def look(described_tfc: Array) -> Array:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Likeness:
-    """What the scans and copies look like that a model learnt from, as one of its stems sees them.
+    """What the scans look like that a model learnt from, as one of its stems sees them.
 
     Parameters
     ----------
@@ -69,8 +69,7 @@ def fit_likeness(looks_nq: Array) -> Likeness:
     Parameters
     ----------
     looks_nq : ndarray, shape (N, Q)
-        From `look`, of the scans that a stem's members learnt from and of their changed copies: how
-        a scan may change without moving its age is learnt as well.
+        From `look`, of the scans that a stem's members learnt from, unchanged.
 
     Returns
     -------

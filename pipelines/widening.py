@@ -94,8 +94,8 @@ likenesses, own_distances, own_gaps, rows = [], [], [], []
 for fold, people in read_run_table(run / PREDICTIONS).groupby("fold"):
     ensemble = load_fold(run, int(str(fold)))
     described = load_file(run / "kept" / f"fold-{fold}_described.safetensors")
-    # Copies count as scans: how they differ from these is learnt as well.
-    likeness = fit_likeness(looks_of(described["train"].flatten(0, 1)))
+    # Without the changed copies: with them, the rule would begin later and rise three times as fast.
+    likeness = fit_likeness(looks_of(described["train"][:, 0]))
     likenesses.append(likeness)
     own_distances += [likeness.distance(one) for one in looks_of(described["test"][:, 0])]
     own_gaps += people["brain_age_gap"].tolist()
