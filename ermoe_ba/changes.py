@@ -120,6 +120,13 @@ def add_bias(volume: Volume, strength: float, _: np.random.Generator) -> Volume:
     return volume.same_grid((volume.data * field).astype(np.float32))
 
 
+def bend_contrast(volume: Volume, exponent: float, _: np.random.Generator) -> Volume:
+    """Raise intensities, relative to the brightness, to a power: above 1 grey matter darkens."""
+    unit = bright(volume)
+    shares = np.clip(volume.data, 0, None) / np.float64(unit)
+    return volume.same_grid((unit * shares**exponent).astype(np.float32))
+
+
 def blur(volume: Volume, fwhm_mm: float, _: np.random.Generator) -> Volume:
     """Blur by a Gaussian of this full width at half maximum."""
     smooth = smooth_image(to_nibabel(_real(volume)), fwhm_mm)
@@ -207,7 +214,7 @@ CHANGES: dict[str, Change] = {
     change.__name__: change
     for change in (
         reorder_axes, tilt_header, shift_origin, scale_values, offset_values, turn_head,
-        thicken_slices, add_noise, add_bias, blur, take_slices, invert, cut_top, blank_top, mirror,
-        ghost, move_head, empty, ball,
+        thicken_slices, add_noise, add_bias, bend_contrast, blur, take_slices, invert, cut_top,
+        blank_top, mirror, ghost, move_head, empty, ball,
     )
 }  # fmt: skip

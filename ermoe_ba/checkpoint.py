@@ -3,7 +3,7 @@
 import hashlib
 import json
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.widening import WIDENING_FILE, Widening, read_widening
 
 DEFAULT_MODEL = "ixi-hh"
 WEIGHTS = PACKAGE / "weights"
@@ -44,7 +45,8 @@ class ModelCard:
     coverage : float
         Of the prediction interval.
     half_width : float
-        Of the prediction interval, in years, from the out-of-fold residuals.
+        Of the prediction interval of a scan like those of the training cohort, in years, from the
+        out-of-fold residuals.
     metrics : dict
         Out-of-fold figures.
     provenance : dict
@@ -78,12 +80,16 @@ class Ensemble:
         Where their tokens lie.
     model_id : str
         Name and hash of the weights.
+    widening : Widening or None
+        How the interval widens where a scan is unlike the training cohort's; None where that was
+        not measured.
     """
 
     card: ModelCard
     members: list[ErmoeBrainAge]
     tokens: TokenGrid
     model_id: str
+    widening: Widening | None = None
 
     @property
     def member_stems(self) -> list[int]:
@@ -194,8 +200,45 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
             f"version makes {card.preprocess.identity()}, so its ages would be wrong. Use the "
             "version it was trained with, or train it again."
         )
+    ensemble = _read_members(folder, card, _member_files(folder), device)
+    widening = read_widening(folder)
+    if widening is not None and widening.model_id != ensemble.model_id:
+        raise UsageError(
+            f"{folder / WIDENING_FILE}: must be of the weights beside it, {ensemble.model_id}; "
+            f"found that of {widening.model_id}. Remove it, or measure it again."
+        )
+    return replace(ensemble, widening=widening)
+
+
+def load_fold(folder: Path, fold: int) -> Ensemble:
+    """Load the members of one fold of a cross-validated model: those that never saw its people.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model, or of the run that made it.
+    fold : int
+        Number of the fold.
+
+    Returns
+    -------
+    Ensemble
+        A model of its own, which has the card of the whole and no rule by which intervals widen.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds no such fold, or it cannot be read.
+    """
+    card = read_card(folder)
+    paths = [path for path in _member_files(folder) if path.name.startswith(f"fold-{fold}_")]
+    if not paths:
+        raise UsageError(f"{folder}: must hold members of fold {fold}; found none.")
+    return _read_members(folder, card, paths, "cpu")
+
+
+def _read_members(folder: Path, card: ModelCard, paths: list[Path], device: str) -> Ensemble:
     tokens = token_grid(card.model)
-    paths = _member_files(folder)
     blank = ErmoeBrainAge(card.model, tokens)
     # Copies are made sooner than new networks with weights of chance; one table of coordinates,
     # 3 MB, serves all.

@@ -82,6 +82,7 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
         "model_grid": f"{MODEL_GRID.space}, {' x '.join(map(str, MODEL_GRID.shape))}, 2 mm",
         "training_data": str(ensemble.card.provenance.get("data", "unknown")),
         "training_data_hash": str(ensemble.card.provenance.get("data_hash", "unknown")),
+        "interval_widening_rule": ensemble.widening.identity if ensemble.widening else "none",
         "quality_limits": hashlib.sha256(LIMITS_FILE.read_bytes()).hexdigest()[:12],
         "forced": "yes" if forced else "no",
         "atlas": atlas.name if atlas else "none",

@@ -15,6 +15,7 @@ from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.space import Array, Volume
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.widening import look
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,12 @@ class Prediction:
         Mean over the ensemble's members, in years.
     lower, upper : float
         Ends of the prediction interval in years.
+    description_distance : float or None
+        How far the scan lies from those that the model learnt from; None where the model has no
+        rule by which its interval widens.
+    interval_widening : float or None
+        By what the interval is wider than that of a scan like the training cohort's, at least 1;
+        None as above.
     baseline_years : float
         Age before any token has spoken; baseline and contributions add up to `predicted_age`.
     member_ages : tuple of float
@@ -44,6 +51,8 @@ class Prediction:
     predicted_age: float
     lower: float
     upper: float
+    description_distance: float | None
+    interval_widening: float | None
     baseline_years: float
     member_ages: tuple[float, ...]
     weights_te: Array
@@ -120,11 +129,17 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
             found=f"{age}",
             remedy="Please report the scan's kind and this message.",
         )
-    half_width = ensemble.card.half_width
+    distance = widening = None
+    if ensemble.widening is not None:
+        distance = ensemble.widening.distance(_looks(ensemble, described))
+        widening = ensemble.widening.factor(distance)
+    half_width = ensemble.card.half_width * (1.0 if widening is None else widening)
     return Prediction(
         predicted_age=age,
         lower=age - half_width,
         upper=age + half_width,
+        description_distance=distance,
+        interval_widening=widening,
         baseline_years=baseline,
         member_ages=tuple(float(o.age_b[0]) for o in outputs),
         weights_te=weights_mte.mean(axis=0),
@@ -160,6 +175,12 @@ def described_once(ensemble: Ensemble, state: ScanState) -> list[torch.Tensor]:
         if member.stem not in by_stem:
             by_stem[member.stem] = member.describe(t1w)
     return [by_stem[member.stem] for member in ensemble.members]
+
+
+def _looks(ensemble: Ensemble, described: list[torch.Tensor]) -> Array:
+    """Return what a scan looks like to each stem, shape (S, Q)."""
+    by_stem = dict(zip(ensemble.member_stems, described, strict=True))
+    return np.stack([look(by_stem[stem][0].cpu().numpy()) for stem in sorted(by_stem)])
 
 
 def map_prediction(

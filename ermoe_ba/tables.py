@@ -18,6 +18,8 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",
     "predicted_age_lower": "years; lower end of the prediction interval",
     "predicted_age_upper": "years; upper end of the prediction interval",
+    "interval_widening": "by what the interval is wider than that of a scan like the model's "
+    "training cohort; n/a where the model does not tell",
     "chronological_age": "years, from the participants table; n/a where not given",
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
     "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",
@@ -122,6 +124,16 @@ EFFECT_COLUMNS: dict[str, str] = {
 def write_table(path: Path, table: pd.DataFrame) -> None:
     """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""
     write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
+
+
+def markdown_table(table: pd.DataFrame, decimals: int) -> str:
+    """Return a table as markdown, fractions rounded to so many decimals."""
+    rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
+    rows += [
+        [f"{cell:.{decimals}f}" if isinstance(cell, float) else str(cell) for cell in record]
+        for record in table.itertuples(index=False)
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

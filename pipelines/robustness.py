@@ -30,7 +30,7 @@ from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
 from ermoe_ba.reliability import agreement_icc, within_subject_sd
 from ermoe_ba.report.robustness import draw_robustness
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import markdown_table, write_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,16 +127,6 @@ def summarise(ages: pd.DataFrame, settings: Settings) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def markdown(table: pd.DataFrame) -> str:
-    """Return a table as markdown."""
-    cells = [list(table.columns), ["---"] * len(table.columns)]
-    cells += [
-        [f"{v:.3f}" if isinstance(v, float) else str(v) for v in record]
-        for record in table.itertuples(index=False)
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in cells) + "\n"
-
-
 def main() -> int:
     """Run all; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -159,7 +149,7 @@ def main() -> int:
         )
     write_table(options.out / "ages.tsv", ages)
     write_table(options.out / "robustness.tsv", table)
-    text = markdown(table) + "\n" + markdown(pd.DataFrame(retests))
+    text = markdown_table(table, 3) + "\n" + markdown_table(pd.DataFrame(retests), 3)
     write_text(options.out / "robustness.md", text)
     picture = draw_robustness(wide, table, REFERENCE.name, settings.lossless_tolerance)
     write_whole(options.out / "robustness.png", lambda path: path.write_bytes(picture))

@@ -148,3 +148,13 @@ def test_blur_and_bias_keep_the_total_and_the_middle(head: Volume) -> None:
     biased = _change("add_bias", head, 0.5)
     ratio = biased.data[head.data > 0] / head.data[head.data > 0]
     assert np.exp(-0.5) < ratio.min() < 1 < ratio.max() < np.exp(0.5)
+
+
+def test_bending_keeps_air_and_the_brightest_and_the_order() -> None:
+    """Of 100 and 60 with a brightness of 100: 60 becomes 100 * 0.6^2 = 36, or 100 * sqrt(0.6)."""
+    data = np.full((10, 12, 14), 60, np.float32)
+    data[:4], data[8:] = 100, -5
+    head = Volume(data, SpatialGrid(data.shape, np.diag([3.0, 2.0, 2.5, 1.0]), "scan"))
+    for exponent, middle in ((2.0, 36.0), (0.5, 100 * np.sqrt(0.6)), (1.0, 60.0)):
+        changed = _change("bend_contrast", head, exponent).data
+        np.testing.assert_allclose(changed[[0, 5, 9], 0, 0], [100, middle, 0], rtol=1e-5)

@@ -12,6 +12,7 @@ from torch import Tensor
 from ermoe_ba.checkpoint import (
     ModelCard,
     load_ensemble,
+    load_fold,
     load_member,
     model_folder,
     read_card,
@@ -24,6 +25,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.matching import matched_order
+from ermoe_ba.widening import Likeness, Widening, save_widening
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -203,6 +205,48 @@ def test_a_model_without_members_is_refused(tmp_path: Path, card: ModelCard) -> 
     save_card(tmp_path, card)
     with pytest.raises(UsageError, match="at least one fold"):
         load_ensemble(str(tmp_path))
+
+
+def _rule(model_id: str) -> Widening:
+    likeness = Likeness(mean_q=np.zeros(3), precision_qq=np.eye(3))
+    return Widening(model_id=model_id, likeness_s=(likeness,), start=1.5, slope=0.25, provenance={})
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_a_rule_of_widening_belongs_to_its_weights(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember
+) -> None:
+    save_member(tmp_path / "fold-0.safetensors", make_member())
+    save_card(tmp_path, card)
+    bare = load_ensemble(str(tmp_path))
+    assert bare.widening is None
+    save_widening(tmp_path, _rule(bare.model_id))
+    told = load_ensemble(str(tmp_path))
+    # A rule changes no weight.
+    assert told.model_id == bare.model_id
+    assert told.widening is not None
+    assert told.widening.identity == _rule(bare.model_id).identity
+    save_widening(tmp_path, _rule("small-other"))
+    with pytest.raises(UsageError, match="found that of small-other") as caught:
+        load_ensemble(str(tmp_path))
+    assert bare.model_id in str(caught.value)
+
+
+@pytest.mark.usefixtures("small_token_grid")
+def test_a_fold_is_its_own_members_alone(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember
+) -> None:
+    """Folds 1 and 10 begin alike."""
+    for seed, name in enumerate(("1_start-0", "1_start-1", "10_start-0")):
+        save_member(tmp_path / f"fold-{name}.safetensors", make_member(seed=seed))
+    save_card(tmp_path, card)
+    ensemble = load_fold(tmp_path, 1)
+    assert ensemble.model_id == load_ensemble(str(tmp_path)).model_id
+    assert len(ensemble.members) == 2
+    for seed, member in enumerate(ensemble.members):
+        assert torch.equal(member.experts.raw_u_edr, make_member(seed=seed).experts.raw_u_edr)
+    with pytest.raises(UsageError, match="members of fold 2; found none"):
+        load_fold(tmp_path, 2)
 
 
 @pytest.mark.parametrize("permutation", [[2, 0, 1, 3], [3, 2, 1, 0], [0, 1, 2, 3]])

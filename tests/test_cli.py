@@ -20,11 +20,12 @@ from ermoe_ba.assets import atlas_root, template
 from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.io import read_t1w, write_volume
-from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+from ermoe_ba.widening import Likeness, Widening
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -885,6 +886,57 @@ def test_ages_beyond_the_training_cohort_are_flagged_and_told(
     flags = [str(text).split(";") for text in run.table["qc_flags"]]
     assert ["age_outside_training" in found for found in flags] == [False, True]
     assert f"flagged {scans[1]}: " in run.stderr
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_intervals_widen_where_a_scan_is_unlike_what_the_model_learnt_from(
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    ensemble: Ensemble,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The stand-in's half-width is 12 years; far below the mean of each number, all are far off."""
+    numbers = len(FAMILIES) * len(TISSUES)
+    far = Likeness(mean_q=np.full(numbers, -2.0), precision_qq=np.eye(numbers))
+    near = Likeness(mean_q=np.full(numbers, -2.0), precision_qq=np.zeros((numbers, numbers)))
+    scan = write_head("sub-1_T1w.nii.gz")
+    rows = []
+    for likeness in (far, near):
+        rule = Widening(
+            model_id=ensemble.model_id,
+            # Two seeds, so two stems.
+            likeness_s=(likeness, likeness),
+            start=1.0,
+            slope=0.5,
+            provenance={},
+        )
+        told = replace(ensemble, widening=rule)
+        monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_, e=told: e)
+        run = predict(scan, "--no-maps", "--resume")
+        assert run.code == 0
+        # Another rule gives another interval: nothing is kept of the run before.
+        assert "had been finished before" not in run.stdout
+        content = json.loads((run.out / "sub-1_prediction.json").read_text(encoding="utf-8"))
+        rows.append((run.table.iloc[0], content, run))
+    (wide, wide_content, wide_run), (narrow, narrow_content, narrow_run) = rows
+    # Shares lie between 0 and 1, so that each number is at least 2 from its mean, and at most 3.
+    distance = wide_content["quality"]["description_distance"]
+    assert 2.0 <= distance <= 3.0
+    assert wide["interval_widening"] == pytest.approx(1 + 0.5 * (distance - 1))
+    width = wide["predicted_age_upper"] - wide["predicted_age_lower"]
+    assert width == pytest.approx(24 * wide["interval_widening"])
+    assert "interval_widened" in wide["qc_flags"].split(";")
+    assert f"widened {wide['interval_widening']:.2f} times" in wide_run.stdout
+    (check,) = [c for c in wide_content["quality_checks"] if c["flag"] == "interval_widened"]
+    assert (check["value"], check["flag_at"], check["outcome"]) == (distance, 1.0, "flagged")
+    assert narrow["predicted_age"] == wide["predicted_age"]
+    assert narrow["interval_widening"] == 1.0
+    assert narrow["predicted_age_upper"] - narrow["predicted_age_lower"] == pytest.approx(24)
+    assert "interval_widened" not in str(narrow["qc_flags"])
+    assert "widened" not in narrow_run.stdout
+    rules = {c["provenance"]["interval_widening_rule"] for c in (wide_content, narrow_content)}
+    assert len(rules) == 2
+    assert "none" not in rules
 
 
 # Preprocessing, and its use

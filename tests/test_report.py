@@ -155,6 +155,18 @@ def test_a_missing_interval_is_admitted(undrawn):
     assert "%" not in text
 
 
+@pytest.mark.parametrize("factor", [1.0, None, "n/a"])
+def test_a_width_like_the_cohort_s_is_not_spoken_of(factor, undrawn):
+    assert "as wide" not in text_of(render(with_row(interval_widening=factor)))
+
+
+def test_a_wider_interval_is_told_with_its_factor_and_its_reason(undrawn):
+    text = text_of(render(with_row(interval_widening=1.374, qc_flags="interval_widened")))
+    assert "63.4 years, 1.37 times as wide as that of a scan like the training cohort's" in text
+    assert "looks unlike that of the scans that the model learnt from" in text
+    assert "widened by what simulated scanners did" in text
+
+
 def test_names_are_text_and_never_markup():
     base = content()
     regions = base.regions.assign(region=MALICIOUS, hemisphere='"><img src=x>')

@@ -8,7 +8,12 @@ import pytest
 
 from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.metrics import age_metrics, load_gini, mae_by_group
-from ermoe_ba.tables import PREDICTION_COLUMNS, predictions_table, write_table
+from ermoe_ba.tables import (
+    PREDICTION_COLUMNS,
+    markdown_table,
+    predictions_table,
+    write_table,
+)
 
 
 def test_the_half_width_is_the_right_order_statistic() -> None:
@@ -132,3 +137,12 @@ def test_what_is_not_known_is_written_as_n_a(tmp_path: Path) -> None:
     assert read["participant_id"].tolist() == ["01", "NA"]
     assert read.loc[1, "message"] == 'says "no"\tand goes'
     assert not list(path.parent.glob(".partial-*"))
+
+
+def test_a_markdown_table_rounds_fractions_alone() -> None:
+    table = pd.DataFrame({"site": ["a"], "people": [24], "mae": [2.348]})
+    assert markdown_table(table, 2).splitlines() == [
+        "| site | people | mae |",
+        "| --- | --- | --- |",
+        "| a | 24 | 2.35 |",
+    ]

@@ -154,6 +154,12 @@ def exit_code(outcomes: Sequence[Outcome]) -> int:
     return 0 if all(outcome.row["status"] == "ok" for outcome in outcomes) else 1
 
 
+def _widened(row: dict[str, Any]) -> str:
+    """Return what is said of an interval that was widened; nothing of any other."""
+    factor = row.get("interval_widening") or 1.0
+    return f", widened {factor:.2f} times" if factor > 1.0 else ""
+
+
 def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Path]) -> None:
     """Tell ages, failures, and where the results are.
 
@@ -172,7 +178,7 @@ def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Pat
             print(
                 f"{row['input']}: predicted brain age {row['predicted_age']:.1f} years "
                 f"({coverage:.0%} interval {row['predicted_age_lower']:.1f} to "
-                f"{row['predicted_age_upper']:.1f})"
+                f"{row['predicted_age_upper']:.1f}{_widened(row)})"
             )
     for status in ("failed", "refused"):
         count = sum(row["status"] == status for row in rows)

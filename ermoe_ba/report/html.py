@@ -49,6 +49,8 @@ FLAGS_IN_WORDS = {
     "entropy_low": "Intensities are spread as noise, motion and ghosts spread them.",
     "entropy_high": "Intensities are more even than those of a brain in the training cohort.",
     "unlike_training": "The brain lies far from those that the model was trained on.",
+    "interval_widened": "The tissue looks unlike that of the scans that the model learnt from: its "
+    "prediction interval was widened.",
     "mirrored_look": "Left and right look swapped: check the header's orientation.",
     "mask_touches_border": "The brain mask reaches the end of the image: it may be cut.",
     "qform_sform_disagree": "The two orientations of the header disagree; the sform was used.",
@@ -65,6 +67,7 @@ QUALITY_FIGURES = {
     "snr_white_matter": ("Signal-to-noise ratio of white matter", "", 1),
     "efc": ("Entropy focus criterion", "", 3),
     "training_distance": ("Distance from the training cohort", "", 2),
+    "description_distance": ("Distance from what the model learnt from", "", 2),
     "side_score": ("Likeness of left and right to the cohort's", "", 2),
 }
 # Rows of the region table that go to paper; the file holds them all.
@@ -134,6 +137,7 @@ def render(content: ReportContent) -> str:
         experts=expert_rows(content),
         predicted_age=content.predicted_age,
         interval=content.interval,
+        widening=_widening(content),
         chronological_age=content.number("chronological_age"),
         gap=content.number("brain_age_gap"),
         gap_within_interval=_gap_within_interval(content),
@@ -239,6 +243,12 @@ def _gap_within_interval(content: ReportContent) -> bool | None:
     """Tell whether the interval holds the chronological age; None where either is unknown."""
     age, interval = content.number("chronological_age"), content.interval
     return None if age is None or interval is None else interval[0] <= age <= interval[1]
+
+
+def _widening(content: ReportContent) -> float | None:
+    """Return by what the interval was widened; None where it was not."""
+    factor = content.number("interval_widening")
+    return None if factor is None or factor <= 1.0 else factor
 
 
 def _training_error(content: ReportContent) -> float | None:

@@ -16,6 +16,7 @@ from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
+from ermoe_ba.widening import FIGURE
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
 
@@ -92,6 +93,8 @@ class Predictor(Worker):
         self.limits = load_limits().limits
         if card.ages:
             self.limits += age_limits(min(card.ages), max(card.ages))
+        if self.ensemble.widening is not None:
+            self.limits += (self.ensemble.widening.limit,)
 
     def traced(self) -> dict[str, Any]:
         """Return the identities of model and preprocessing."""
@@ -145,6 +148,10 @@ class Predictor(Worker):
             row["message"] = one_line(f"forced: {why}")
         clock("PredictAge")
         prediction = predict_age(self.ensemble, state)
+        if prediction.description_distance is not None:
+            figures |= {FIGURE: prediction.description_distance}
+            verdict = assess(self.limits, figures | known, state.flags)
+            row["qc_flags"] = ";".join(verdict.flags) or None
         maps = map_prediction(self.ensemble, prediction, state.mask) if settings.maps else None
         row = {
             **row,
@@ -152,6 +159,7 @@ class Predictor(Worker):
             "predicted_age": prediction.predicted_age,
             "predicted_age_lower": prediction.lower,
             "predicted_age_upper": prediction.upper,
+            "interval_widening": prediction.interval_widening,
             "chronological_age": age,
             "brain_age_gap": None if age is None else prediction.predicted_age - age,
             "seconds": clock.seconds,
