@@ -154,12 +154,13 @@ def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
     volumes = np.stack([relative_volumes(path) for path in paths])
     table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
-    free = slice(seen.num_regional, None)
-    chance = shuffled(seen.weights_nte, np.random.default_rng(settings.trial.seed))
+    weights_nte, regional = seen.weights_nmte[:, 0], len(seen.config.regions)
+    free = slice(regional, None)
+    chance = shuffled(weights_nte, np.random.default_rng(settings.trial.seed))
     routings = {
-        "free_experts": seen.weights_nte[..., free],
-        "regional_experts": seen.weights_nte[..., : seen.num_regional],
-        "all_experts": seen.weights_nte,
+        "free_experts": weights_nte[..., free],
+        "regional_experts": weights_nte[..., :regional],
+        "all_experts": weights_nte,
         "free_experts_random_routing": chance[..., free],
     }
     return {

@@ -16,6 +16,7 @@ from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
 from ermoe_ba.maps.enrichment import cohort_region_table
 from ermoe_ba.maps.layout import TokenPlaces
+from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.software import software
 from ermoe_ba.space import Volume
 from ermoe_ba.tables import write_table
@@ -83,14 +84,15 @@ def write_group_maps(
     """
     effects = measure_effects(cohort, group_column, permutations, seed)
     rng = np.random.default_rng(seed)
+    overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
-        "regions.tsv": cohort_region_table(cohort, atlas, surrogates, rng),
+        "regions.tsv": cohort_region_table(cohort, overlap, surrogates, rng),
         "experts.tsv": expert_table(cohort, rng),
         "participants.tsv": cohort.people,
         "group_desc-experts_dseg.tsv": cohort.experts,
     }
     if effects:
-        tables["effects.tsv"] = effect_table(cohort, effects)
+        tables["effects.tsv"] = effect_table(cohort, effects, overlap)
     volumes = _volumes(cohort, effects)
     description = {
         **_description(cohort, atlas, effects),
@@ -142,6 +144,7 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
         }
     for effect in effects:
         stem = f"group_effect-{_label(effect.name)}"
+        volumes[f"{stem}_stat-effect_map.nii.gz"] = places.years(effect.years_te.sum(axis=1))
         volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
         volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
     return volumes
@@ -163,6 +166,7 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
         "baseline_years": cohort.baseline_years,
         "model_id": cohort.model_id,
         "members": len(cohort.member_stems),
+        "out_of_fold": cohort.out_of_fold,
         "experts": experts,
         "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
         "effect_channels": ["contribution", *experts],
@@ -171,6 +175,8 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "mean_predicted_age",
             "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
             "of a token's years, spread over its voxels",
+            "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
+            "gap, or the group); their sum is what it adds to predicted_age",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,
