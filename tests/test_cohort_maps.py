@@ -531,6 +531,7 @@ def test_the_command_writes_maps_that_add_up(
     effects = ["age", "gap", "group-y"]
     assert {path.name for path in out.iterdir()} == {
         "maps.json",
+        "maps.html",
         "experts.tsv",
         "regions.tsv",
         "effects.tsv",

@@ -25,20 +25,35 @@ from ermoe_ba.tables import write_table
 Q_NAMED = 0.05
 # The file that vouches for the others: written last, removed first.
 DESCRIPTION = "maps.json"
+REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
+EXPERT_LABELS = "group_desc-experts_dseg.tsv"
+MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
+MEAN_YEARS = "group_desc-contribution_map.nii.gz"
+# Of the effect of age, where ages are known.
+YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
 
 
-@dataclass(frozen=True)
-class GroupFiles:
+@dataclass(frozen=True, kw_only=True)
+class GroupMaps:
     """What was written of a cohort.
 
     Parameters
     ----------
+    volumes : dict
+        Name of a file to the map in it, on the model grid.
+    tables : dict
+        Name of a file to the table in it.
+    description : dict
+        What ``maps.json`` holds: settings, units and definitions.
     written : list of Path
         The files.
     summary : list of str
         Lines for the user: the cohort, and each expert with its most enriched region.
     """
 
+    volumes: dict[str, Volume]
+    tables: dict[str, pd.DataFrame]
+    description: dict[str, Any]
     written: list[Path]
     summary: list[str]
 
@@ -52,7 +67,7 @@ def write_group_maps(
     permutations: int,
     surrogates: int,
     seed: int,
-) -> GroupFiles:
+) -> GroupMaps:
     """Write maps and tables of a cohort, each file whole or not at all.
 
     Every participant counts once, whatever the number of scans. Maps lie on the template's brain.
@@ -74,7 +89,7 @@ def write_group_maps(
 
     Returns
     -------
-    GroupFiles
+    GroupMaps
         The files, the description last, and what is in them in words.
 
     Raises
@@ -86,13 +101,13 @@ def write_group_maps(
     rng = np.random.default_rng(seed)
     overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
-        "regions.tsv": cohort_region_table(cohort, overlap, surrogates, rng),
-        "experts.tsv": expert_table(cohort, rng),
+        REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
+        EXPERTS: expert_table(cohort, rng),
         "participants.tsv": cohort.people,
-        "group_desc-experts_dseg.tsv": cohort.experts,
+        EXPERT_LABELS: cohort.experts,
     }
     if effects:
-        tables["effects.tsv"] = effect_table(cohort, effects, overlap)
+        tables[EFFECTS] = effect_table(cohort, effects, overlap)
     volumes = _volumes(cohort, effects)
     description = {
         **_description(cohort, atlas, effects),
@@ -107,7 +122,13 @@ def write_group_maps(
     for name, table in tables.items():
         write_table(folder / name, table)
     write_json(written[-1], description)
-    return GroupFiles(written, _summary(cohort, tables["regions.tsv"], tables["experts.tsv"]))
+    return GroupMaps(
+        volumes=volumes,
+        tables=tables,
+        description=description,
+        written=written,
+        summary=_summary(cohort, tables[REGIONS], tables[EXPERTS]),
+    )
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -130,9 +151,9 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
     weights_te = cohort.weights_pte.mean(axis=0, dtype=np.float64)
     total_pt = cohort.years_pte.sum(axis=2, dtype=np.float64)
     volumes = {
-        "group_desc-experts_probseg.nii.gz": places.weights(weights_te),
+        MEAN_WEIGHTS: places.weights(weights_te),
         "group_desc-experts_dseg.nii.gz": places.winners(weights_te),
-        "group_desc-contribution_map.nii.gz": places.years(total_pt.mean(axis=0)),
+        MEAN_YEARS: places.years(total_pt.mean(axis=0)),
     }
     if len(total_pt) > 1:
         spread_te = cohort.weights_pte.std(axis=0, ddof=1)
@@ -171,8 +192,7 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
         "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
         "effect_channels": ["contribution", *experts],
         "units": {
-            "group_desc-contribution_map.nii.gz": "years a voxel; sum plus baseline_years is "
-            "mean_predicted_age",
+            MEAN_YEARS: "years a voxel; sum plus baseline_years is mean_predicted_age",
             "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "

@@ -49,6 +49,9 @@ const signedNumber = (value, decimals) => {
   return `${Number(text) === 0 ? "±" : value < 0 ? "−" : "+"}${text}`;
 };
 
+// Years are told to two digits or more of the colour bar's end, and at least to thousandths.
+const decimalsOf = (map) => Math.max(3, 1 - Math.floor(Math.log10(map.limit)));
+
 // What the crosshair shows, in words and numbers.
 class Readout {
   constructor(view, regions) {
@@ -70,7 +73,8 @@ class Readout {
     const mm = volumes.millimetres(at);
     const place = `${mm.map((n, axis) => inMillimetres(axis, n)).join(", ")} mm`;
     const region = this.regions.nameOf(this.view.labelHere());
-    const years = `${signedNumber(volumes.value(told.maps[0], v), 4)} ${told.maps[0].unit}`;
+    const [first] = told.maps;
+    const years = `${signedNumber(volumes.value(first, v), decimalsOf(first) + 1)} ${first.unit}`;
     const winner = told.experts[volumes.winner[v]] ?? "none: outside the brain";
     const weights = volumes.weightMaps().map((one) => volumes.value(one, v));
     this.parts.place.textContent = place;
@@ -137,7 +141,7 @@ class Legend {
     this.paint(this.canvas, (a, b) => volumes.shade(
       map, low + ((map.limit - low) * a) / (this.canvas.width - 1), a, b,
     ));
-    const decimals = map.kind === "years" ? 3 : 1;
+    const decimals = map.kind === "years" ? decimalsOf(map) : 1;
     [low, (low + map.limit) / 2, map.limit].forEach((value, n) => {
       const text = map.kind === "years" ? signedNumber(value, decimals) : value.toFixed(decimals);
       this.ends[n].textContent = n === 1 ? `${text} ${map.unit}` : text;
