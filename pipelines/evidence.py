@@ -212,8 +212,9 @@ def map_rows(planted: dict[str, dict]) -> pd.DataFrame:
         for name, part in planted.items()
         for key, figures in part["maps"].items()
     ]
+    table = pd.DataFrame(rows).set_index(["cohort", "map"])
     # None, of what a map does not have, is no number of a column.
-    return pd.DataFrame(rows).convert_dtypes()
+    return table.astype(float).reset_index()
 
 
 def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
