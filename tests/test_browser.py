@@ -280,7 +280,7 @@ def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_pat
         assert _told(tab, "region") == "Half & half, right"
         # Voxel 62 of 2 mm from -90 mm, 80 from -126 and 45 from -72; 1e-4 years in 0.008 mL.
         assert _told(tab, "place") == "x 34, y 34, z 18 mm"
-        assert _told(tab, "years") == "+0.0125 years a year per mL"
+        assert _told(tab, "years") == "+0.01250 years a year per mL"
         seen = set()
         for number in range(4):
             tab.select_option("#map", index=number)

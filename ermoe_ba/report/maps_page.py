@@ -165,6 +165,8 @@ def _maps(brain: MappedBrain, experts: pd.DataFrame, told: dict[str, str]) -> li
         brain,
         name=told["name"],
         unit=told["unit"],
+        # Slopes are some hundred times smaller than one person's years.
+        decimals=4 if told is ON_AGE else 3,
         said=told["said"],
         said_of_experts=[_said(row) for row in experts.to_dict("records")],
     )

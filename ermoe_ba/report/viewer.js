@@ -49,9 +49,6 @@ const signedNumber = (value, decimals) => {
   return `${Number(text) === 0 ? "±" : value < 0 ? "−" : "+"}${text}`;
 };
 
-// Years are told to two digits or more of the colour bar's end, and at least to thousandths.
-const decimalsOf = (map) => Math.max(3, 1 - Math.floor(Math.log10(map.limit)));
-
 // What the crosshair shows, in words and numbers.
 class Readout {
   constructor(view, regions) {
@@ -74,7 +71,7 @@ class Readout {
     const place = `${mm.map((n, axis) => inMillimetres(axis, n)).join(", ")} mm`;
     const region = this.regions.nameOf(this.view.labelHere());
     const [first] = told.maps;
-    const years = `${signedNumber(volumes.value(first, v), decimalsOf(first) + 1)} ${first.unit}`;
+    const years = `${signedNumber(volumes.value(first, v), first.decimals + 1)} ${first.unit}`;
     const winner = told.experts[volumes.winner[v]] ?? "none: outside the brain";
     const weights = volumes.weightMaps().map((one) => volumes.value(one, v));
     this.parts.place.textContent = place;
@@ -141,9 +138,9 @@ class Legend {
     this.paint(this.canvas, (a, b) => volumes.shade(
       map, low + ((map.limit - low) * a) / (this.canvas.width - 1), a, b,
     ));
-    const decimals = map.kind === "years" ? decimalsOf(map) : 1;
     [low, (low + map.limit) / 2, map.limit].forEach((value, n) => {
-      const text = map.kind === "years" ? signedNumber(value, decimals) : value.toFixed(decimals);
+      const text = map.kind === "years" ? signedNumber(value, map.decimals)
+        : value.toFixed(map.decimals);
       this.ends[n].textContent = n === 1 ? `${text} ${map.unit}` : text;
     });
   }

@@ -41,6 +41,8 @@ class ShownMap:
         Of its values; empty where they have none.
     limit : float
         End of the colour scale, in that unit.
+    decimals : int
+        Of the numbers along the colour scale; the crosshair tells years with one more.
     scale : float
         What a stored whole number is multiplied by, in that unit; 0 of a map that is not stored.
     number : int
@@ -53,6 +55,7 @@ class ShownMap:
     kind: str
     unit: str
     limit: float
+    decimals: int
     scale: float
     number: int
     said: str
@@ -136,6 +139,7 @@ def shown_maps(content: ReportContent) -> list[ShownMap]:
         content,
         name="Contribution to the age",
         unit="years per mL",
+        decimals=3,
         said="All experts together: orange makes the brain look older than the baseline, purple "
         "with stripes younger.",
         said_of_experts=[row.said for row in expert_rows(content)],
@@ -143,7 +147,13 @@ def shown_maps(content: ReportContent) -> list[ShownMap]:
 
 
 def lay_out(
-    content: MappedBrain, *, name: str, unit: str, said: str, said_of_experts: Sequence[str]
+    content: MappedBrain,
+    *,
+    name: str,
+    unit: str,
+    decimals: int,
+    said: str,
+    said_of_experts: Sequence[str],
 ) -> list[ShownMap]:
     """Return maps in the order of the selector: contributions, winner, each expert.
 
@@ -154,6 +164,8 @@ def lay_out(
     name, unit, said : str
         Of the contributions by millilitre: what they are called, their unit, and what the reader
         must know.
+    decimals : int
+        Of the contributions, as in `ShownMap`.
     said_of_experts : sequence of str
         What the reader must know of each expert's map.
 
@@ -169,6 +181,7 @@ def lay_out(
             kind="years",
             unit=unit,
             limit=symmetric_limit(per_ml),
+            decimals=decimals,
             scale=_scale_of(float(np.abs(per_ml).max())),
             number=0,
             said=said,
@@ -178,6 +191,7 @@ def lay_out(
             kind="winner",
             unit="",
             limit=1.0,
+            decimals=1,
             scale=0.0,
             number=0,
             said="The expert with the largest routing weight at each place, told apart by colour "
@@ -192,6 +206,7 @@ def lay_out(
                 kind="weight",
                 unit="of 1",
                 limit=shared_limit,
+                decimals=1,
                 scale=_scale_of(float(content.experts.data[..., number - 1].max())),
                 number=number,
                 said=of_expert,
