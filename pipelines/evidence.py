@@ -70,6 +70,7 @@ class Settings:
     trial: TrialConfig
     targets: Targets
     planted: dict[str, tuple[str, ...]]
+    seen_as: dict[str, str]
     expected: dict[str, int]
 
 
@@ -101,6 +102,7 @@ def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[s
         "subjects": settings.subjects,
         "region_ml": float(region.sum()),
         "share_of_brain": float(region.sum() / brain.sum()),
+        "stem_follows": cohort.stem_follows(described, settings.seen_as[name], maps[IDEAL]),
         "floor_biological_age": latent_floor(config),
         "floor_planted_volumes": floor,
         "ages": errors,
@@ -193,6 +195,7 @@ def cohort_rows(planted: dict[str, dict]) -> pd.DataFrame:
                 "cohort": name,
                 "subjects": part["subjects"],
                 "share_of_brain": part["share_of_brain"],
+                "stem_follows": part["stem_follows"],
                 "mae": errors["mae"],
                 "floor": part["floor_planted_volumes"],
                 "median_mae": errors["median_mae"],
