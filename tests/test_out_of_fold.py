@@ -131,6 +131,18 @@ def test_as_a_cohort_each_participant_counts_once_and_each_member_its_own_fold(r
     assert total == pytest.approx(expected, abs=1e-4)
 
 
+def test_maps_reads_a_run_out_of_fold_and_anything_else_as_predictions(run: _Run) -> None:
+    from ermoe_ba.cli.maps import _cohort
+
+    with pytest.raises(UsageError, match="must hold results of `ermoe-ba predict`"):
+        _cohort(run.folder, None)
+    # What makes a folder a run's.
+    (run.folder / "model.json").touch()
+    cohort = _cohort(run.folder, None)
+    assert cohort.out_of_fold
+    assert len(cohort.people) == len(FOLDS)
+
+
 def test_slopes_of_a_cohort_out_of_fold_are_over_whom_the_member_saw() -> None:
     """Two folds of eight people: the years of each fold's member follow ages by its own slope."""
     rng = np.random.default_rng(0)
