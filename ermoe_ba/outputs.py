@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
-from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.naming import ScanName
 from ermoe_ba.predict import Prediction, PredictionMaps
 from ermoe_ba.preprocess import ScanState
@@ -220,16 +219,6 @@ def write_scan(
         task.result()
     write_json(path(PREDICTION), content)
     return written
-
-
-def expert_labels(config: ModelConfig) -> pd.DataFrame:
-    """Return the label table of the winning experts: ``index``, ``name`` and ``kind``.
-
-    The kind is ``regional`` where the expert serves its tissue by construction, else ``free``.
-    """
-    kinds = ["regional"] * len(config.regions) + ["free"] * config.num_free_experts
-    indices = range(1, config.num_experts + 1)
-    return pd.DataFrame({"index": indices, "name": config.expert_names, "kind": kinds})
 
 
 def _on_scan(

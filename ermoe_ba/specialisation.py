@@ -51,19 +51,19 @@ def shared_information(weights_te: Array, parts_tr: Array) -> float:
     return max(0.0, told) / uncertainty
 
 
-def shuffled(weights_te: Array, rng: np.random.Generator) -> Array:
+def shuffled(weights: Array, rng: np.random.Generator) -> Array:
     """Return routing weights whose experts are drawn anew at each token: routing by chance.
 
     Parameters
     ----------
-    weights_te : ndarray, shape (T, E)
-        Routing weights.
+    weights : ndarray, shape (..., E)
+        Routing weights of tokens, of one scan or of several.
     rng : Generator
         Of the draw.
 
     Returns
     -------
-    ndarray, shape (T, E)
-        Each row permuted by itself.
+    ndarray, shape (..., E)
+        The weights of each token dealt out among its experts anew.
     """
-    return np.asarray(rng.permuted(weights_te, axis=1))
+    return np.asarray(rng.permuted(weights, axis=-1))

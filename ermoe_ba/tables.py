@@ -84,6 +84,10 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
     "contribution_sd": "standard deviation of contribution_years between participants",
     "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected",
     "contribution_q": "the same, corrected over all p values of the table (false discovery rate)",
+    "contribution_on_age": "years that the expert adds in the region with each year of "
+    "chronological age; over all rows, the slope of predicted_age on age",
+    "on_age_p": "chance of such a slope in equally smooth maps, two-sided, uncorrected",
+    "on_age_q": "the same, corrected over all p values of the table (false discovery rate)",
 }
 
 # experts.tsv of `ermoe-ba maps`, one row an expert.
@@ -92,8 +96,10 @@ EXPERT_COLUMNS: dict[str, str] = {
     "kind": "regional: serves its tissue by construction; free: may serve any",
     "load": "mean routing weight over tokens and participants, 0 to 1",
     "load_sd": "standard deviation of the load between participants",
-    "contribution_years": "years that the expert adds, mean over participants",
+    "contribution_years": "years that the expert adds, mean over participants; about 0 in a cohort "
+    "like the one that the model was trained on",
     "contribution_sd": "standard deviation of these years between participants",
+    "contribution_on_age": "years that the expert adds with each year of chronological age",
     "weight_r_seeds": "correlation over tokens of mean routing weights, mean over pairs of members "
     "with one stem: seeds of one fold",
     "contribution_r_seeds": "the same of mean years",
@@ -104,6 +110,10 @@ EXPERT_COLUMNS: dict[str, str] = {
     "weight_r_halves": "correlation over tokens between the mean weights of two random halves of "
     "the participants, median over draws",
     "contribution_r_halves": "the same of mean years",
+    "on_age_r_seeds": "correlation over tokens of the slopes of years on age, mean over pairs of "
+    "members with one stem",
+    "on_age_r_folds": "the same over pairs of members with different stems",
+    "on_age_r_halves": "the same between random halves of the participants, median over draws",
 }
 
 # effects.tsv of `ermoe-ba maps`, one row an effect and map.
@@ -111,6 +121,8 @@ EFFECT_COLUMNS: dict[str, str] = {
     "effect": "age, gap, or group-<value>",
     "map": "contribution (years of all experts together), or an expert's routing weight",
     "participants": "how many the effect rests on",
+    "years": "what a unit of the effect adds to the predicted age: a year of age, a year of gap (1 "
+    "by definition), or the group; n/a for routing weights",
     "tokens_up": "tokens where the map grows with the effect, corrected p below 0.05",
     "tokens_down": "tokens where it shrinks, corrected p below 0.05",
     "peak_t": "t where it is farthest from 0",
@@ -118,6 +130,8 @@ EFFECT_COLUMNS: dict[str, str] = {
     "peak_x_mm": "centre of that token, RAS+, template space",
     "peak_y_mm": "the same",
     "peak_z_mm": "the same",
+    "peak_region": "region of the atlas that fills most of that token's brain",
+    "peak_hemisphere": "L, R or n/a",
 }
 
 

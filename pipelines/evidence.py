@@ -28,18 +28,24 @@ from ermoe_ba.attribution.out_of_fold import read_out_of_fold
 from ermoe_ba.attribution.planted import PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
-from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
+from ermoe_ba.attribution.run_anatomy import emergence, information
+from ermoe_ba.attribution.trial import NETWORKS, TrialConfig, run_trial
+from ermoe_ba.attribution.trial_figures import (
+    IDEAL,
+    Targets,
+    agreement_of_halves,
+    map_figures,
+    trial_maps,
+    verdict,
+)
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
 from ermoe_ba.io import write_json, write_whole
-from ermoe_ba.localisation import enrichment, rank_agreement, token_auc, voxel_auc
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.floors import latent_floor, volume_floor
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
-from ermoe_ba.space import Array
-from ermoe_ba.specialisation import shared_information, shuffled
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.recipe import read_recipe
@@ -50,15 +56,6 @@ REAL, RIVAL = "real", "softmax_routing"
 FLOOR_DRAWS = 400
 # One fold is enough to compare routers: each has the same 28 scans.
 RIVAL_FOLD = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """What a planted cohort's map is held to; see evidence.toml."""
-
-    enrichment_ratio: float
-    token_auc: float
-    least_share: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +70,7 @@ class Settings:
     trial: TrialConfig
     targets: Targets
     planted: dict[str, tuple[str, ...]]
+    seen_as: dict[str, str]
     expected: dict[str, int]
 
 
@@ -93,37 +91,25 @@ def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[s
         config=settings.trial,
     )
     region, brain = tokens.held_ml(cohort.planted_mask()), tokens.held_ml(cohort.brain_mask())
-    maps = {
-        "ceiling": np.divide(region, brain, out=np.zeros_like(region), where=brain > 0),
-        **{name: age_map(trial.years[name], ages) for name in NETWORKS},
-        **{f"{name}_mean": np.abs(trial.years[name]).mean(axis=0) for name in NETWORKS},
-        **{f"{name}_compared": values for name, values in trial.mean_absolute.items()},
-    }
+    maps = trial_maps(trial, ages, region, brain)
     arrays = {**maps, "region": region, "planted": cohort.planted_mask().data}
     contiguous = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
     write_whole(out / f"{name}.safetensors", lambda partial: save_file(contiguous, partial))
-    rows = {
-        key: {
-            "enrichment": enrichment(values, region, brain),
-            "voxel_auc": voxel_auc(values, region, brain),
-            "token_auc": token_auc(values, region, brain, settings.targets.least_share),
-        }
-        for key, values in maps.items()
-    }
+    figures = map_figures(trial, maps, region, brain, settings.targets.least_share)
+    floor = volume_floor(config, FLOOR_DRAWS)
+    errors = age_metrics(ages, trial.predicted_n)
     return {
         "subjects": settings.subjects,
         "region_ml": float(region.sum()),
-        "largest_token_share": float(maps["ceiling"].max()),
+        "share_of_brain": float(region.sum() / brain.sum()),
+        "stem_follows": cohort.stem_follows(described, settings.seen_as[name], maps[IDEAL]),
         "floor_biological_age": latent_floor(config),
-        "floor_planted_volumes": volume_floor(config, FLOOR_DRAWS),
-        "ages": age_metrics(ages, trial.predicted_n),
-        "maps": rows,
-        "rank_agreement": sanity(trial, ages),
+        "floor_planted_volumes": floor,
+        "ages": errors,
+        "verdict": verdict(figures, errors, floor, settings.targets),
+        "agreement_of_halves": agreement_of_halves(trial, ages),
         "probe": trial.probe,
-        "areas": {
-            method: {"insertion": curve.insertion_area, "deletion": curve.deletion_area}
-            for method, curve in trial.curves.items()
-        },
+        "maps": figures,
         "curves": [
             {"cohort": name, "method": method, "share": s, "insertion": i, "deletion": d}
             for method, curve in trial.curves.items()
@@ -137,15 +123,6 @@ def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[s
     }
 
 
-def sanity(trial: Trial, ages: Array) -> dict[str, float]:
-    """Return how the trained map agrees with the nulls', and its halves with one another."""
-    trained = age_map(trial.years["trained"], ages)
-    first = np.arange(len(ages)) % 2 == 0
-    halves = [age_map(trial.years["trained"][half], ages[half]) for half in (first, ~first)]
-    agreement = {name: rank_agreement(trained, age_map(trial.years[name], ages)) for name in NULLS}
-    return {"between_halves_of_subjects": rank_agreement(*halves), **agreement}
-
-
 def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     """Hold contributions of a real cohort against its volumes, and routing against anatomy."""
     seen = read_out_of_fold(run)
@@ -154,23 +131,13 @@ def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
     volumes = np.stack([relative_volumes(path) for path in paths])
     table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
-    free = slice(seen.num_regional, None)
-    chance = shuffled(seen.weights_nte, np.random.default_rng(settings.trial.seed))
-    routings = {
-        "free_experts": seen.weights_nte[..., free],
-        "regional_experts": seen.weights_nte[..., : seen.num_regional],
-        "all_experts": seen.weights_nte,
-        "free_experts_random_routing": chance[..., free],
-    }
+    everyone = np.ones(len(ages), dtype=bool)
     return {
         "scans": len(ages),
         "ages": age_metrics(ages, seen.table["predicted_age"].to_numpy(dtype=float)),
         "concordance": table.to_dict("records"),
         "expected": settings.expected,
-        "specialisation": {
-            name: information(weights, seen.fractions_ntc, share_tr)
-            for name, weights in routings.items()
-        },
+        "specialisation": emergence(seen, everyone, share_tr, settings.trial.seed),
     }
 
 
@@ -179,75 +146,29 @@ def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
     seen = read_out_of_fold(run)
     share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
     first = seen.table["fold"].to_numpy() == RIVAL_FOLD
-    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, settings.trial.seed)
-    routings = {
-        "softmax": softmax,
-        "all_experts": seen.weights_nte[first],
-        "free_experts": seen.weights_nte[first][..., seen.num_regional :],
-    }
+    seed = settings.trial.seed
+    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, seed)
     return {
         "fold": RIVAL_FOLD,
         "specialisation": {
-            name: information(weights, seen.fractions_ntc[first], share_tr)
-            for name, weights in routings.items()
+            **emergence(seen, first, share_tr, seed),
+            "softmax": information(softmax, seen.fractions_ntc[first], share_tr),
         },
-    }
-
-
-def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> dict[str, float]:
-    """Return what experts tell of region, tissue and place."""
-    experts, tissues = weights_nte.shape[-1], fractions_ntc.shape[-1]
-    mean_te = weights_nte.mean(axis=0)
-    return {
-        "region": shared_information(mean_te, share_tr),
-        "tissue": shared_information(
-            weights_nte.reshape(-1, experts), fractions_ntc.reshape(-1, tissues)
-        ),
-        "place": shared_information(mean_te, np.eye(len(mean_te))),
-    }
-
-
-def judge(part: dict, targets: Targets) -> dict[str, object]:
-    """Return a planted cohort's figures against the targets.
-
-    Learnt counts an error nearer to the floor than to the median's.
-    """
-    maps, ages = part["maps"], part["ages"]
-    ratios = {name: maps["trained"]["enrichment"] / maps[name]["enrichment"] for name in NULLS}
-    return {
-        "learnt": ages["mae"] < (ages["median_mae"] + part["floor_planted_volumes"]) / 2,
-        **{f"enrichment_by_{name}": ratio for name, ratio in ratios.items()},
-        "enrichment_met": ratios["untrained"] >= targets.enrichment_ratio,
-        "auc_met": maps["trained"]["token_auc"] >= targets.token_auc,
     }
 
 
 def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
     """Write and print what stands; return whether all targets are met."""
     planted = {name: part for name, part in parts.items() if name in settings.planted}
-    verdicts = {name: judge(part, settings.targets) for name, part in planted.items()}
-    write_json(out / "evidence.json", {"parts": parts, "verdicts": verdicts})
-    rows = [
-        {"cohort": name, "map": key, **figures}
-        for name, part in planted.items()
-        for key, figures in part["maps"].items()
-    ]
-    for name, part in planted.items():
-        ages = part["ages"]
-        print(
-            f"{name}: MAE {ages['mae']:.2f} y (median {ages['median_mae']:.2f}, floor "
-            f"{part['floor_planted_volumes']:.2f}), r {ages['r']:.2f}; {verdicts[name]}"
-        )
-        print(f"  rank agreement {part['rank_agreement']}\n  probe {part['probe']}")
-        print(f"  areas {part['areas']}")
+    write_json(out / "evidence.json", parts)
+    pictures = {}
     if planted:
-        table = pd.DataFrame(rows)
-        write_table(out / "evidence.tsv", table)
-        print(table.to_string(index=False, float_format="%.3f"))
+        tables = {"cohorts": cohort_rows(planted), "evidence": map_rows(planted)}
+        for name, table in tables.items():
+            write_table(out / f"{name}.tsv", table)
+            print(table.to_string(index=False, float_format="%.3f", na_rep=""))
         curves = pd.DataFrame([row for part in planted.values() for row in part["curves"]])
         pictures = {"curves": draw_curves(curves), "planted": planted_picture(planted, tokens, out)}
-    else:
-        pictures = {}
     if REAL in parts:
         concordance = pd.DataFrame(parts[REAL]["concordance"])
         write_table(out / "concordance.tsv", concordance)
@@ -255,11 +176,48 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
         pictures["concordance"] = draw_concordance(concordance)
     for name in (REAL, RIVAL):
         if name in parts:
+            print(f"{name}: what an expert's name tells, as a share of the experts' entropy")
             print(pd.DataFrame(parts[name]["specialisation"]).T.to_string(float_format="%.3f"))
     for name, picture in pictures.items():
         write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
     print(f"Written: {out}")
-    return all(verdict["enrichment_met"] and verdict["auc_met"] for verdict in verdicts.values())
+    verdicts = [part["verdict"] for part in planted.values()]
+    return all(each["enrichment_met"] and each["auc_met"] for each in verdicts)
+
+
+def cohort_rows(planted: dict[str, dict]) -> pd.DataFrame:
+    """Return a row a cohort: what was learnt, what held, and what the experts were worth."""
+    rows = []
+    for name, part in planted.items():
+        probe, errors = part["probe"], part["ages"]
+        rows.append(
+            {
+                "cohort": name,
+                "subjects": part["subjects"],
+                "share_of_brain": part["share_of_brain"],
+                "stem_follows": part["stem_follows"],
+                "mae": errors["mae"],
+                "floor": part["floor_planted_volumes"],
+                "median_mae": errors["median_mae"],
+                **part["verdict"],
+                "halves": part["agreement_of_halves"],
+                "mae_random_routing": probe["mae_random_routing"],
+                "mae_least_without_expert": min(probe["mae_without_expert"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def map_rows(planted: dict[str, dict]) -> pd.DataFrame:
+    """Return a row a cohort and map."""
+    rows = [
+        {"cohort": name, "map": key, **figures}
+        for name, part in planted.items()
+        for key, figures in part["maps"].items()
+    ]
+    table = pd.DataFrame(rows).set_index(["cohort", "map"])
+    # None, of what a map does not have, is no number of a column.
+    return table.astype(float).reset_index()
 
 
 def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
@@ -268,8 +226,8 @@ def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> b
     rows = []
     for name in planted:
         kept = load_file(out / f"{name}.safetensors")
-        shown = {"ceiling": "ideal", **{n: n.replace("_", " ") for n in NETWORKS}}
-        maps = {title: tokens.to_volume(kept[key]) for key, title in shown.items()}
+        shown = {key: tokens.to_volume(kept[key]) for key in (IDEAL, *NETWORKS)}
+        maps = {key.replace("_", " "): volume for key, volume in shown.items()}
         rows.append(PlantedRow(name.replace("_", " "), brain.same_grid(kept["planted"]), maps))
     return draw_planted(rows, brain)
 

@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import maps_content
 import numpy as np
 import pytest
+from maps_content import group_maps
 from report_content import GRID, SHAPE, content, ellipsoid
 
 from ermoe_ba.report import IndexRow, write_index, write_report
+from ermoe_ba.report.maps_page import write_maps_page
 from ermoe_ba.space import Volume
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -267,6 +270,29 @@ def test_without_unpacking_the_slices_stay_and_the_reader_is_told(
     tab.click("#regions th:nth-child(3) button")
     assert tab.locator("#regions tbody td:nth-child(3)").first.inner_text() == "Putamen"
     context.close()
+
+
+def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "maps.html"
+    write_maps_page(path, group_maps(), maps_content.atlas())
+    for tab in _opened(browser, path, "#viewer:not([hidden])"):
+        tab.click("#largest")
+        assert _told(tab, "region") == "Half & half, right"
+        # Voxel 62 of 2 mm from -90 mm, 80 from -126 and 45 from -72; 1e-4 years in 0.008 mL.
+        assert _told(tab, "place") == "x 34, y 34, z 18 mm"
+        assert _told(tab, "years") == "+0.01250 years a year per mL"
+        seen = set()
+        for number in range(4):
+            tab.select_option("#map", index=number)
+            seen.add(_picture(tab, "slice-2"))
+        assert len(seen) == 4
+        first = "#regions tbody tr:first-child td:nth-child(2)"
+        assert tab.inner_text(first) == "7"
+        tab.click("#regions th:nth-child(7) button")
+        assert tab.inner_text(first) == "3"
+        tab.fill("#search", "half r")
+        assert tab.inner_text("#count") == "2 of 4 rows"
+        assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
 
 
 def test_the_index_sorts_and_leads_to_the_reports(browser: Any, page_file: Path) -> None:

@@ -1,20 +1,22 @@
 """Out of fold: each scan by its own fold's members; regions of label maps; another router."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ermoe_ba.attribution.out_of_fold import read_out_of_fold
+from ermoe_ba.attribution.out_of_fold import OutOfFold, read_out_of_fold
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.checkpoint import save_member
+from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
@@ -69,7 +71,7 @@ def run(
         (tmp_path / f"fold-{fold}_predictions.tsv").write_text(header + rows, encoding="utf-8")
     rows = "".join(f"{name}\t{fold}\n" for name, fold in FOLDS.items())
     (tmp_path / "splits.tsv").write_text(f"participant_id\tfold\n{rows}", encoding="utf-8")
-    card = SimpleNamespace(model=small_config)
+    card = SimpleNamespace(name="r", model=small_config)
     monkeypatch.setattr("ermoe_ba.attribution.out_of_fold.read_card", lambda _: card)
     for module in ("out_of_fold", "rival_routing"):
         monkeypatch.setattr(f"ermoe_ba.attribution.{module}.token_grid", lambda _: small_tokens)
@@ -80,7 +82,7 @@ def run(
 def test_each_scan_is_read_by_the_members_of_its_own_fold(run: _Run) -> None:
     seen = read_out_of_fold(run.folder)
     assert seen.table["participant_id"].tolist() == ["b", "d", "a", "c", "e"]
-    assert seen.num_regional == 2
+    assert seen.config.regions == ("grey_matter", "csf")
     for row, name in enumerate(seen.table["participant_id"]):
         outputs = [
             run.members[FOLDS[name], start].read_age(run.described[name][None].float())
@@ -88,10 +90,97 @@ def test_each_scan_is_read_by_the_members_of_its_own_fold(run: _Run) -> None:
         ]
         mean = torch.stack([o.contributions_bte.sum(dim=-1)[0] for o in outputs]).mean(dim=0)
         np.testing.assert_allclose(seen.years_nt[row], mean.numpy(), atol=1e-5)
-        first = outputs[0].routing.weights_bte[0].numpy()
-        np.testing.assert_allclose(seen.weights_nte[row], first, atol=1e-6)
+        weights = np.stack([o.routing.weights_bte[0].numpy() for o in outputs])
+        np.testing.assert_allclose(seen.weights_nmte[row], weights, atol=1e-6)
+        baseline = np.mean([float(o.baseline) for o in outputs])
+        assert seen.baseline_n[row] == pytest.approx(baseline)
+        age = torch.stack([o.age_b for o in outputs]).mean()
+        assert seen.years_nt[row].sum() + baseline == pytest.approx(float(age), abs=1e-4)
         fractions = run.described[name][:, list(FAMILIES).index("fraction")].float()
         np.testing.assert_allclose(seen.fractions_ntc[row], fractions.numpy())
+
+
+def test_as_a_cohort_each_participant_counts_once_and_each_member_its_own_fold(run: _Run) -> None:
+    seen = read_out_of_fold(run.folder)
+    # The second scan of a becomes one of c: four participants, of whom c has two scans.
+    table = seen.table.copy()
+    table.loc[table["participant_id"] == "a", "participant_id"] = "c"
+    cohort = replace(seen, table=table).cohort()
+    assert cohort.out_of_fold
+    assert cohort.people["participant_id"].tolist() == ["b", "d", "c", "e"]
+    assert cohort.people["scans"].tolist() == [1, 1, 2, 1]
+    assert cohort.people.loc[2, "chronological_age"] == pytest.approx((30 + 52) / 2)
+    assert cohort.member_stems == [0, 0, 1, 1]
+    assert cohort.experts["name"].tolist() == list(seen.config.expert_names)
+    assert cohort.model_id.startswith("r-")
+    person_c = seen.weights_nmte[2:4].mean(axis=0)
+    np.testing.assert_allclose(cohort.weights_pte[2], person_c.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(cohort.years_pte[1], seen.years_nmte[1].mean(axis=0), atol=1e-6)
+    # Members of the second fold saw c and e, those of the first b and d.
+    np.testing.assert_allclose(
+        cohort.member_weights_mte[2:], (person_c + seen.weights_nmte[4]) / 2, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        cohort.member_years_mte[:2], seen.years_nmte[:2].mean(axis=0), atol=1e-6
+    )
+    # Four people's ages make no slopes.
+    assert cohort.member_on_age_mte is None
+    total = cohort.years_pte.sum(axis=(1, 2)).mean() + cohort.baseline_years
+    by_scan = seen.years_nt.sum(axis=1) + seen.baseline_n
+    expected = np.mean([by_scan[0], by_scan[1], by_scan[2:4].mean(), by_scan[4]])
+    assert total == pytest.approx(expected, abs=1e-4)
+
+
+def test_maps_reads_a_run_out_of_fold_and_anything_else_as_predictions(run: _Run) -> None:
+    from ermoe_ba.cli.maps import _cohort
+
+    with pytest.raises(UsageError, match="must hold results of `ermoe-ba predict`"):
+        _cohort(run.folder, None)
+    # What makes a folder a run's.
+    (run.folder / "model.json").touch()
+    cohort = _cohort(run.folder, None)
+    assert cohort.out_of_fold
+    assert len(cohort.people) == len(FOLDS)
+
+
+def test_slopes_of_a_cohort_out_of_fold_are_over_whom_the_member_saw() -> None:
+    """Two folds of eight people: the years of each fold's member follow ages by its own slope."""
+    rng = np.random.default_rng(0)
+    ages = rng.uniform(20, 80, 16)
+    fold = np.arange(16) // 8
+    tokens = SimpleNamespace()
+    years = (np.where(fold, 0.2, -0.1) * ages)[:, None, None, None] * np.ones((16, 1, 3, 2))
+    table = pd.DataFrame(
+        {
+            "participant_id": [f"p{n}" for n in range(16)],
+            "fold": fold,
+            "chronological_age": ages,
+            "predicted_age": 50.0,
+        }
+    )
+    config = SimpleNamespace(
+        regions=("csf",), num_free_experts=1, num_experts=2, expert_names=("csf", "free_1")
+    )
+    seen = OutOfFold(
+        table=table,
+        model_id="m",
+        config=config,  # type: ignore[arg-type]
+        tokens=tokens,  # type: ignore[arg-type]
+        years_nmte=years,
+        weights_nmte=np.full(years.shape, 0.5),
+        baseline_n=np.full(16, 50.0),
+        fractions_ntc=np.zeros((16, 3, 10)),
+    )
+    slopes = seen.cohort().member_on_age_mte
+    assert slopes is not None
+    np.testing.assert_allclose(slopes[0], -0.1)
+    np.testing.assert_allclose(slopes[1], 0.2)
+    # Ages of the participants table count first; a fold without any leaves nothing to compare.
+    known = Participants(
+        pd.DataFrame({"age": np.where(fold, np.nan, ages)}, index=table["participant_id"])
+    )
+    assert seen.cohort(known).member_on_age_mte is None
+    assert seen.cohort(known).people["chronological_age"].isna().sum() == 8
 
 
 def test_a_run_that_kept_nothing_is_refused(run: _Run) -> None:

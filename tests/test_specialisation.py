@@ -60,3 +60,10 @@ def test_chance_keeps_the_weights_of_each_token_and_loses_their_experts() -> Non
     assert shared_information(weights, parts) == pytest.approx(1.0)
     # 6,000 tokens and 4 degrees of freedom: 4 / (2 * 6000) nats by chance, of log 3.
     assert shared_information(by_chance, parts) < 0.003
+
+
+def test_by_chance_each_token_keeps_its_weights_in_every_scan() -> None:
+    weights = np.random.default_rng(0).random((2, 5, 3))
+    by_chance = shuffled(weights, np.random.default_rng(1))
+    np.testing.assert_array_equal(np.sort(by_chance, axis=2), np.sort(weights, axis=2))
+    assert (by_chance != weights).any(axis=(1, 2)).all()

@@ -157,6 +157,26 @@ def test_the_planted_mask_is_the_region_on_the_model_grid(tmp_path: Path) -> Non
     assert 3 < mask.data.sum() * MODEL_GRID.voxel_volume_ml < 8
 
 
+def test_a_stem_follows_what_it_sees_of_the_planted_region(tmp_path: Path) -> None:
+    """A token that holds the planted volume follows it; one that holds its opposite does not."""
+    from ermoe_ba.phantom.latents import draw_subject
+    from ermoe_ba.phantom.regions import REGIONS
+
+    cohort = _planted_cohort(tmp_path, _Looks())
+    place = [region.name for region in REGIONS].index("hippocampus_L")
+    subjects = [draw_subject(CONFIG, n) for n in range(1, 7)]
+    volumes = np.array([s.planted_ml[place] / s.intracranial_ml for s in subjects])
+    described = torch.zeros(6, 2, len(FAMILIES), len(TISSUES))
+    channel = TISSUES.index("medial_temporal")
+    described[:, 0, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(
+        10 * volumes
+    ).float()
+    described[:, 1, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(-volumes).float()
+    for share, expected in (([1.0, 0.0], 1.0), ([0.0, 1.0], -1.0), ([0.5, 0.5], 1.0)):
+        found = cohort.stem_follows(described, "medial_temporal", np.array(share))
+        assert found == pytest.approx(expected, abs=1e-5)
+
+
 def test_ages_are_those_of_the_phantom(tmp_path: Path) -> None:
     from ermoe_ba.phantom.latents import draw_subject
 

@@ -1,6 +1,6 @@
 """What the members of a cross-validated run say of the scans that they were not trained on.
 
-Shapes: N scans, T tokens, E experts, C tissue classes.
+Shapes: N scans, P participants, M members of a fold, T tokens, E experts, C tissue classes.
 """
 
 from dataclasses import dataclass
@@ -11,39 +11,119 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from ermoe_ba.checkpoint import load_member, read_card, token_grid
+from ermoe_ba.checkpoint import load_member, model_identity, read_card, token_grid
+from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.maps.cohort import CohortMaps, age_weights, people_table
+from ermoe_ba.maps.experts import expert_labels
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.run_folder import read_run_table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OutOfFold:
     """The scans of a run, each as the members of its own fold see it.
 
     Parameters
     ----------
     table : DataFrame
-        ``participant_id``, ``fold``, ``chronological_age`` and ``predicted_age`` (years), N rows.
+        ``participant_id``, ``fold``, ``chronological_age`` and ``predicted_age`` (years), N rows,
+        fold by fold.
+    model_id : str
+        Name of the run's model and hash of its weights.
+    config : ModelConfig
+        Shape of the members.
     tokens : TokenGrid
         Where the tokens lie.
-    years_nt : ndarray, shape (N, T)
-        Years that each token contributes, means over the members.
-    weights_nte : ndarray, shape (N, T, E)
-        Routing weights of each fold's first member.
+    years_nmte : ndarray
+        float32; years that each token contributes through each expert of each member.
+    weights_nmte : ndarray
+        float32; routing weights of each member.
+    baseline_n : ndarray, shape (N,)
+        Age in years before any token has spoken, mean over the members.
     fractions_ntc : ndarray, shape (N, T, C)
         Share of each token in each tissue class, as the fold's stem sees it.
-    num_regional : int
-        The first so many experts are tied to regions.
     """
 
     table: pd.DataFrame
+    model_id: str
+    config: ModelConfig
     tokens: TokenGrid
-    years_nt: Array
-    weights_nte: Array
+    years_nmte: Array
+    weights_nmte: Array
+    baseline_n: Array
     fractions_ntc: Array
-    num_regional: int
+
+    @property
+    def years_nt(self) -> Array:
+        """Years that each token contributes, over its experts, means over the members: (N, T)."""
+        return np.asarray(self.years_nmte.sum(axis=3).mean(axis=1))
+
+    def cohort(self, participants: Participants | None = None) -> CohortMaps:
+        """Return the run's people as a cohort of maps, every participant counting once.
+
+        A member's mean is over the participants of its fold, so members of two folds differ in
+        whom they saw as well as in what they learnt.
+
+        Parameters
+        ----------
+        participants : Participants, optional
+            Ages, which count before those of the run, and further columns.
+
+        Returns
+        -------
+        CohortMaps
+            Participants in the order of the table.
+
+        Raises
+        ------
+        UsageError
+            If a participant has no row in the participants table.
+        """
+        rows = self.table.reset_index(drop=True)
+        by_name = rows.groupby("participant_id", sort=False)
+        groups = {str(name): part.index for name, part in by_name}
+        scans = rows[["predicted_age", "chronological_age"]].to_dict("records")
+
+        def by_person(values: Array) -> Array:
+            return np.stack([values[index].mean(axis=0) for index in groups.values()])
+
+        weights_pmte, years_pmte = by_person(self.weights_nmte), by_person(self.years_nmte)
+        # A participant's scans lie in one fold.
+        fold_p = np.array([rows["fold"][index[0]] for index in groups.values()])
+        folds, members = list(dict.fromkeys(fold_p.tolist())), self.weights_nmte.shape[1]
+
+        def by_member(values_pmte: Array) -> Array:
+            means = [values_pmte[fold_p == fold].mean(axis=0, dtype=np.float64) for fold in folds]
+            return np.concatenate(means)
+
+        people = people_table(
+            {name: [scans[n] for n in index] for name, index in groups.items()}, participants
+        )
+        age_p = people["chronological_age"].to_numpy(dtype=float)
+        on_age = [age_weights(age_p[fold_p == fold]) for fold in folds]
+        slopes = [
+            np.einsum("p,pmte->mte", weights_p, years_pmte[fold_p == fold])
+            for fold, weights_p in zip(folds, on_age, strict=True)
+            if weights_p is not None
+        ]
+        return CohortMaps(
+            model_id=self.model_id,
+            tokens=self.tokens,
+            experts=expert_labels(self.config),
+            member_stems=[stem for stem in range(len(folds)) for _ in range(members)],
+            baseline_years=float(by_person(self.baseline_n).mean()),
+            people=people,
+            weights_pte=weights_pmte.mean(axis=1),
+            years_pte=years_pmte.mean(axis=1),
+            member_weights_mte=by_member(weights_pmte),
+            member_years_mte=by_member(years_pmte),
+            # Where one fold has none, members cannot be compared.
+            member_on_age_mte=np.concatenate(slopes) if len(slopes) == len(folds) else None,
+            out_of_fold=True,
+        )
 
 
 @torch.no_grad()
@@ -67,7 +147,7 @@ def read_out_of_fold(run: Path) -> OutOfFold:
     card = read_card(run)
     tokens = token_grid(card.model)
     tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
-    years, weights, fractions = [], [], []
+    years, weights, baselines, fractions = [], [], [], []
     for table in tables:
         fold = int(table["fold"].iloc[0])
         kept = run / "kept" / f"fold-{fold}_described.safetensors"
@@ -79,17 +159,19 @@ def read_out_of_fold(run: Path) -> OutOfFold:
             )
         described = load_file(kept)["test"][:, 0].float()
         outputs = [load_member(path, card.model, tokens).read_age(described) for path in paths]
-        by_member = [output.contributions_bte.sum(dim=-1).numpy() for output in outputs]
-        years.append(np.mean(by_member, axis=0))
-        weights.append(outputs[0].routing.weights_bte.numpy())
+        years.append(np.stack([o.contributions_bte.numpy() for o in outputs], axis=1))
+        weights.append(np.stack([o.routing.weights_bte.numpy() for o in outputs], axis=1))
+        baselines.append(np.full(len(table), np.mean([float(o.baseline) for o in outputs])))
         fractions.append(outputs[0].fractions_btc.numpy())
     if not tables:
         raise UsageError(f"{run}: must be a finished run of cross-validate; no fold's table found.")
     return OutOfFold(
         table=pd.concat(tables, ignore_index=True),
+        model_id=model_identity(run, card),
+        config=card.model,
         tokens=tokens,
-        years_nt=np.concatenate(years),
-        weights_nte=np.concatenate(weights),
+        years_nmte=np.concatenate(years),
+        weights_nmte=np.concatenate(weights),
+        baseline_n=np.concatenate(baselines),
         fractions_ntc=np.concatenate(fractions),
-        num_regional=len(card.model.regions),
     )

@@ -18,10 +18,12 @@ from ermoe_ba.assets import atlas_root
 from ermoe_ba.atlas import DEFAULT_ATLAS, registry
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.io import read_volume, write_whole
+from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.phantom.anatomy import Anatomy, template_anatomy
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.dataset import REVISION
 from ermoe_ba.phantom.latents import draw_subject
+from ermoe_ba.phantom.regions import REGIONS
 from ermoe_ba.phantom.shape import Shaper
 from ermoe_ba.phantom.subject import scan_subject
 from ermoe_ba.preprocess import Preprocessor
@@ -98,6 +100,31 @@ class PlantedCohort:
                 write_whole(path, partial(save_file, made))
             rows.append(load_file(path)["described"])
         return torch.stack(rows).float()
+
+    def stem_follows(self, described_ntfc: Tensor, tissue: str, share_t: Array) -> float:
+        """Return how well the stem sees what was planted: no network on top of it can see more.
+
+        Parameters
+        ----------
+        described_ntfc : Tensor
+            From `described`.
+        tissue : str
+            The class of the stem that the planted regions belong to, one of `TISSUES`.
+        share_t : ndarray, shape (T,)
+            Share of each token's brain that lies in the planted regions.
+
+        Returns
+        -------
+        float
+            Correlation over the subjects of the planted volume, as a share of the cavity, with the
+            stem's share of the tissue, summed over tokens by `share_t`.
+        """
+        channel = TISSUES.index(tissue)
+        found_nt = described_ntfc[:, :, list(FAMILIES).index("fraction"), channel].numpy()
+        planted = [region in self.config.planted_regions() for region in REGIONS]
+        subjects = [draw_subject(self.config, n) for n in range(1, len(found_nt) + 1)]
+        volumes = [s.planted_ml[planted].sum() / s.intracranial_ml for s in subjects]
+        return float(np.corrcoef(found_nt @ share_t, volumes)[0, 1])
 
     @torch.no_grad()
     def _describe(self, index: int) -> Tensor:

@@ -32,7 +32,11 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
 def add_maps(parser: argparse.ArgumentParser) -> None:
     """Offer what `ermoe-ba maps` asks for."""
     parser.add_argument(
-        "predictions", type=Path, metavar="DIR", help="that `predict` wrote, with its maps"
+        "predictions",
+        type=Path,
+        metavar="DIR",
+        help="that `predict` wrote, with its maps; or a finished run of `cross-validate`, whose "
+        "scans are then seen by the members alone that were not trained on them",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
     parser.add_argument(

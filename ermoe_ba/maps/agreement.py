@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.maps.cohort import CohortMaps
+from ermoe_ba.maps.cohort import CohortMaps, age_weights
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EXPERT_COLUMNS
 
@@ -57,6 +57,10 @@ def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
     }
     winners_mt = cohort.member_weights_mte.argmax(axis=2)
     halves = _halves(len(cohort.people), rng)
+    age_p = cohort.people["chronological_age"].to_numpy(dtype=float)
+    on_age_p, on_age_mte = age_weights(age_p), cohort.member_on_age_mte
+    both = [(age_weights(_only(age_p, half)), age_weights(_only(age_p, ~half))) for half in halves]
+    on_age_halves = [(a, b) for a, b in both if a is not None and b is not None]
     rows = []
     for number, (name, kind) in enumerate(
         zip(cohort.experts["name"], cohort.experts["kind"], strict=True)
@@ -69,11 +73,16 @@ def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
             "load_sd": _sd(weights_pt.mean(axis=1)),
             "contribution_years": float(years_pt.sum(dtype=np.float64) / len(years_pt)),
             "contribution_sd": _sd(years_pt.sum(axis=1)),
+            "contribution_on_age": float("nan"),
         }
+        if on_age_p is not None:
+            row["contribution_on_age"] = float((on_age_p @ years_pt).sum())
         maps = {
             "weight": cohort.member_weights_mte[..., number],
             "contribution": cohort.member_years_mte[..., number],
         }
+        if on_age_mte is not None:
+            maps["on_age"] = on_age_mte[..., number]
         for group, members in groups.items():
             for what, of_mt in maps.items():
                 row[f"{what}_r_{group}"] = _mean(
@@ -83,9 +92,12 @@ def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
             row[f"winner_dice_{group}"] = _mean([dice(wins_mt[a], wins_mt[b]) for a, b in members])
         for what, of_pt in {"weight": weights_pt, "contribution": years_pt}.items():
             found = [correlation(of_pt[h].mean(axis=0), of_pt[~h].mean(axis=0)) for h in halves]
-            row[f"{what}_r_halves"] = float(np.median(found)) if found else float("nan")
+            row[f"{what}_r_halves"] = _median(found)
+        found = [correlation(a @ years_pt, b @ years_pt) for a, b in on_age_halves]
+        row["on_age_r_halves"] = _median(found)
         rows.append(row)
-    return pd.DataFrame(rows)[list(EXPERT_COLUMNS)]
+    # Without ages, nothing is known of slopes on them.
+    return pd.DataFrame(rows).reindex(columns=list(EXPERT_COLUMNS))
 
 
 def _halves(count: int, rng: np.random.Generator) -> list[Array]:
@@ -94,6 +106,15 @@ def _halves(count: int, rng: np.random.Generator) -> list[Array]:
         return []
     first = np.arange(count) < count // 2
     return [rng.permutation(first) for _ in range(NUM_SPLITS)]
+
+
+def _only(age_p: Array, half_p: Array) -> Array:
+    """Return the ages of one half, those of the other unknown."""
+    return np.where(half_p, age_p, np.nan)
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values)) if values else float("nan")
 
 
 def _sd(values: Array) -> float:

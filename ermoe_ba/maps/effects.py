@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.maps.cohort import CohortMaps
+from ermoe_ba.maps.cohort import MIN_PARTICIPANTS, CohortMaps, age_weights
+from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EFFECT_COLUMNS
 
-# Fewer participants have fewer than 5,040 orders: permutations would repeat themselves.
-MIN_PARTICIPANTS = 7
 # Corrected p below which a token counts in the table.
 ALPHA = 0.05
 
@@ -31,6 +30,9 @@ class Effect:
         The model, in words.
     participants : int
         How many it rests on.
+    years_te : ndarray
+        What a unit of the effect, a year or the belonging to the group, adds to the years of each
+        token and expert: the coefficient of the model.
     t_tv : ndarray
         t at each token; 0 where the map is the same in all participants. Maps are the contribution
         of all experts together, then the routing weight of each.
@@ -41,6 +43,7 @@ class Effect:
     name: str
     meaning: str
     participants: int
+    years_te: Array
     t_tv: Array
     logp_tv: Array
 
@@ -78,7 +81,7 @@ def measure_effects(
     models = []
     ages, gaps = (cohort.people[c].to_numpy() for c in ("chronological_age", "brain_age_gap"))
     known = np.isfinite(ages)
-    if known.sum() >= MIN_PARTICIPANTS and ages[known].std() > 0:
+    if age_weights(ages) is not None:
         models += [
             _Model(
                 name="age",
@@ -172,13 +175,39 @@ def _effect(cohort: CohortMaps, model: _Model, permutations: int, seed: int) -> 
         name=model.name,
         meaning=model.meaning,
         participants=count,
+        years_te=_coefficients(cohort, model),
         t_tv=t.reshape(shape),
         logp_tv=logp.reshape(shape),
     )
 
 
-def effect_table(cohort: CohortMaps, effects: list[Effect]) -> pd.DataFrame:
-    """Summarise effects by map: columns of `EFFECT_COLUMNS`, one row an effect and map."""
+def _coefficients(cohort: CohortMaps, model: _Model) -> Array:
+    """Return the least squares coefficient of the tested variable in the years, shape (T, E)."""
+    columns = [np.ones(len(model.tested_p)), model.tested_p]
+    columns += [] if model.confound_p is None else [model.confound_p]
+    design_pk = np.stack(columns, axis=1)[model.included_p]
+    years_pn = cohort.years_pte[model.included_p].reshape(len(design_pk), -1)
+    coefficients_kn = np.linalg.lstsq(design_pk, years_pn.astype(np.float64))[0]
+    return np.asarray(coefficients_kn[1].reshape(cohort.years_pte.shape[1:]))
+
+
+def effect_table(cohort: CohortMaps, effects: list[Effect], overlap: RegionOverlap) -> pd.DataFrame:
+    """Summarise effects by map.
+
+    Parameters
+    ----------
+    cohort : CohortMaps
+        The cohort.
+    effects : list of Effect
+        From `measure_effects`.
+    overlap : RegionOverlap
+        Of the cohort's tokens and the regions that peaks are named by.
+
+    Returns
+    -------
+    DataFrame
+        Columns of `EFFECT_COLUMNS`, one row an effect and map.
+    """
     names = ["contribution", *cohort.experts["name"]]
     rows = []
     for effect in effects:
@@ -186,11 +215,13 @@ def effect_table(cohort: CohortMaps, effects: list[Effect]) -> pd.DataFrame:
             t, logp = effect.t_tv[:, number], effect.logp_tv[:, number]
             peak = int(np.abs(t).argmax())
             x, y, z = cohort.tokens.centres_mm[peak]
+            region = overlap.regions.iloc[int(overlap.borne_rt[:, peak].argmax())]
             rows.append(
                 {
                     "effect": effect.name,
                     "map": name,
                     "participants": effect.participants,
+                    "years": effect.years_te.sum() if number == 0 else np.nan,
                     "tokens_up": int(np.count_nonzero((t > 0) & (logp > -np.log10(ALPHA)))),
                     "tokens_down": int(np.count_nonzero((t < 0) & (logp > -np.log10(ALPHA)))),
                     "peak_t": t[peak],
@@ -198,6 +229,8 @@ def effect_table(cohort: CohortMaps, effects: list[Effect]) -> pd.DataFrame:
                     "peak_x_mm": x,
                     "peak_y_mm": y,
                     "peak_z_mm": z,
+                    "peak_region": region["name"],
+                    "peak_hemisphere": region["hemisphere"],
                 }
             )
     return pd.DataFrame(rows, columns=list(EFFECT_COLUMNS))

@@ -3,87 +3,36 @@
 Shapes: P participants, M members, T tokens, E experts, R regions.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from ermoe_ba.assets import template
-from ermoe_ba.atlas import Atlas
-from ermoe_ba.maps.cohort import CohortMaps
-from ermoe_ba.maps.layout import TokenPlaces
+from ermoe_ba.maps.cohort import CohortMaps, age_weights
+from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.maps.surrogates import MoranSurrogates
 from ermoe_ba.space import Array
 from ermoe_ba.tables import COHORT_REGION_COLUMNS
-from ermoe_ba.tokens import TokenGrid
-
-
-@dataclass(frozen=True)
-class RegionOverlap:
-    """How tokens and regions share the template's brain.
-
-    Parameters
-    ----------
-    regions : DataFrame
-        ``index``, ``name`` and ``hemisphere``; the last row is what no region claims, index 0.
-    served_rt : ndarray
-        Voxels of each region whose experts are the token's.
-    borne_rt : ndarray
-        Share of each token's years that falls into the region; columns sum to 1.
-    voxel_ml : float
-        Volume of a voxel.
-    """
-
-    regions: pd.DataFrame
-    served_rt: Array
-    borne_rt: Array
-    voxel_ml: float
-
-    @classmethod
-    def of(cls, tokens: TokenGrid, atlas: Atlas) -> "RegionOverlap":
-        """Count the voxels of the template's brain by token and region."""
-        places = TokenPlaces.of(tokens, template("desc-brain_mask"))
-        columns = ["index", "name", "hemisphere"]
-        nowhere = pd.DataFrame([[0, "unlabelled", "n/a"]], columns=columns)
-        regions = pd.concat([atlas.labels[columns], nowhere], ignore_index=True)
-        row = np.zeros(int(regions["index"].max()) + 1, dtype=np.int64)
-        row[regions["index"]] = np.arange(len(regions))
-        region = row[atlas.dseg.data]
-
-        def count(numbers: Array) -> Array:
-            # Number 0 is no token.
-            width = len(tokens) + 1
-            both = np.bincount((region * width + numbers).ravel(), minlength=len(regions) * width)
-            return both.reshape(len(regions), width)[:, 1:].astype(np.float64)
-
-        borne_rt = count(places.bearing.data)
-        return cls(
-            regions,
-            count(places.serving.data),
-            borne_rt / borne_rt.sum(axis=0),
-            atlas.dseg.grid.voxel_volume_ml,
-        )
 
 
 def cohort_region_table(
-    cohort: CohortMaps, atlas: Atlas, surrogates: int, rng: np.random.Generator
+    cohort: CohortMaps, overlap: RegionOverlap, surrogates: int, rng: np.random.Generator
 ) -> pd.DataFrame:
     """Summarise experts by region over a cohort.
 
     Every participant counts once. Enrichment is ``log2`` of the expert's mean weight in the region
     over its mean weight in the whole brain. Each region is held against maps of chance that are as
     smooth (`MoranSurrogates`): for the routing, how far the region's mean weight lies from the
-    brain's; for the years, how far those of the region lie from an even spread over the tokens. All
-    p values of the table, of both kinds, are corrected together for the false discovery rate under
-    any dependence (Benjamini & Yekutieli 2001), since what one expert gains another loses.
+    brain's; for the years and their slopes on age, how far those of the region lie from an even
+    spread over the tokens. All p values of the table, of all kinds, are corrected together for the
+    false discovery rate under any dependence (Benjamini & Yekutieli 2001), since what one expert
+    gains another loses.
 
     Parameters
     ----------
     cohort : CohortMaps
         The cohort.
-    atlas : Atlas
-        On the model grid.
+    overlap : RegionOverlap
+        Of the cohort's tokens and the regions of an atlas.
     surrogates : int
         Maps of chance a map; the smallest p value is 1 / (surrogates + 1).
     rng : Generator
@@ -94,9 +43,9 @@ def cohort_region_table(
     DataFrame
         Columns of `COHORT_REGION_COLUMNS`, one row an expert and region. Regions that have no
         voxel in the template's brain have no weight and no p value; neither do voxels that no
-        region claims, the region with index 0, have p values.
+        region claims, the region with index 0, have p values. Slopes on age are n/a where
+        `age_weights` knows none.
     """
-    overlap = RegionOverlap.of(cohort.tokens, atlas)
     voxels_r = overlap.served_rt.sum(axis=1)
     inside = (voxels_r > 0) & (overlap.regions["index"].to_numpy() > 0)
     average_rt = overlap.served_rt / np.maximum(voxels_r, 1)[:, None]
@@ -115,12 +64,17 @@ def cohort_region_table(
         enrichment_re = np.log2(weight_re / load_e)
 
     null = MoranSurrogates(cohort.tokens.centres_mm)
-    p_re2 = np.full((*weight_re.shape, 2), np.nan)
-    p_re2[inside, :, 0] = null.p_values(average_rt[inside] - whole_t, weights_te, surrogates, rng)
-    p_re2[inside, :, 1] = null.p_values(overlap.borne_rt[inside], years_te, surrogates, rng)
-    q_re2 = p_re2.copy()
-    known = p_re2[inside]
-    q_re2[inside] = false_discovery_control(known.ravel(), method="by").reshape(known.shape)
+    p_re3, q_re3 = (np.full((*weight_re.shape, 3), np.nan) for _ in range(2))
+    p_re3[inside, :, 0] = null.p_values(average_rt[inside] - whole_t, weights_te, surrogates, rng)
+    p_re3[inside, :, 1] = null.p_values(overlap.borne_rt[inside], years_te, surrogates, rng)
+    on_age_re = np.full(weight_re.shape, np.nan)
+    on_age_p = age_weights(cohort.people["chronological_age"].to_numpy(dtype=float))
+    if on_age_p is not None:
+        on_age_te = np.einsum("p,pte->te", on_age_p, cohort.years_pte)
+        on_age_re = overlap.borne_rt @ on_age_te
+        p_re3[inside, :, 2] = null.p_values(overlap.borne_rt[inside], on_age_te, surrogates, rng)
+    known = np.isfinite(p_re3)
+    q_re3[known] = false_discovery_control(p_re3[known], method="by")
 
     def spread(values_pre: Array) -> Array:
         # One participant has no spread.
@@ -133,14 +87,17 @@ def cohort_region_table(
         "weight_sd": spread(by_person_pre) * there,
         "load_share": overlap.served_rt @ weights_te / np.maximum(load_e * voxels_r.sum(), 1e-300),
         "enrichment_log2": enrichment_re * there,
-        "enrichment_p": p_re2[..., 0],
-        "enrichment_q": q_re2[..., 0],
+        "enrichment_p": p_re3[..., 0],
+        "enrichment_q": q_re3[..., 0],
         # Of the members, how many say the same as most.
         "member_agreement": np.maximum(above_re, 1.0 - above_re) * there,
         "contribution_years": overlap.borne_rt @ years_te,
         "contribution_sd": spread(years_pre),
-        "contribution_p": p_re2[..., 1],
-        "contribution_q": q_re2[..., 1],
+        "contribution_p": p_re3[..., 1],
+        "contribution_q": q_re3[..., 1],
+        "contribution_on_age": on_age_re,
+        "on_age_p": p_re3[..., 2],
+        "on_age_q": q_re3[..., 2],
     }
     tables = []
     for number, expert in cohort.experts.iterrows():

@@ -16,6 +16,7 @@ from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
 from ermoe_ba.maps.enrichment import cohort_region_table
 from ermoe_ba.maps.layout import TokenPlaces
+from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.software import software
 from ermoe_ba.space import Volume
 from ermoe_ba.tables import write_table
@@ -24,20 +25,35 @@ from ermoe_ba.tables import write_table
 Q_NAMED = 0.05
 # The file that vouches for the others: written last, removed first.
 DESCRIPTION = "maps.json"
+REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
+EXPERT_LABELS = "group_desc-experts_dseg.tsv"
+MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
+MEAN_YEARS = "group_desc-contribution_map.nii.gz"
+# Of the effect of age, where ages are known.
+YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
 
 
-@dataclass(frozen=True)
-class GroupFiles:
+@dataclass(frozen=True, kw_only=True)
+class GroupMaps:
     """What was written of a cohort.
 
     Parameters
     ----------
+    volumes : dict
+        Name of a file to the map in it, on the model grid.
+    tables : dict
+        Name of a file to the table in it.
+    description : dict
+        What ``maps.json`` holds: settings, units and definitions.
     written : list of Path
         The files.
     summary : list of str
         Lines for the user: the cohort, and each expert with its most enriched region.
     """
 
+    volumes: dict[str, Volume]
+    tables: dict[str, pd.DataFrame]
+    description: dict[str, Any]
     written: list[Path]
     summary: list[str]
 
@@ -51,7 +67,7 @@ def write_group_maps(
     permutations: int,
     surrogates: int,
     seed: int,
-) -> GroupFiles:
+) -> GroupMaps:
     """Write maps and tables of a cohort, each file whole or not at all.
 
     Every participant counts once, whatever the number of scans. Maps lie on the template's brain.
@@ -73,7 +89,7 @@ def write_group_maps(
 
     Returns
     -------
-    GroupFiles
+    GroupMaps
         The files, the description last, and what is in them in words.
 
     Raises
@@ -83,14 +99,15 @@ def write_group_maps(
     """
     effects = measure_effects(cohort, group_column, permutations, seed)
     rng = np.random.default_rng(seed)
+    overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
-        "regions.tsv": cohort_region_table(cohort, atlas, surrogates, rng),
-        "experts.tsv": expert_table(cohort, rng),
+        REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
+        EXPERTS: expert_table(cohort, rng),
         "participants.tsv": cohort.people,
-        "group_desc-experts_dseg.tsv": cohort.experts,
+        EXPERT_LABELS: cohort.experts,
     }
     if effects:
-        tables["effects.tsv"] = effect_table(cohort, effects)
+        tables[EFFECTS] = effect_table(cohort, effects, overlap)
     volumes = _volumes(cohort, effects)
     description = {
         **_description(cohort, atlas, effects),
@@ -105,7 +122,13 @@ def write_group_maps(
     for name, table in tables.items():
         write_table(folder / name, table)
     write_json(written[-1], description)
-    return GroupFiles(written, _summary(cohort, tables["regions.tsv"], tables["experts.tsv"]))
+    return GroupMaps(
+        volumes=volumes,
+        tables=tables,
+        description=description,
+        written=written,
+        summary=_summary(cohort, tables[REGIONS], tables[EXPERTS]),
+    )
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:
@@ -128,9 +151,9 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
     weights_te = cohort.weights_pte.mean(axis=0, dtype=np.float64)
     total_pt = cohort.years_pte.sum(axis=2, dtype=np.float64)
     volumes = {
-        "group_desc-experts_probseg.nii.gz": places.weights(weights_te),
+        MEAN_WEIGHTS: places.weights(weights_te),
         "group_desc-experts_dseg.nii.gz": places.winners(weights_te),
-        "group_desc-contribution_map.nii.gz": places.years(total_pt.mean(axis=0)),
+        MEAN_YEARS: places.years(total_pt.mean(axis=0)),
     }
     if len(total_pt) > 1:
         spread_te = cohort.weights_pte.std(axis=0, ddof=1)
@@ -142,6 +165,7 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
         }
     for effect in effects:
         stem = f"group_effect-{_label(effect.name)}"
+        volumes[f"{stem}_stat-effect_map.nii.gz"] = places.years(effect.years_te.sum(axis=1))
         volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
         volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
     return volumes
@@ -163,14 +187,16 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
         "baseline_years": cohort.baseline_years,
         "model_id": cohort.model_id,
         "members": len(cohort.member_stems),
+        "out_of_fold": cohort.out_of_fold,
         "experts": experts,
         "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
         "effect_channels": ["contribution", *experts],
         "units": {
-            "group_desc-contribution_map.nii.gz": "years a voxel; sum plus baseline_years is "
-            "mean_predicted_age",
+            MEAN_YEARS: "years a voxel; sum plus baseline_years is mean_predicted_age",
             "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
             "of a token's years, spread over its voxels",
+            "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
+            "gap, or the group); their sum is what it adds to predicted_age",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,

@@ -22,19 +22,15 @@ ABBREVIATIONS = {"csf": "CSF", "gm": "GM", "wm": "WM", "id": "ID", "t1w": "T1w",
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class ReportContent:
-    """One scan's result, ready to be shown.
+class MappedBrain:
+    """A brain with the maps over it: what pictures and the interactive view are made of.
 
     Parameters
     ----------
-    name : str
-        What the scan is called in the heading, e.g. ``sub-colin27``.
-    row : dict
-        The scan's row of ``predictions.tsv``; ages in years, None (or NaN) where unknown.
     t1w : Volume
         float32, shape (I, J, K), on the model grid; white matter is 1.
     brain_mask : Volume
-        uint8, shape (I, J, K); 1 in the scan's brain.
+        uint8, shape (I, J, K); 1 in the brain.
     template : Volume
         uint8, shape (I, J, K); T1w of the template's brain, 0 outside it.
     atlas : Volume
@@ -44,7 +40,49 @@ class ReportContent:
     expert_names : tuple of str
         E names, in the order of the last axis of `experts`.
     contributions : Volume
-        Years per voxel, shape (I, J, K); positive where the brain looks older than the baseline.
+        Years per voxel, shape (I, J, K): of one scan positive where the brain looks older than the
+        baseline; of a cohort, whatever its page says that they are.
+
+    Raises
+    ------
+    ValueError
+        If parts that belong together do not match.
+    """
+
+    t1w: Volume
+    brain_mask: Volume
+    template: Volume
+    atlas: Volume
+    experts: Volume
+    expert_names: tuple[str, ...]
+    contributions: Volume
+
+    def __post_init__(self) -> None:
+        others = (self.brain_mask, self.template, self.atlas, self.experts, self.contributions)
+        for other in others:
+            if other.grid != self.t1w.grid:
+                raise ValueError("All volumes of a report must lie on the grid of its T1w image.")
+        if self.experts.data.shape[3:] != (len(self.expert_names),):
+            raise ValueError(
+                f"There are {len(self.expert_names)} experts by name; found maps of shape "
+                f"{self.experts.data.shape}."
+            )
+        if not self.brain_mask.data.any():
+            raise ValueError("The brain mask is empty.")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReportContent(MappedBrain):
+    """One scan's result, ready to be shown.
+
+    Beside what `MappedBrain` holds of it:
+
+    Parameters
+    ----------
+    name : str
+        What the scan is called in the heading, e.g. ``sub-colin27``.
+    row : dict
+        The scan's row of ``predictions.tsv``; ages in years, None (or NaN) where unknown.
     baseline_years : float
         The age that the model starts from, before any part of the brain counts.
     expert_years : dict of str to float
@@ -78,13 +116,6 @@ class ReportContent:
 
     name: str
     row: dict[str, str | float | None]
-    t1w: Volume
-    brain_mask: Volume
-    template: Volume
-    atlas: Volume
-    experts: Volume
-    expert_names: tuple[str, ...]
-    contributions: Volume
     baseline_years: float
     expert_years: dict[str, float]
     expert_load: dict[str, float]
@@ -99,19 +130,9 @@ class ReportContent:
     coverage: float = 0.9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.number("predicted_age") is None:
             raise ValueError(f"{self.name} has no predicted age: there is nothing to report.")
-        others = (self.brain_mask, self.template, self.atlas, self.experts, self.contributions)
-        for other in others:
-            if other.grid != self.t1w.grid:
-                raise ValueError("All volumes of a report must lie on the grid of its T1w image.")
-        if self.experts.data.shape[3:] != (len(self.expert_names),):
-            raise ValueError(
-                f"There are {len(self.expert_names)} experts by name; found maps of shape "
-                f"{self.experts.data.shape}."
-            )
-        if not self.brain_mask.data.any():
-            raise ValueError("The brain mask is empty.")
         told = {"Years": self.expert_years, "Loads": self.expert_load}
         if self.mae_without_expert:
             told["Errors without them"] = self.mae_without_expert

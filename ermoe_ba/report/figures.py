@@ -12,7 +12,7 @@ from ermoe_ba.report.colours import (
     symmetric_limit,
     weight_limit,
 )
-from ermoe_ba.report.content import ReportContent, in_words, signed
+from ermoe_ba.report.content import MappedBrain, ReportContent, in_words, signed
 from ermoe_ba.report.drawing import style, to_png
 from ermoe_ba.report.experts import short_verdict
 from ermoe_ba.report.slices import (
@@ -33,6 +33,10 @@ WIDTH_INCH, DPI = 10.0, 88
 LINE_INCH, BAR_INCH = 0.35, 0.72
 # Orange and sky blue of Okabe and Ito's palette; the line style tells them apart as well.
 SCAN_OUTLINE, TEMPLATE_OUTLINE = "#e69f00", "#56b4e9"
+# What the colour bar of one scan's contributions says.
+CONTRIBUTION_LABEL = (
+    "Contribution (years per mL): purple = younger, orange = older than the baseline"
+)
 # The grey over which colour bars are laid: that of a typical voxel below a map.
 MID_GREY = 0.5
 # No eye tells neighbouring steps apart, and files are a quarter smaller than with 256.
@@ -118,13 +122,15 @@ def draw_routing_weights(content: ReportContent) -> bytes:
         return to_png(figure)
 
 
-def draw_contributions(content: ReportContent) -> bytes:
+def draw_contributions(content: MappedBrain, label: str = CONTRIBUTION_LABEL) -> bytes:
     """Draw where the model finds years.
 
     Parameters
     ----------
-    content : ReportContent
+    content : MappedBrain
         Its T1w image and contributions.
+    label : str
+        What the colour bar says of the contributions by millilitre.
 
     Returns
     -------
@@ -143,17 +149,17 @@ def draw_contributions(content: ReportContent) -> bytes:
             figure,
             CONTRIBUTIONS.ramp(),
             (-limit, limit),
-            "Contribution (years per mL): purple = younger, orange = older than the baseline",
+            label,
         )
         return to_png(figure)
 
 
-def _three_rows(content: ReportContent) -> list[list[Plane]]:
+def _three_rows(content: MappedBrain) -> list[list[Plane]]:
     brain = content.brain_mask.data > 0
     return [through(brain, axis, EVENLY) for axis in (SAGITTAL, CORONAL, AXIAL)]
 
 
-def _canvas(montage: Montage, content: ReportContent, below_inch: float) -> tuple[Figure, Axes]:
+def _canvas(montage: Montage, content: MappedBrain, below_inch: float) -> tuple[Figure, Axes]:
     """Draw the grey slices with letters for the sides and room for a legend below."""
     height, width = montage.shape
     picture_inch = WIDTH_INCH * height / width

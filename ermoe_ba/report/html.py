@@ -70,6 +70,15 @@ QUALITY_FIGURES = {
     "description_distance": ("Distance from what the model learnt from", "", 2),
     "side_score": ("Likeness of left and right to the cohort's", "", 2),
 }
+# What the interactive view says of one scan, beside what it says of any brain.
+VIEWER_WORDS = {
+    "figure": 4,
+    "title": "The maps over the scan.",
+    "years": "Contribution",
+    "sum": "Contributions, summed over the brain and added to the baseline, give the predicted "
+    "age.",
+    "brain": "this brain",
+}
 # Rows of the region table that go to paper; the file holds them all.
 PRINTED_ROWS = 32
 
@@ -134,6 +143,7 @@ def render(content: ReportContent) -> str:
         told=describe(content, maps),
         volumes=data_uri("application/gzip", pack(content, maps)),
         maps=maps,
+        words=VIEWER_WORDS,
         experts=expert_rows(content),
         predicted_age=content.predicted_age,
         interval=content.interval,

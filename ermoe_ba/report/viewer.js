@@ -70,7 +70,8 @@ class Readout {
     const mm = volumes.millimetres(at);
     const place = `${mm.map((n, axis) => inMillimetres(axis, n)).join(", ")} mm`;
     const region = this.regions.nameOf(this.view.labelHere());
-    const years = `${signedNumber(volumes.value(told.maps[0], v), 4)} ${told.maps[0].unit}`;
+    const [first] = told.maps;
+    const years = `${signedNumber(volumes.value(first, v), first.decimals + 1)} ${first.unit}`;
     const winner = told.experts[volumes.winner[v]] ?? "none: outside the brain";
     const weights = volumes.weightMaps().map((one) => volumes.value(one, v));
     this.parts.place.textContent = place;
@@ -137,9 +138,9 @@ class Legend {
     this.paint(this.canvas, (a, b) => volumes.shade(
       map, low + ((map.limit - low) * a) / (this.canvas.width - 1), a, b,
     ));
-    const decimals = map.kind === "years" ? 3 : 1;
     [low, (low + map.limit) / 2, map.limit].forEach((value, n) => {
-      const text = map.kind === "years" ? signedNumber(value, decimals) : value.toFixed(decimals);
+      const text = map.kind === "years" ? signedNumber(value, map.decimals)
+        : value.toFixed(map.decimals);
       this.ends[n].textContent = n === 1 ? `${text} ${map.unit}` : text;
     });
   }

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from ermoe_ba.report.colours import (
     symmetric_limit,
     weight_limit,
 )
-from ermoe_ba.report.content import ReportContent, in_words
+from ermoe_ba.report.content import MappedBrain, ReportContent, in_words
 from ermoe_ba.report.experts import expert_rows
 from ermoe_ba.report.slices import Box, shown_box
 from ermoe_ba.space import Array
@@ -40,6 +41,8 @@ class ShownMap:
         Of its values; empty where they have none.
     limit : float
         End of the colour scale, in that unit.
+    decimals : int
+        Of the numbers along the colour scale; the crosshair tells years with one more.
     scale : float
         What a stored whole number is multiplied by, in that unit; 0 of a map that is not stored.
     number : int
@@ -52,17 +55,18 @@ class ShownMap:
     kind: str
     unit: str
     limit: float
+    decimals: int
     scale: float
     number: int
     said: str
 
 
-def pack(content: ReportContent, maps: list[ShownMap]) -> bytes:
+def pack(content: MappedBrain, maps: list[ShownMap]) -> bytes:
     """Pack what the view draws.
 
     Parameters
     ----------
-    content : ReportContent
+    content : MappedBrain
         Its T1w image, atlas, experts and contributions.
     maps : list of ShownMap
         From `shown_maps`.
@@ -93,12 +97,12 @@ def pack(content: ReportContent, maps: list[ShownMap]) -> bytes:
     return gzip.compress(stream, GZIP_LEVEL, mtime=0)
 
 
-def describe(content: ReportContent, maps: list[ShownMap]) -> str:
+def describe(content: MappedBrain, maps: list[ShownMap]) -> str:
     """Return as JSON what the view must know of the packed volumes.
 
     Parameters
     ----------
-    content : ReportContent
+    content : MappedBrain
         The same as was packed.
     maps : list of ShownMap
         From `shown_maps`.
@@ -130,52 +134,92 @@ def describe(content: ReportContent, maps: list[ShownMap]) -> str:
 
 
 def shown_maps(content: ReportContent) -> list[ShownMap]:
-    """Return the maps in the order of the selector: contributions, winner, each expert."""
+    """Return the maps of a scan in the order of the selector."""
+    return lay_out(
+        content,
+        name="Contribution to the age",
+        unit="years per mL",
+        decimals=3,
+        said="All experts together: orange makes the brain look older than the baseline, purple "
+        "with stripes younger.",
+        said_of_experts=[row.said for row in expert_rows(content)],
+    )
+
+
+def lay_out(
+    content: MappedBrain,
+    *,
+    name: str,
+    unit: str,
+    decimals: int,
+    said: str,
+    said_of_experts: Sequence[str],
+) -> list[ShownMap]:
+    """Return maps in the order of the selector: contributions, winner, each expert.
+
+    Parameters
+    ----------
+    content : MappedBrain
+        The maps.
+    name, unit, said : str
+        Of the contributions by millilitre: what they are called, their unit, and what the reader
+        must know.
+    decimals : int
+        Of the contributions, as in `ShownMap`.
+    said_of_experts : sequence of str
+        What the reader must know of each expert's map.
+
+    Returns
+    -------
+    list of ShownMap
+    """
     per_ml = _per_ml(content)
     shared_limit = weight_limit(content.experts.data)
-    scale = _scale_of(float(np.abs(per_ml).max()))
     maps = [
         ShownMap(
-            name="Contribution to the age",
+            name=name,
             kind="years",
-            unit="years per mL",
+            unit=unit,
             limit=symmetric_limit(per_ml),
-            scale=scale,
+            decimals=decimals,
+            scale=_scale_of(float(np.abs(per_ml).max())),
             number=0,
-            said="All experts together: orange makes the brain look older than the baseline, "
-            "purple with stripes younger.",
+            said=said,
         ),
         ShownMap(
             name="Winning expert",
             kind="winner",
             unit="",
             limit=1.0,
+            decimals=1,
             scale=0.0,
             number=0,
             said="The expert with the largest routing weight at each place, told apart by colour "
             "and pattern.",
         ),
     ]
-    for number, row in enumerate(expert_rows(content), start=1):
+    of_experts = zip(content.expert_names, said_of_experts, strict=True)
+    for number, (expert, of_expert) in enumerate(of_experts, start=1):
         maps.append(
             ShownMap(
-                name=row.name,
+                name=in_words(expert),
                 kind="weight",
                 unit="of 1",
                 limit=shared_limit,
+                decimals=1,
                 scale=_scale_of(float(content.experts.data[..., number - 1].max())),
                 number=number,
-                said=row.said,
+                said=of_expert,
             )
         )
     return maps
 
 
-def _box(content: ReportContent) -> Box:
+def _box(content: MappedBrain) -> Box:
     return shown_box(content.brain_mask, content.template)
 
 
-def _per_ml(content: ReportContent) -> Array:
+def _per_ml(content: MappedBrain) -> Array:
     return content.contributions.data / content.t1w.grid.voxel_volume_ml
 
 

@@ -1,0 +1,15 @@
+"""The label table of a model's experts: what the numbers of a map of winners mean."""
+
+import pandas as pd
+
+from ermoe_ba.model.config import ModelConfig
+
+
+def expert_labels(config: ModelConfig) -> pd.DataFrame:
+    """Return the label table of the winning experts: ``index``, ``name`` and ``kind``.
+
+    The kind is ``regional`` where the expert serves its tissue by construction, else ``free``.
+    """
+    kinds = ["regional"] * len(config.regions) + ["free"] * config.num_free_experts
+    indices = range(1, config.num_experts + 1)
+    return pd.DataFrame({"index": indices, "name": config.expert_names, "kind": kinds})

@@ -1,0 +1,123 @@
+"""Figures of a trial: by hand on six tokens, of which two hold a planted region."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ermoe_ba.attribution.curves import FidelityCurves
+from ermoe_ba.attribution.methods import METHODS
+from ermoe_ba.attribution.trial import NETWORKS, Trial
+from ermoe_ba.attribution.trial_figures import (
+    IDEAL,
+    PUREST,
+    Targets,
+    agreement_of_halves,
+    map_figures,
+    trial_maps,
+    verdict,
+)
+from ermoe_ba.space import Array
+
+# mL by token: all of one, a quarter of another, nothing of the rest; the last has no brain.
+BRAIN = np.array([4.0, 4.0, 2.0, 4.0, 4.0, 0.0])
+REGION = np.array([4.0, 1.0, 0.0, 0.0, 0.0, 0.0])
+SHARE = 5.0 / 18.0
+AGES = np.array([50.0, 60.0, 70.0, 80.0])
+TARGETS = Targets(enrichment_ratio=3.0, token_auc=0.9, least_share=0.1)
+
+
+def _years(slopes: list[float]) -> Array:
+    return np.outer(AGES - 65.0, slopes)
+
+
+def _trial() -> Trial:
+    """The trained network reads the first token alone, the others all tokens with brain alike."""
+    even = [0.1, 0.1, 0.1, 0.1, 0.1, 0.0]
+    steps = np.linspace(0, 1, 3)
+    curve = FidelityCurves(steps, np.array([0.0, 1.0, 1.0]), np.array([1.0, 0.0, 0.0]))
+    chance = FidelityCurves(steps, steps, 1 - steps)
+    method = np.array([1.0, 0.5, 0.0, 0.0, 0.0, 0.0])
+    return Trial(
+        predicted_n=AGES,
+        years={
+            "trained": _years([-0.4, 0.0, 0.0, 0.0, 0.0, 0.0]),
+            "untrained": _years(even),
+            "shuffled_ages": _years([0.2, 0.1, 0.1, 0.1, 0.1, 0.0]),
+        },
+        mean_absolute=dict.fromkeys(METHODS, method),
+        curves={**dict.fromkeys(METHODS, curve), "random_order": chance},
+        probe={},
+    )
+
+
+def test_maps_of_a_trial_by_hand() -> None:
+    maps = trial_maps(_trial(), AGES, REGION, BRAIN)
+    assert set(maps) == {
+        IDEAL,
+        PUREST,
+        *NETWORKS,
+        *(f"{name}_mean" for name in NETWORKS),
+        *(f"{name}_compared" for name in METHODS),
+    }
+    np.testing.assert_allclose(maps[IDEAL], [1, 0.25, 0, 0, 0, 0])
+    np.testing.assert_allclose(maps[PUREST], [1, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(maps["trained"], [0.4, 0, 0, 0, 0, 0])
+    # Ages lie 15, 5, 5 and 15 years from their mean.
+    np.testing.assert_allclose(maps["trained_mean"], [4, 0, 0, 0, 0, 0])
+
+
+def test_figures_of_maps_by_hand() -> None:
+    trial = _trial()
+    maps = trial_maps(trial, AGES, REGION, BRAIN)
+    figures = map_figures(trial, maps, REGION, BRAIN, TARGETS.least_share)
+    assert set(figures) == {*maps, "random_order"}
+    # Of the ideal map, 1 + 0.25 * 0.25 of 1.25 lies in the region.
+    assert figures[IDEAL]["enrichment"] == pytest.approx(1.0625 / 1.25 / SHARE)
+    assert figures[PUREST]["enrichment"] == pytest.approx(1 / SHARE)
+    assert figures["trained"]["enrichment"] == pytest.approx(1 / SHARE)
+    assert figures["untrained"]["enrichment"] == pytest.approx(1.25 / 5 / SHARE)
+    assert figures[IDEAL]["token_auc"] == 1.0
+    # One of two tokens of the region comes first, the other ties with the three outside.
+    assert figures["trained"]["token_auc"] == pytest.approx(0.75)
+    assert figures["trained"]["like_trained"] == pytest.approx(1.0)
+    assert figures["trained_mean"]["like_trained"] == pytest.approx(1.0)
+    # Above the untrained map stands no token but one without brain; ranks by hand:
+    # (6, 3, 3, 3, 3, 3) against (4, 4, 4, 4, 4, 1).
+    assert figures["untrained"]["like_trained"] == pytest.approx(0.2)
+    contribution = figures["contribution_compared"]
+    assert (contribution["insertion"], contribution["deletion"]) == (0.75, 0.25)
+    assert figures["trained"]["insertion"] is None
+    chance = figures["random_order"]
+    assert (chance["insertion"], chance["deletion"], chance["enrichment"]) == (0.5, 0.5, None)
+
+
+def test_a_verdict_by_hand() -> None:
+    trial = _trial()
+    maps = trial_maps(trial, AGES, REGION, BRAIN)
+    figures = map_figures(trial, maps, REGION, BRAIN, TARGETS.least_share)
+    ages = {"mae": 5.9, "median_mae": 10.0}
+    found = verdict(figures, ages, 2.0, TARGETS)
+    assert found["learnt"], "5.9 is nearer to 2 than to 10"
+    assert not verdict(figures, {**ages, "mae": 6.1}, 2.0, TARGETS)["learnt"]
+    # 1 against 1.25 / 5.
+    assert found["times_untrained"] == pytest.approx(4.0)
+    assert found["times_shuffled_ages"] == pytest.approx(1 / (0.225 / 0.6))
+    assert found["times_at_most"] == pytest.approx(4.0)
+    assert found["way_to_ideal"] == pytest.approx((1 - 0.25) / (0.85 - 0.25))
+    assert found["enrichment_met"]
+    assert not found["auc_met"]
+    strict = replace(TARGETS, enrichment_ratio=4.5, token_auc=0.7)
+    other = verdict(figures, ages, 2.0, strict)
+    assert (other["enrichment_met"], other["auc_met"]) == (False, True)
+
+
+def test_halves_agree_where_slopes_do() -> None:
+    trial = _trial()
+    assert agreement_of_halves(trial, AGES) == pytest.approx(1.0)
+    # The second and fourth subject read another token: nothing in common but the rest.
+    years = trial.years["trained"].copy()
+    years[1::2] = years[1::2][:, [1, 0, 2, 3, 4, 5]]
+    other = replace(trial, years={**trial.years, "trained": years})
+    # Ranks (6, 3, 3, 3, 3, 3) and (3, 6, 3, 3, 3, 3).
+    assert agreement_of_halves(other, AGES) == pytest.approx(-0.2)
