@@ -101,8 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("heads", type=Path, help="folder of T1w heads")
     parser.add_argument("out", type=Path, help="folder for everything")
     parser.add_argument("--sizes", type=int, nargs="+", default=[250, 500, 1000, 2000])
-    parser.add_argument("options", nargs="*", help="of ermoe-ba predict, after --")
-    given = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    # What follows belongs to `predict`, whose options argparse would take for its own.
+    end = words.index("--") if "--" in words else len(words)
+    given, options = parser.parse_args(words[:end]), words[end + 1 :]
     heads, derivatives = link_heads(given.heads, given.out, max(given.sizes))
     rows, before = [], (0, 0.0)
     for size in sorted(given.sizes):
@@ -110,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         scan_table(table, heads, size)
         shutil.rmtree(results, ignore_errors=True)
         command = [*PROGRAM, "predict", str(table), "--out", str(results)]
-        cost = cost_of([*command, "--preprocessed", str(derivatives), *given.options])
+        cost = cost_of([*command, "--preprocessed", str(derivatives), *options])
         rows.append(
             {
                 "scans": size,
