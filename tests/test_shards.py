@@ -1,6 +1,8 @@
 """Shards of a cohort: nothing lost, nothing twice, in order; and the same digits after joining."""
 
+import os
 import runpy
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,3 +152,34 @@ def test_many_rows_are_joined_as_parquet_too(run: Run, tmp_path: Path) -> None:
     # A smaller cohort of the same name leaves nothing of the larger one.
     assert run("join", tmp_path, "--count", 1, "--out", out).returncode == 0
     assert not out.with_suffix(".parquet").exists()
+
+
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_a_task_of_an_array_predicts_its_shard(
+    run: Run, scans: Path, tmp_path: Path, ends: int
+) -> None:
+    """A stand-in for the program tells what it was called with; scans that fail fail no task."""
+    results = tmp_path / "results of all"
+    run("cut", scans, "--size", 3, "--out", results / "shards")
+    program = tmp_path / "bin" / "ermoe-ba"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$OMP_NUM_THREADS" "$@"\nexit {ends}\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", SCRIPT.with_name("sbatch_predict.sh"), results, "--no-maps"],
+        env={
+            **os.environ,
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_CPUS_PER_TASK": "4",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (ends < 2), done.stderr
+    shard = results / "shards" / "00002"
+    told = ["4", "predict", str(shard / "scans.tsv"), "--out", str(shard), "--resume", "--no-maps"]
+    assert done.stdout.splitlines() == told
