@@ -23,6 +23,7 @@ _IGNORED = (
     "*_map.nii.gz",
     "*_probseg.nii.gz",
     "*predictions.tsv",
+    "*predictions.parquet",
     ".partial-*",
 )
 _RESOLUTION = "2 mm, isotropic; 91 x 109 x 91 voxels in RAS+ order"

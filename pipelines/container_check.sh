@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Purpose: build the image without a Docker daemon and hold it to what it promises.
-# Command: bash pipelines/container_check.sh
+# Command: bash pipelines/container_check.sh [--if-possible]
 #          TORCH_WHEELS=FOLDER takes PyTorch's CPU wheel from there; BASE=IMAGE takes another base
-#          than one made here of Debian's packages
+#          than one made here of Debian's packages; --if-possible says so and ends well where the
+#          system is none that could build images
 # Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 20 GB of disk
 # Result:  build/container/: base, image, SBOM, licences, both predictions. Exit code 0 where the image
 #          is small enough, runs locked down under any user number and gives the ages of this
@@ -18,6 +19,18 @@ IMAGE=localhost/ermoe_ba:check
 MAX_BYTES=1600000000
 # A user number that no machine has an entry for: whatever works for it works for any.
 ANY_USER=54321:54321
+
+# Tells why this system cannot build images, or nothing.
+hindrance() {
+    local tool
+    if [ "$(id -u)" -ne 0 ]; then
+        printf '%s' "not root"
+    elif ! command -v apt-get >/dev/null; then
+        for tool in podman runc mmdebstrap; do
+            command -v "$tool" >/dev/null || printf '%s' "neither $tool nor apt-get; "
+        done
+    fi
+}
 
 install_tools() {
     local tool missing=""
@@ -92,6 +105,14 @@ run() {
         -v "$REPO_ROOT/ermoe_ba/sample:/input:ro" -v "$out:/output" "$IMAGE" "$@"
 }
 
+# What the extras bring is there for their commands, whatever was cut from the libraries.
+check_extras() {
+    engine run --rm --no-healthcheck --network none --read-only --tmpfs /tmp --cap-drop=all \
+        --security-opt no-new-privileges --user "$ANY_USER" --entrypoint python "$IMAGE" \
+        -c 'import bids, dicom2nifti, duckdb, nilearn.datasets, nilearn.mass_univariate, pydicom' \
+        || stop "a library of an extra cannot be loaded in the image."
+}
+
 layers() { engine image inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' "$1"; }
 
 # A line more in the source must leave base and libraries, the first layers of the image, in place.
@@ -113,6 +134,17 @@ check_layers() {
     engine rmi "$IMAGE-changed" >/dev/null
 }
 
+case "${1:-}" in
+    "") ;;
+    --if-possible)
+        why="$(hindrance)"
+        if [ -n "$why" ]; then
+            say "no image is built here: $why"
+            exit 0
+        fi
+        ;;
+    *) stop "usage: bash pipelines/container_check.sh [--if-possible]; found $1" ;;
+esac
 install_tools
 configure
 set_up container
@@ -141,6 +173,7 @@ mkdir -p "$WORK/in_image"
 chown "$ANY_USER" "$WORK/in_image"
 run "$WORK/in_image" predict /input --out /output
 run "$WORK/in_image" info --json >"$WORK/info.json"
+check_extras
 "$VENV/bin/ermoe-ba" predict "$REPO_ROOT/ermoe_ba/sample" --out "$WORK/pip_install"
 "$VENV_PYTHON" - "$WORK/in_image" "$WORK/pip_install" <<'PYTHON'
 import csv, pathlib, sys

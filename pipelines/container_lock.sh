@@ -31,9 +31,11 @@ lock() {
 
 # setuptools builds docopt, which has no wheel.
 printf '%s\n' cyclonedx-bom hatchling pip-licenses setuptools uv | lock tools -
+# What the program asks for by name when it is missing: whoever has an image cannot add it.
+extras=(--extra bids --extra dicom --extra maps --extra parquet)
 if [ -n "$wheels" ]; then
-    lock cpu --extra bids --extra dicom --find-links "$wheels" pyproject.toml
+    lock cpu "${extras[@]}" --find-links "$wheels" pyproject.toml
 else
-    lock cpu --extra bids --extra dicom --torch-backend cpu pyproject.toml
+    lock cpu "${extras[@]}" --torch-backend cpu pyproject.toml
 fi
-lock cuda --extra bids --extra dicom pyproject.toml
+lock cuda "${extras[@]}" pyproject.toml

@@ -1,16 +1,17 @@
 """Shards of a cohort: cut its table of scans into small ones, and join their results again.
 
 Purpose: what pipelines/Snakefile and pipelines/sbatch_predict.sh share. Tables are passed through
-         row by row, so that 100,000 scans need no more memory than ten.
-Command: python pipelines/shards.py count SCANS.tsv --size 50
-         python pipelines/shards.py cut SCANS.tsv --size 50 --number 3 --out shard.tsv
+         row by row, once: 100,000 scans need no more memory than ten, and time in proportion.
+Command: python pipelines/shards.py cut SCANS.tsv --size 50 --out FOLDER
          python pipelines/shards.py join FOLDER --count 40 --out predictions.tsv
-Result:  the number of shards; shard 3 (from 0), with paths that hold anywhere; the predictions of
-         FOLDER/00000, 00001, ... in one table, and how many scans failed.
+Result:  FOLDER/00000/scans.tsv, 00001, ... with paths that hold anywhere, and their number; the
+         predictions of all of them in one table (beside it, of a large one, as Parquet), and how
+         many scans failed.
 """
 
 import argparse
 import csv
+import functools
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inputs import PATH_COLUMN
 from ermoe_ba.io import write_whole
+from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.tables import PREDICTION_COLUMNS
 
 
@@ -38,8 +40,8 @@ def count(table: Path, size: int) -> int:
     return -(-scans // size)
 
 
-def cut(table: Path, size: int, number: int, out: Path) -> None:
-    """Write one shard of a table of scans, its paths absolute.
+def cut(table: Path, size: int, folder: Path) -> int:
+    """Write all shards of a table of scans, their paths absolute.
 
     Parameters
     ----------
@@ -47,26 +49,30 @@ def cut(table: Path, size: int, number: int, out: Path) -> None:
         Tab-separated, with a column ``path`` relative to the table's folder.
     size : int
         Scans in a shard; the last one may hold fewer.
-    number : int
-        Which shard, from 0.
-    out : Path
-        Where to write it.
+    folder : Path
+        Gets ``00000/scans.tsv`` and so on.
+
+    Returns
+    -------
+    int
+        How many shards there are.
 
     Raises
     ------
     UsageError
-        If there is no such shard, or as in `count`.
+        As `count`.
     """
     shards = count(table, size)
-    if not 0 <= number < shards:
-        raise UsageError(f"{table}: a shard must be one of 0 to {shards - 1}; found {number}.")
     rows = _rows(table)
     header = next(rows)
     column = header.index(PATH_COLUMN)
-    shard = list(itertools.islice(rows, number * size, (number + 1) * size))
-    for row in shard:
-        row[column] = str((table.parent / row[column]).absolute())
-    write_whole(out, lambda partial: _write(partial, [header, *shard]))
+    for number in range(shards):
+        shard = list(itertools.islice(rows, size))
+        for row in shard:
+            row[column] = str((table.parent / row[column]).absolute())
+        content = [header, *shard]
+        write_whole(folder / f"{number:05d}" / "scans.tsv", functools.partial(_write, rows=content))
+    return shards
 
 
 def join(folder: Path, shards: int, out: Path) -> tuple[int, int]:
@@ -79,7 +85,7 @@ def join(folder: Path, shards: int, out: Path) -> tuple[int, int]:
     shards : int
         How many there are.
     out : Path
-        Where to write the table.
+        Where to write the table; a large one as Parquet beside it too.
 
     Returns
     -------
@@ -112,7 +118,8 @@ def join(folder: Path, shards: int, out: Path) -> tuple[int, int]:
                 done += 1
                 failed += row[status] != "ok"
 
-    write_whole(out, lambda partial: _write(partial, rows()))
+    write_whole(out, functools.partial(_write, rows=rows()))
+    write_parquet_beside(out, done)
     return done, failed
 
 
@@ -137,26 +144,21 @@ def _rows(table: Path) -> Iterator[list[str]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one of the three; return 0, or 2 where the call or a table is at fault."""
+    """Run one of the two; return 0, or 2 where the call or a table is at fault."""
     parser = argparse.ArgumentParser(description="Cut a table of scans into shards; join results.")
     commands = parser.add_subparsers(dest="command", required=True)
-    counting = commands.add_parser("count", help="print the number of shards")
-    cutting = commands.add_parser("cut", help="write one shard")
+    cutting = commands.add_parser("cut", help="write all shards; print how many there are")
     joining = commands.add_parser("join", help="write the predictions of all shards as one table")
-    for command in (counting, cutting):
-        command.add_argument("table", type=Path, metavar="SCANS.tsv")
-        command.add_argument("--size", type=int, required=True, help="scans in a shard")
-    cutting.add_argument("--number", type=int, required=True, help="which shard, from 0")
+    cutting.add_argument("table", type=Path, metavar="SCANS.tsv")
+    cutting.add_argument("--size", type=int, required=True, help="scans in a shard")
+    cutting.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="of the shards")
     joining.add_argument("folder", type=Path, help="of the shards")
     joining.add_argument("--count", type=int, required=True, help="number of shards")
-    for command in (cutting, joining):
-        command.add_argument("--out", type=Path, required=True, metavar="TSV")
+    joining.add_argument("--out", type=Path, required=True, metavar="TSV")
     options = parser.parse_args(arguments)
     try:
-        if options.command == "count":
-            print(count(options.table, options.size))
-        elif options.command == "cut":
-            cut(options.table, options.size, options.number, options.out)
+        if options.command == "cut":
+            print(cut(options.table, options.size, options.out))
         else:
             done, failed = join(options.folder, options.count, options.out)
             print(f"{done} scans of {options.count} shards, {failed} failed: {options.out}")

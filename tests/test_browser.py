@@ -1,8 +1,6 @@
 """Reports in a real browser: no request, no error, and what hands and keys do to the picture."""
 
-import importlib.util
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,21 +8,16 @@ from typing import Any
 import maps_content
 import numpy as np
 import pytest
+from browser_tab import NEEDS_BROWSER, browser, opened
 from maps_content import group_maps
 from report_content import GRID, SHAPE, content, ellipsoid
 
-from ermoe_ba.report import IndexRow, write_index, write_report
+from ermoe_ba.report import write_report
 from ermoe_ba.report.maps_page import write_maps_page
 from ermoe_ba.space import Volume
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = [
-    pytest.mark.skipif(
-        importlib.util.find_spec("playwright") is None or CHROMIUM is None,
-        reason="needs playwright (extra test) and a chromium of the system: none is installed",
-    ),
-    pytest.mark.slow,
-]
+pytestmark = NEEDS_BROWSER
+__all__ = ["browser"]
 
 # A voxel of the left hemisphere, and the same by its RAS+ coordinates: 4 mm voxels from -42, -60
 # and -40 mm.
@@ -47,45 +40,10 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Containers seldom allow the sandbox; the only pages opened are this test's own.
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 @pytest.fixture
 def page(browser: Any, page_file: Path) -> Iterator[Any]:
     """The report, open; whatever the test does, nothing may be asked for and nothing fail."""
-    yield from _opened(browser, page_file, "#viewer:not([hidden])")
-
-
-def _opened(browser: Any, path: Path, ready: str) -> Iterator[Any]:
-    requests: list[str] = []
-    complaints: list[str] = []
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
-    # Machines that test may be busy: patience costs nothing where it is not needed.
-    context.set_default_timeout(120_000)
-    tab = context.new_page()
-    tab.on("request", lambda request: requests.append(request.url))
-    # Reading a picture back, which only these tests do, makes Chromium advise another canvas.
-    tab.on(
-        "console",
-        lambda message: (
-            None if "willReadFrequently" in message.text else complaints.append(message.text)
-        ),
-    )
-    tab.on("pageerror", lambda error: complaints.append(str(error)))
-    tab.goto(path.as_uri())
-    tab.wait_for_selector(ready, state="attached")
-    yield tab
-    context.close()
-    assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-    assert complaints == []
+    yield from opened(browser, page_file, "#viewer:not([hidden])")
 
 
 def _picture(page: Any, canvas: str) -> str:
@@ -242,7 +200,7 @@ def test_surfaces_are_drawn_and_lead_back(page: Any) -> None:
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_hangs_over_the_edge(browser: Any, page_file: Path, width: int) -> None:
-    for tab in _opened(browser, page_file, "#viewer:not([hidden])"):
+    for tab in opened(browser, page_file, "#viewer:not([hidden])"):
         tab.set_viewport_size({"width": width, "height": 844})
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
         sizes = [tab.locator(f"#slice-{n}").bounding_box() for n in range(3)]
@@ -275,7 +233,7 @@ def test_without_unpacking_the_slices_stay_and_the_reader_is_told(
 def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_path: Path) -> None:
     path = tmp_path / "maps.html"
     write_maps_page(path, group_maps(), maps_content.atlas())
-    for tab in _opened(browser, path, "#viewer:not([hidden])"):
+    for tab in opened(browser, path, "#viewer:not([hidden])"):
         tab.click("#largest")
         assert _told(tab, "region") == "Half & half, right"
         # Voxel 62 of 2 mm from -90 mm, 80 from -126 and 45 from -72; 1e-4 years in 0.008 mL.
@@ -293,28 +251,3 @@ def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_pat
         tab.fill("#search", "half r")
         assert tab.inner_text("#count") == "2 of 4 rows"
         assert tab.evaluate("document.documentElement.scrollWidth") <= 1280
-
-
-def test_the_index_sorts_and_leads_to_the_reports(browser: Any, page_file: Path) -> None:
-    def row(participant: str, age: float | None, link: str | None) -> IndexRow:
-        kept = {"participant_id": participant, "predicted_age": age, "status": "ok"}
-        return IndexRow.of(kept, f"sub-{participant}", link)
-
-    index = page_file.with_name("index.html")
-    rows = [row("b", 60.04, page_file.name), row("a", None, None), row("c", 7.0, "x #1.html")]
-    write_index(index, "Cohort", rows, None)
-    for tab in _opened(browser, index, "#scans"):
-
-        def names(tab: Any = tab) -> list[str]:
-            return tab.locator("#scans tbody td:first-child").all_inner_texts()
-
-        assert names() == ["a", "b", "c"]
-        tab.click("#scans th:nth-child(6) button")
-        assert names() == ["b", "c", "a"], "the oldest first, unknown last"
-        tab.click("#scans th:nth-child(6) button")
-        assert names() == ["c", "b", "a"]
-        tab.fill("#search", "sub-c")
-        assert names() == ["c"]
-        assert tab.get_attribute("#scans a", "href") == "x%20%231.html"
-        tab.fill("#search", "")
-        assert tab.locator("#scans a").nth(1).get_attribute("href") == page_file.name

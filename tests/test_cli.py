@@ -1,10 +1,11 @@
 """The command line: exit codes, messages, and a batch in which one bad scan costs no other."""
 
+import itertools
 import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -19,13 +20,16 @@ import torch
 from ermoe_ba.assets import atlas_root, template
 from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
+from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
 from ermoe_ba.widening import Likeness, Widening
+from ermoe_ba.workers import Outcome
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -1193,3 +1197,42 @@ def test_a_folder_without_predictions_is_no_cohort(
 ) -> None:
     assert main(["report", str(tmp_path)]) == 2
     assert "must hold what `ermoe-ba predict` wrote; found no file" in capfd.readouterr().err
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_the_table_of_a_large_batch_is_written_in_linear_time(
+    tmp_path: Path, predict: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At any moment at most one finished scan in a hundred is missing, and no row is wasted."""
+    sizes: list[int] = []
+
+    def counted(table: Path, outcomes: Sequence[Outcome]) -> None:
+        sizes.append(len(outcomes))
+        write_rows(table, outcomes)
+
+    monkeypatch.setattr("ermoe_ba.cli.predict.write_rows", counted)
+    scans = [tmp_path / f"missing-{n}.nii" for n in range(250)]
+    run = predict(*scans)
+    assert run.code == 1
+    assert [Path(row).name for row in run.table["input"]] == [path.name for path in scans]
+    assert sizes[:102] == [0, *range(1, 102)]
+    # From 101 on, each table is the first that is longer by a hundredth.
+    steps = list(itertools.pairwise(sizes[101:-1]))
+    assert steps
+    assert all(new - 1 < 1.01 * old <= new for old, new in steps)
+    assert sizes[-1] == 250
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_large_batch_has_its_table_as_parquet_too(
+    tmp_path: Path, predict: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("duckdb")
+    monkeypatch.setattr("ermoe_ba.parquet.PARQUET_ROWS", 2)
+    parquet = tmp_path / "out" / "predictions.parquet"
+    run = predict(tmp_path / "a.nii", tmp_path / "b.nii")
+    assert read_text_table(parquet).equals(read_text_table(run.out / "predictions.tsv"))
+    assert str(parquet) in run.stdout
+    # One scan alone is no large batch, and the former one's table would tell of others.
+    assert str(parquet) not in predict(tmp_path / "a.nii", "--overwrite").stdout
+    assert not parquet.exists()

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from ermoe_ba.report import QualityPage, draw_thumbnail
+from ermoe_ba.report.page import PAGE_ROWS
 from ermoe_ba.space import SpatialGrid, Volume
 
 # Unequal axes, so that a mix-up cannot go unseen.
@@ -109,3 +110,17 @@ def test_it_asks_nothing_of_any_other_place_and_runs_its_own_script_alone(tmp_pa
 
 def test_a_page_of_the_same_rows_has_the_same_bytes(tmp_path: Path) -> None:
     assert _page(tmp_path / "a" / "qc.html") == _page(tmp_path / "b" / "qc.html")
+
+
+def test_rows_beyond_the_first_page_wait_in_a_template(tmp_path: Path) -> None:
+    with QualityPage("Heads") as page:
+        for number in range(PAGE_ROWS + 2):
+            page.add(number, _row(f"p{number:04d}"), b"png")
+        page.write(tmp_path / "qc.html")
+    html = (tmp_path / "qc.html").read_text(encoding="utf-8")
+    drawn, waiting = html.split("<template>")
+    assert re.findall(r"<td>(p\d+)</td>", drawn) == [f"p{n:04d}" for n in range(PAGE_ROWS)]
+    rest = [f"p{n:04d}" for n in range(PAGE_ROWS, PAGE_ROWS + 2)]
+    assert re.findall(r"<td>(p\d+)</td>", waiting.partition("</template>")[0]) == rest
+    assert f"The first {PAGE_ROWS} of {PAGE_ROWS + 2} scans" in html
+    assert "<template>" not in _page(tmp_path / "few.html")

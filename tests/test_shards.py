@@ -1,6 +1,8 @@
 """Shards of a cohort: nothing lost, nothing twice, in order; and the same digits after joining."""
 
+import os
 import runpy
+import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ermoe_ba.parquet import PARQUET_ROWS, read_text_table
 from ermoe_ba.tables import predictions_table, read_predictions, write_table
 
 SCRIPT = Path(__file__).parents[1] / "pipelines" / "shards.py"
@@ -48,13 +51,12 @@ def scans(tmp_path: Path) -> Path:
 
 
 def test_shards_hold_each_scan_once_in_order(run: Run, scans: Path, tmp_path: Path) -> None:
-    assert run("count", scans, "--size", 3).stdout == "3\n"
-    shards = []
-    for number, expected in enumerate((3, 3, 1)):
-        out = tmp_path / f"{number}" / "scans.tsv"
-        assert run("cut", scans, "--size", 3, "--number", number, "--out", out).returncode == 0
-        shards.append(pd.read_csv(out, sep="\t"))
-        assert len(shards[-1]) == expected
+    assert run("cut", scans, "--size", 3, "--out", tmp_path / "shards").stdout == "3\n"
+    shards = [
+        pd.read_csv(tmp_path / "shards" / f"{number:05d}" / "scans.tsv", sep="\t")
+        for number in range(3)
+    ]
+    assert [len(shard) for shard in shards] == [3, 3, 1]
     together = pd.concat(shards)
     assert together["participant_id"].tolist() == [f"P{n}" for n in range(7)]
     paths = [Path(path) for path in together["path"]]
@@ -66,33 +68,26 @@ def test_shards_hold_each_scan_once_in_order(run: Run, scans: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("size", "shards"), [(1, 7), (6, 2), (7, 1), (8, 1)])
-def test_the_number_of_shards_is_rounded_up(run: Run, scans: Path, size: int, shards: int) -> None:
-    assert run("count", scans, "--size", size).stdout == f"{shards}\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (["--size", "0", "--number", "0"], "at least 1 scan; found 0"),
-        (["--size", "3", "--number", "3"], "0 to 2; found 3"),
-        (["--size", "3", "--number", "-1"], "0 to 2; found -1"),
-    ],
-)
-def test_a_shard_that_cannot_be_is_refused(
-    run: Run, scans: Path, tmp_path: Path, arguments: list[str], says: str
+def test_the_number_of_shards_is_rounded_up(
+    run: Run, scans: Path, tmp_path: Path, size: int, shards: int
 ) -> None:
-    out = tmp_path / "shard.tsv"
-    done = run("cut", scans, *arguments, "--out", out)
+    out = tmp_path / "shards"
+    assert run("cut", scans, "--size", size, "--out", out).stdout == f"{shards}\n"
+    assert [p.name for p in sorted(out.iterdir())] == [f"{n:05d}" for n in range(shards)]
+
+
+def test_a_shard_that_cannot_be_is_refused(run: Run, scans: Path, tmp_path: Path) -> None:
+    done = run("cut", scans, "--size", 0, "--out", tmp_path / "shards")
     assert done.returncode == 2
-    assert says in done.stderr
-    assert not out.exists()
+    assert "at least 1 scan; found 0" in done.stderr
+    assert not (tmp_path / "shards").exists()
 
 
 @pytest.mark.parametrize("content", ["", "file\na.nii\n", "path\n"])
 def test_a_table_without_scans_is_refused(run: Run, tmp_path: Path, content: str) -> None:
     table = tmp_path / "scans.tsv"
     table.write_text(content, encoding="utf-8")
-    done = run("count", table, "--size", 5)
+    done = run("cut", table, "--size", 5, "--out", tmp_path / "shards")
     assert done.returncode == 2
     assert str(table) in done.stderr
 
@@ -141,3 +136,50 @@ def test_a_missing_shard_is_named(run: Run, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "00001" in done.stderr
     assert not (tmp_path / "predictions.tsv").exists()
+
+
+def test_many_rows_are_joined_as_parquet_too(run: Run, tmp_path: Path) -> None:
+    pytest.importorskip("duckdb")
+    size = PARQUET_ROWS // 2
+    for number in range(2):
+        rows = [{"participant_id": f"{number}-{n}", "status": "ok"} for n in range(size)]
+        finished(tmp_path, number, rows)
+    out = tmp_path / "predictions.tsv"
+    assert run("join", tmp_path, "--count", 2, "--out", out).returncode == 0
+    text = read_text_table(out)
+    assert read_text_table(out.with_suffix(".parquet")).equals(text)
+    assert text["participant_id"].tolist()[size - 1 : size + 1] == [f"0-{size - 1}", "1-0"]
+    # A smaller cohort of the same name leaves nothing of the larger one.
+    assert run("join", tmp_path, "--count", 1, "--out", out).returncode == 0
+    assert not out.with_suffix(".parquet").exists()
+
+
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_a_task_of_an_array_predicts_its_shard(
+    run: Run, scans: Path, tmp_path: Path, ends: int
+) -> None:
+    """A stand-in for the program tells what it was called with; scans that fail fail no task."""
+    results = tmp_path / "results of all"
+    run("cut", scans, "--size", 3, "--out", results / "shards")
+    program = tmp_path / "bin" / "ermoe-ba"
+    program.parent.mkdir()
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$OMP_NUM_THREADS" "$@"\nexit {ends}\n', encoding="utf-8"
+    )
+    program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", SCRIPT.with_name("sbatch_predict.sh"), results, "--no-maps"],
+        env={
+            **os.environ,
+            "PATH": f"{program.parent}:{os.environ['PATH']}",
+            "SLURM_ARRAY_TASK_ID": "2",
+            "SLURM_CPUS_PER_TASK": "4",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == (ends < 2), done.stderr
+    shard = results / "shards" / "00002"
+    told = ["4", "predict", str(shard / "scans.tsv"), "--out", str(shard), "--resume", "--no-maps"]
+    assert done.stdout.splitlines() == told

@@ -26,6 +26,7 @@ from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import Derivative, derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
+from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.tables import read_predictions, write_table
 from ermoe_ba.workers import Outcome, Task
 
@@ -66,9 +67,12 @@ def _participant(options: argparse.Namespace) -> int:
         except OSError as error:
             raise cannot_write(options.out, error) from error
 
+    finished_of: dict[Path, list[int]] = {}
+
     def finished(done: dict[int, Outcome], newest: int) -> None:
-        table = tables[newest]
-        write_rows(table, [done[n] for n in sorted(done) if tables[n] == table])
+        numbers = finished_of.setdefault(tables[newest], [])
+        numbers.append(newest)
+        write_rows(tables[newest], [done[number] for number in sorted(numbers)])
 
     outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
     summarise(outcomes, worker.ensemble.card.coverage, list(dict.fromkeys(tables)))
@@ -86,13 +90,15 @@ def _group(options: argparse.Namespace) -> int:
     rows = pd.concat(map(read_predictions, there))
     try:
         write_table(options.out / TABLE, rows)
+        parquet = write_parquet_beside(options.out / TABLE, len(rows))
     except OSError as error:
         raise cannot_write(options.out, error) from error
     for table in set(tables) - set(there):
         print(f"note    no results yet: {table}", file=sys.stderr)
     failed = int((rows["status"] != "ok").sum())
     print(f"{len(rows)} scans of {len(there)} sessions, {failed} failed.")
-    print(f"Written:\n  {options.out / TABLE}")
+    files = [options.out / TABLE, *([parquet] if parquet else [])]
+    print("\n".join(["Written:", *(f"  {path}" for path in files)]))
     return 0 if not failed and len(there) == len(tables) else 1
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from ermoe_ba.cli.evaluate import print_evaluation, write_evaluation
 from ermoe_ba.cli.study import tell_study
 from ermoe_ba.evaluation import evaluate
+from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.recipe import read_recipe
 
@@ -32,6 +33,7 @@ def run_cross_validate(options: argparse.Namespace) -> int:
         parts = value if isinstance(value, dict) else {"": value}
         print(f"{name:32} {'  '.join(f'{k} {np.round(v, 3)}'.strip() for k, v in parts.items())}")
     evaluation = evaluate(options.out / "predictions.tsv", options.participants)
+    write_parquet_beside(options.out / "predictions.tsv", len(evaluation.table))
     write_evaluation(evaluation, options.out, recipe.run.name)
     print_evaluation(evaluation)
     return 0

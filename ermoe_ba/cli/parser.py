@@ -136,8 +136,8 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "predictions",
         type=Path,
-        metavar="PREDICTIONS.tsv",
-        help="of `cross-validate`, or of `predict` with --participants",
+        metavar="PREDICTIONS",
+        help="of `cross-validate`, or of `predict` with --participants: .tsv or .parquet",
     )
     evaluate.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
     evaluate.add_argument(

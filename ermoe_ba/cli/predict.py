@@ -18,12 +18,16 @@ from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
+from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
 from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
 TABLE, PAGE = "predictions.tsv", "qc.html"
 # What `ermoe-ba report` makes beside them.
 INDEX = "index.html"
+# While a batch runs, its table is written anew when it has grown by this share: each row some
+# hundred times, not once for every later one. What a stop loses of it, --resume finds on disk.
+TABLE_GROWTH = 0.01
 
 
 def run_predict(options: argparse.Namespace) -> int:
@@ -50,6 +54,7 @@ def run_predict(options: argparse.Namespace) -> int:
         # An index would tell of the ages that were.
         remove_file(options.out / INDEX)
         remove_file(page_path)
+        remove_file(table_path.with_suffix(PARQUET_SUFFIX))
         remove_file(table_path)
         write_rows(table_path, [])
     except OSError as error:
@@ -62,15 +67,23 @@ def run_predict(options: argparse.Namespace) -> int:
 
     from ermoe_ba.report import QualityPage
 
+    written = 0
+
     with QualityPage("Brain ages") as page:
 
         def finished(done: dict[int, Outcome], newest: int) -> None:
-            write_rows(table_path, [done[number] for number in sorted(done)])
+            nonlocal written
             page.add(newest, done[newest].row, done[newest].thumbnail)
+            if len(done) >= (1 + TABLE_GROWTH) * written:
+                write_rows(table_path, [done[number] for number in sorted(done)])
+                written = len(done)
 
         outcomes = run_tasks(settings, worker, tasks, options.jobs, finished)
         page.write(page_path)
-    summarise(outcomes, worker.ensemble.card.coverage, [table_path, page_path])
+    write_rows(table_path, outcomes)
+    parquet = write_parquet_beside(table_path, len(outcomes))
+    files = [table_path, *([parquet] if parquet else []), page_path]
+    summarise(outcomes, worker.ensemble.card.coverage, files)
     return exit_code(outcomes)
 
 

@@ -62,8 +62,10 @@ def run_tasks(
                 tqdm.write(f"flagged {row['input']}: {row['qc_flags']}", file=sys.stderr)
             bar.update()
             finished(outcomes, number)
-            # Told, it is not needed any more: of a large batch, pictures would fill the memory.
-            outcomes[number] = replace(outcome, thumbnail=b"")
+            # Told, they are not needed any more: of a large batch, pictures and paths would fill
+            # the memory. Of one scan alone, the paths are told at the end.
+            written = outcome.written if len(tasks) == 1 else ()
+            outcomes[number] = replace(outcome, thumbnail=b"", written=written)
     results = [outcomes[n] for n in sorted(outcomes)]
     _tell_time(results, time.perf_counter() - begin)
     return results

@@ -26,6 +26,7 @@ from ermoe_ba.evaluation.run_record import RunRecord, read_run_record
 from ermoe_ba.evaluation.sessions import longitudinal, retest_agreement
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group
+from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS, write_table
 
@@ -55,6 +56,8 @@ class Evaluation:
     def write(self, folder: Path) -> None:
         """Write ``metrics.json`` and ``predictions_evaluated.tsv`` with its sidecar.
 
+        A large table is written as Parquet beside it too.
+
         Parameters
         ----------
         folder : Path
@@ -65,7 +68,9 @@ class Evaluation:
         OSError
             If a file cannot be written.
         """
-        write_table(folder / "predictions_evaluated.tsv", self.table)
+        table = folder / "predictions_evaluated.tsv"
+        write_table(table, self.table)
+        write_parquet_beside(table, len(self.table))
         known = PREDICTION_COLUMNS | EVALUATED_COLUMNS
         described = {name: _sidecar(known[name]) for name in self.table if name in known}
         write_json(folder / "predictions_evaluated.json", described)

@@ -9,6 +9,7 @@ from sklearn.model_selection import GroupKFold
 
 from ermoe_ba.cohort import MAX_AGE, Participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.parquet import read_text_table
 from ermoe_ba.space import Array
 
 # Columns of participants.tsv that part a cohort, as BIDS names them.
@@ -90,9 +91,10 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
     Parameters
     ----------
     path : Path
-        A tab-separated table with the columns ``participant_id``, ``chronological_age`` and
-        ``predicted_age`` (years), as `cross-validate` and `predict` write it; ``fold`` where it
-        comes from folds. Rows without either age, or whose ``status`` is not ``ok``, are left out.
+        A table, tab-separated or Parquet, with the columns ``participant_id``,
+        ``chronological_age`` and ``predicted_age`` (years), as `cross-validate` and `predict`
+        write it; ``fold`` where it comes from folds. Rows without either age, or whose ``status``
+        is not ``ok``, are left out.
     participants : Participants, optional
         Gives sex and site where it has such columns.
 
@@ -153,7 +155,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
 
 def _read_text(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_text_table(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the predictions cannot be read ({error}).") from error
     if not isinstance(table.index, pd.RangeIndex):

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ermoe_ba.io import write_text
-from ermoe_ba.report.page import environment, inline
+from ermoe_ba.report.page import PAGE_ROWS, environment, inline
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: 
     title : str
         What the cohort is called.
     rows : sequence of IndexRow
-        In any order; the page starts sorted by participant.
+        In any order; the page starts sorted by participant, with the first `PAGE_ROWS`.
     quality_page : str or None
         Name of the page of quality control beside it.
 
@@ -105,10 +105,11 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: 
     write_text(
         path,
         page.render(
-            **inline(("report.css",), ("sorting.js", "index.js")),
+            **inline(("report.css",), ("sorting.js", "scan_list.js")),
             title=title,
             rows=ordered,
             count=len(ordered),
+            page_rows=PAGE_ROWS,
             with_age=sum(row.ages[0] is not None for row in ordered),
             quality_page=quality_page,
         ),

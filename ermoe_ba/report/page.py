@@ -9,6 +9,10 @@ from markupsafe import Markup
 
 from ermoe_ba.report.content import in_words, signed
 
+# Rows of a list of scans that are drawn at once: some screens full, laid out in a blink; the others
+# wait in a template, which browsers read and do not draw.
+PAGE_ROWS = 100
+
 
 def environment() -> jinja2.Environment:
     """Return the templates' environment: text is escaped, an unknown name is an error."""

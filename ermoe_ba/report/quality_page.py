@@ -1,7 +1,6 @@
-"""The page of a batch: one row a scan, with its picture, flags and age; one file, sortable."""
+"""The page of a batch: one row a scan, with its picture, flags and age; one file, in pages."""
 
 import base64
-import hashlib
 import json
 import math
 import tempfile
@@ -10,12 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import jinja2
-from markupsafe import Markup
-
 from ermoe_ba.io import write_whole
-from ermoe_ba.report.content import in_words, signed
-from ermoe_ba.report.page import resource
+from ermoe_ba.report.page import PAGE_ROWS, environment, inline
 
 _COLUMNS = ("status", "qc_flags", "predicted_age", "chronological_age", "brain_age_gap", "message")
 
@@ -72,22 +67,16 @@ class QualityPage:
         OSError
             If the file cannot be written.
         """
-        environment = jinja2.Environment(
-            loader=jinja2.PackageLoader("ermoe_ba.report", "."),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        environment.filters |= {"in_words": in_words, "signed": signed}
-        script = resource("quality_page.js")
-        parts = environment.get_template("quality_page.html.j2").generate(
-            title=self.title,
-            count=len(self._places),
-            style=Markup(resource("report.css")),
-            script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            rows=self._rows(),
+        parts = (
+            environment()
+            .get_template("quality_page.html.j2")
+            .generate(
+                **inline(("report.css",), ("sorting.js", "scan_list.js")),
+                title=self.title,
+                count=len(self._places),
+                page_rows=PAGE_ROWS,
+                rows=self._rows(),
+            )
         )
 
         def write(partial: Path) -> None:

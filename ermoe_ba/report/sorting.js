@@ -1,30 +1,39 @@
-// A table whose headings sort. `shown` picks and orders rows anew whenever it is called.
+// A table whose headings sort. The function that is returned picks and orders rows anew.
+const collator = new Intl.Collator("en-GB", { numeric: true });
+
 const valueOf = (row, column) => {
   const cell = row.cells[column];
   return cell.dataset.value === undefined ? cell.textContent : Number(cell.dataset.value);
 };
 
-const compareCells = (a, b) => {
-  if (typeof a === "string") return a.localeCompare(b, "en-GB", { numeric: true });
-  return a - b;
+const compare = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
+
+// Rows of a template are there without being drawn: a long table opens with its first rows.
+const rowsOf = (body) => {
+  const kept = Array.from(body.querySelectorAll("template"), (one) => [...one.content.children]);
+  return [...body.rows, ...kept.flat()];
 };
 
-const makeSortable = (table, wanted = () => true, told = () => {}) => {
+const makeSortable = (
+  table,
+  wanted = () => true,
+  told = () => {},
+  lay = (body, shown) => body.replaceChildren(...shown),
+) => {
   const body = table.tBodies[0];
-  const rows = Array.from(body.rows);
+  const rows = rowsOf(body);
   const heads = Array.from(table.tHead.rows[0].cells);
 
   const show = () => {
     const column = heads.findIndex((head) => head.hasAttribute("aria-sort"));
     const sign = heads[column].getAttribute("aria-sort") === "ascending" ? 1 : -1;
-    const shown = rows.filter(wanted);
-    shown.sort((x, y) => {
-      const [a, b] = [valueOf(x, column), valueOf(y, column)];
+    const shown = rows.filter(wanted).map((row) => [valueOf(row, column), row]);
+    shown.sort(([a], [b]) => {
       // Unknown numbers stay last in both directions.
       if (Number.isNaN(a) || Number.isNaN(b)) return Number.isNaN(a) - Number.isNaN(b);
-      return sign * compareCells(a, b);
+      return sign * compare(a, b);
     });
-    body.replaceChildren(...shown);
+    lay(body, shown.map(([, row]) => row));
     told(shown.length, rows.length);
   };
 
