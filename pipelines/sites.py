@@ -162,13 +162,14 @@ def main() -> int:
         for person in (p for p in people if fold_of[p] == fold):
             for place, site in enumerate((UNCHANGED, *trial.site)):
                 known = {
+                    "rule": rule.identity,
                     "participant_id": person,
                     "site": site.name,
                     "chronological_age": float(age_of[person]),
                 }
-                # Named after what decides: with another model, rule or way everything starts anew.
+                # With another model, rule or way everything starts anew.
                 way = "heads" if options.prepared is None else "prepared"
-                kept = options.out / "ages" / way / ensemble.model_id / rule.identity
+                kept = options.out / "ages" / way / ensemble.model_id
                 done = kept / f"{person}_{place:02d}.json"
                 row = json.loads(done.read_text("utf-8")) if done.is_file() else {}
                 if not known.items() <= row.items():
