@@ -36,7 +36,8 @@ def look(described_tfc: Array) -> Array:
     ndarray, shape (Q,)
         Share, intensity, contrast and border of each tissue in the whole brain.
     """
-    return np.asarray(described_tfc, dtype=np.float64).mean(axis=0).ravel()
+    mean_fc = np.asarray(described_tfc, dtype=np.float64).mean(axis=0)
+    return np.asarray(mean_fc).ravel()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
