@@ -116,7 +116,7 @@ run() {
 check_extras() {
     engine run --rm --no-healthcheck --network none --read-only --tmpfs /tmp --cap-drop=all \
         --security-opt no-new-privileges --user "$ANY_USER" --entrypoint python "$IMAGE" \
-        -c 'import bids, dicom2nifti, duckdb, nilearn.datasets, nilearn.mass_univariate, pydicom' \
+        -c 'import bids, dicom2nifti, nilearn.datasets, nilearn.mass_univariate, pydicom' \
         || stop "a library of an extra cannot be loaded in the image."
 }
 
