@@ -33,7 +33,7 @@ _TEXT = {
 NUMBERS = frozenset({*PREDICTION_COLUMNS, *EVALUATED_COLUMNS}) - _TEXT
 _NEEDED = "Parquet needs an extra; install it: pip install 'ermoe_ba[parquet]'."
 # An hour's job shares its machine; and nothing is ever fetched.
-_SETTINGS = {
+_SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "threads": 1,
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Purpose: build the image without a Docker daemon and hold it to what it promises.
 # Command: bash pipelines/container_check.sh [--if-possible]
-#          TORCH_WHEELS=FOLDER takes PyTorch's CPU wheel from there; BASE=IMAGE takes another base
-#          than one made here of Debian's packages; --if-possible says so and ends well where the
-#          system is none that could build images
+#          TORCH_WHEELS=FOLDER takes PyTorch's CPU wheel from there (by default PIP_FIND_LINKS, if it
+#          has one); BASE=IMAGE takes another base than one made here of Debian's packages;
+#          --if-possible says so and ends well where the system is none that could build images
 # Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 20 GB of disk
 # Result:  build/container/: base, image, SBOM, licences, both predictions. Exit code 0 where the image
 #          is small enough, runs locked down under any user number and gives the ages of this
@@ -60,6 +60,13 @@ CONF
     export CONTAINERS_CONF="$WORK/containers.conf"
 }
 
+# A wheel that pip is pointed to need not be fetched for the image either.
+find_wheels() {
+    if [ -z "${TORCH_WHEELS:-}" ] && compgen -G "${PIP_FIND_LINKS:-/nowhere}/torch-*+cpu*.whl" >/dev/null; then
+        TORCH_WHEELS="$PIP_FIND_LINKS"
+    fi
+}
+
 engine() { podman --root "$WORK/storage" --runroot "$WORK/run" "$@"; }
 
 # The official image cannot be had everywhere; Debian's packages can.
@@ -109,7 +116,7 @@ run() {
 check_extras() {
     engine run --rm --no-healthcheck --network none --read-only --tmpfs /tmp --cap-drop=all \
         --security-opt no-new-privileges --user "$ANY_USER" --entrypoint python "$IMAGE" \
-        -c 'import bids, dicom2nifti, duckdb, nilearn.datasets, nilearn.mass_univariate, pydicom' \
+        -c 'import bids, dicom2nifti, nilearn.datasets, nilearn.mass_univariate, pydicom' \
         || stop "a library of an extra cannot be loaded in the image."
 }
 
@@ -147,6 +154,7 @@ case "${1:-}" in
 esac
 install_tools
 configure
+find_wheels
 set_up container
 say "hadolint, shellcheck"
 "$VENV/bin/hadolint" "$REPO_ROOT/Dockerfile"

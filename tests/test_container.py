@@ -61,8 +61,8 @@ def test_the_image_has_the_versions_that_the_tests_ran_with(name: str) -> None:
 def test_the_image_holds_what_its_commands_may_ask_for(name: str) -> None:
     project = PROJECT["project"]
     extras = project["optional-dependencies"]
-    # Extras that messages of the program name: whoever has an image cannot install them.
-    asked = [r for extra in ("bids", "dicom", "maps", "parquet") for r in extras[extra]]
+    # Without them whole commands and inputs would be missing, and an image cannot be added to.
+    asked = [r for extra in ("bids", "dicom", "maps") for r in extras[extra]]
     needs = [Requirement(r) for r in (*project["dependencies"], *asked)]
     locked = lock(name)
     for need in needs:
