@@ -27,7 +27,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.splits import split_folds
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig, read_ablation
 from ermoe_ba.training.ablation_table import mean_interval
-from ermoe_ba.training.age import centre_on
+from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.readout_start import start_readouts
 
 RECIPE = Path(__file__).with_suffix(".toml")
