@@ -67,7 +67,10 @@ def scan_prepared(
     """Change a scan on the model grid, and normalise its intensities anew.
 
     Brain extraction, registration and bias correction are those of the unchanged head, and the
-    steps named in `UNDONE` are left out: a tenth of the time of `scan_head`.
+    steps named in `UNDONE` are left out: a tenth of the time of `scan_head`. What normalising does
+    to the unchanged scan, which had been normalised before, is taken out again: its second fit of
+    white matter differs from the first by up to 5 % at the rim, and ages by up to 3 years. A site
+    without steps therefore gives the scan back.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ def scan_prepared(
     """
     steps = tuple(step for step in site.steps if step.change not in UNDONE)
     image = Volume(prepared.t1w.data, MODEL_GRID)
-    mask = Volume(prepared.brain_mask.data, MODEL_GRID)
+    mask = prepared_mask = Volume(prepared.brain_mask.data, MODEL_GRID)
     scanned = replace(site, steps=steps).scan(image, mask, rng)
     if scanned.grid != MODEL_GRID:
         # Splines may fall below 0 at sharp edges.
@@ -100,9 +103,20 @@ def scan_prepared(
         scanned = sampled.same_grid(np.clip(sampled.data, 0, None))
     if site.extracted:
         mask = mask.same_grid((scanned.data > 0).astype(np.uint8))
+    result = _normalised(prepared, scanned, mask, preprocessor)
+    twice = _normalised(prepared, image, prepared_mask, preprocessor).image.data
+    shown = (image.data > 0) & (twice > 0)
+    once = np.divide(image.data, twice, out=np.ones_like(twice), where=shown)
+    return replace(result, t1w=result.image.same_grid(result.image.data * once))
+
+
+def _normalised(
+    prepared: PreparedScan, t1w: Volume, mask: Volume, preprocessor: Preprocessor
+) -> ScanState:
+    """Take the last step of the preprocessing."""
     transforms = preprocessor.steps.transforms
     last = [type(transform) for transform in transforms].index(NormaliseIntensity)
-    state = ScanState(path=Path(prepared.participant_id), t1w=scanned, brain_mask=mask)
+    state = ScanState(path=Path(prepared.participant_id), t1w=t1w, brain_mask=mask)
     result = preprocessor.steps(state, start=last)
     assert isinstance(result, ScanState)
     return result

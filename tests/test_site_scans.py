@@ -31,7 +31,7 @@ def prepared() -> PreparedScan:
     white = np.median(image[template("label-WM_probseg").data >= 230])
     return PreparedScan(
         participant_id="01",
-        t1w=Volume(image / white, MODEL_GRID),
+        t1w=Volume(np.clip(image / white, 0, 1.5), MODEL_GRID),
         brain_mask=Volume(brain, MODEL_GRID),
         labels=None,
     )
@@ -52,6 +52,7 @@ def test_intensities_are_normalised_anew(
     plain = scan_prepared(prepared, _site(), preprocessor, RNG)
     brighter = _site(Step(change="scale_values", amount=4.0))
     found = scan_prepared(prepared, brighter, preprocessor, RNG)
+    np.testing.assert_allclose(plain.image.data, prepared.t1w.data, atol=1e-5)
     np.testing.assert_allclose(found.image.data, plain.image.data, atol=1e-5)
     bent = _site(Step(change="bend_contrast", amount=0.7))
     other = scan_prepared(prepared, bent, preprocessor, RNG)
