@@ -6,8 +6,9 @@ Input:   nothing for the planted cohorts, which are simulated; for the parts `re
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
 Time:    of one core, about 2.5 s a subject and a minute more a planted cohort; `real` 20 s.
-Result:  OUT/evidence.tsv (one row a map), OUT/evidence.json (all figures), OUT/*.png; exit code 1
-         where a target of the settings was missed.
+Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
+         (one row a map), OUT/concordance.tsv, OUT/evidence.json (all figures), OUT/*.png; exit
+         code 1 where a target of the settings was missed.
 """
 
 import argparse
