@@ -1,4 +1,4 @@
-"""Which family of description makes a scan look older than the young of the training cohort?
+"""Tell which family of description makes a scan look older than the young of the training cohort.
 
 Command: python pipelines/families.py RUN SCAN... [--below AGE]
 Input:   RUN, a finished `ermoe-ba cross-validate` with what it kept; T1w scans.
@@ -7,8 +7,8 @@ Method:  with the routing as it is, what an expert says of a token is linear in 
          says. The cohort's people are read by the members that never saw them, a scan by all; the
          years of a scan are means over folds.
 Time:    about 10 s of one core a scan, and 20 s.
-Result:  printed, by scan: years by family, beside mean and standard deviation of the cohort's people
-         below AGE (default 32 years), and the difference by tissue.
+Result:  printed, by scan: years by family, beside mean and standard deviation of the cohort's
+         people below AGE (default 32 years), and the difference by tissue.
 """
 
 import argparse
