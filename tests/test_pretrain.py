@@ -230,6 +230,10 @@ def test_volumes_are_sums_over_places_by_hand(
     task = RegionalVolumes(network, 2)
     phi_btd = network.readout_inputs(described)
     with torch.no_grad():
+        # They start at their means, which are 0.
+        start = task.error_b(described, torch.tensor([[1.0, 2.0]]).expand(3, 2))
+        assert start.tolist() == [1.5] * 3
+        task.what_ld.normal_()
         # The first region is read at one token alone.
         task.where_lt.zero_()
         task.where_lt[0, 5] = 2.0

@@ -123,9 +123,9 @@ class RegionalVolumes(Pretext):
         super().__init__(network)
         num_tokens, hidden_size = network.place_td.shape
         self.where_lt = nn.Parameter(torch.ones(num_regions, num_tokens))
-        # So that volumes start at a standard deviation of about 1 where tokens are independent.
-        deviation = (num_tokens / hidden_size) ** 0.5
-        self.what_ld = nn.Parameter(deviation * torch.randn(num_regions, hidden_size))
+        # Volumes start at their means: random directions were measured to start 5 deviations off,
+        # since tokens of a brain go together, and not to come back in 10 epochs.
+        self.what_ld = nn.Parameter(torch.zeros(num_regions, hidden_size))
 
     @property
     def head(self) -> list[nn.Parameter]:
