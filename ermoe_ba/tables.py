@@ -18,8 +18,8 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",
     "predicted_age_lower": "years; lower end of the prediction interval",
     "predicted_age_upper": "years; upper end of the prediction interval",
-    "interval_widening": "by what the interval is wider than that of a scan like the model's "
-    "training cohort; n/a where the model does not tell",
+    "interval_widening": "times that the interval is as wide as that of a scan like the model's "
+    "training cohort, at least 1; n/a where the model does not tell",
     "chronological_age": "years, from the participants table; n/a where not given",
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
     "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",

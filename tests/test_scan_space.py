@@ -53,6 +53,8 @@ def _prediction(tokens: TokenGrid) -> Prediction:
         member_weights_mte=weights[None].astype(np.float32),
         member_contributions_mte=years[None].astype(np.float32),
         fallback_share=0.0,
+        description_distance=None,
+        interval_widening=None,
     )
 
 
@@ -86,7 +88,9 @@ def _written(folder: Path, affine: Array, wanted: tuple[str, ...] = tuple(SCAN_S
         preprocessing_id="p",
         provenance={},
     )
-    ensemble = SimpleNamespace(card=card, tokens=tokens, model_id="m", member_stems=[0])
+    ensemble = SimpleNamespace(
+        card=card, tokens=tokens, model_id="m", member_stems=[0], widening=None
+    )
     prediction, mask = _prediction(tokens), template("desc-brain_mask")
     result = ScanResult(
         scan=ScanName(path=scan, name="sub-x", participant_id="x", session_id=None),
