@@ -74,6 +74,8 @@ def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
     row = pd.read_csv(predicted / "predictions.tsv", sep="\t").iloc[0]
     assert row["status"] == "ok"
     assert row["predicted_age_lower"] < row["predicted_age"] < row["predicted_age_upper"]
+    # Sharper than any scan of the cohort: the rule of widening came along with the weights.
+    assert row["interval_widening"] > 1
     recorded = json.loads((WEIGHTS / "ixi-hh" / "recorded.json").read_text(encoding="utf-8"))
     assert row["model_id"] == recorded["model_id"], "weights are not those that were measured"
     # Processors round differently; 0.05 years is what a change that loses nothing may cost.
