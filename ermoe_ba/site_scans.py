@@ -68,9 +68,9 @@ def scan_prepared(
 
     Brain extraction, registration and bias correction are those of the unchanged head, and the
     steps named in `UNDONE` are left out: a tenth of the time of `scan_head`. What normalising does
-    to the unchanged scan, which had been normalised before, is taken out again: its second fit of
-    white matter differs from the first by up to 5 % at the rim, and ages by up to 3 years. A site
-    without steps therefore gives the scan back.
+    to the unchanged scan, which had been normalised before, is taken out again: a second fit of
+    white matter is not quite the first, and that alone would move ages. A site without steps
+    therefore gives the scan back.
 
     Parameters
     ----------
