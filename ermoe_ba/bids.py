@@ -10,10 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from ermoe_ba.cohort import MAX_AGE, read_participants
+from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, read_participants
 from ermoe_ba.errors import UsageError
 
 DESCRIPTION = "dataset_description.json"
+# Of names in its tables.
+_PREFIX = r"^(?:sub|ses)-"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +51,7 @@ def scans_of(
     participant_labels: Sequence[str] = (),
     session_labels: Sequence[str] = (),
     participants: Path | None = None,
-) -> list[BidsScan]:
+) -> tuple[list[BidsScan], list[str]]:
     """Return the T1w scans of a data set, by path.
 
     Phase, real and imaginary parts (``part-``) are left out: they show no anatomy.
@@ -63,10 +65,17 @@ def scans_of(
     participants : Path, optional
         Table of the participants' ages in place of the data set's own.
 
+    Returns
+    -------
+    tuple
+        The scans, and a remark for each of the data set's own tables that holds what is no age, or
+        somebody twice: such ages are unknown.
+
     Raises
     ------
     UsageError
-        If the extra is not installed, the data set cannot be read, or it has no such scan.
+        If the extra is not installed, the data set cannot be read, it has no such scan, or the
+        table given by `participants` cannot be used.
     """
     try:
         from bids import BIDSLayout
@@ -100,12 +109,20 @@ def scans_of(
     files = [file for file in files if file.entities.get("part") in (None, "mag")]
     if not files:
         raise UsageError(f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.")
-    ages = _participant_ages(participants or root / "participants.tsv")
+    remarks: list[str] = []
+    if participants is not None:
+        known = read_participants(participants).labelled.table["age"]
+        ages = {str(name): float(age) for name, age in known.items()}
+    else:
+        ages = _stated_ages(root / "participants.tsv", "participant_id", remarks)
+    at_sessions: dict[str, dict[str, float]] = {}
     scans = []
     for file in sorted(files, key=lambda file: str(file.path)):
         participant, session = str(file.entities["subject"]), file.entities.get("session")
-        table = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
-        at_session = _session_ages(table).get(session) if session else None
+        if session and participant not in at_sessions:
+            table = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+            at_sessions[participant] = _stated_ages(table, "session_id", remarks)
+        at_session = at_sessions[participant].get(session) if session else None
         scans.append(
             BidsScan(
                 path=Path(file.path),
@@ -115,7 +132,7 @@ def scans_of(
                 entities=dict(file.entities),
             )
         )
-    return scans
+    return scans, remarks
 
 
 def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]:
@@ -149,22 +166,36 @@ def _merit(scan: BidsScan) -> tuple[bool, int, int, str]:
     return "ceagent" not in entities, -extra, int(entities.get("run", 0)), scan.path.name
 
 
-def _participant_ages(table: Path) -> dict[str, float]:
-    """Return the ages of a data set's table; of a data set, neither table nor ages are asked."""
-    if not table.is_file() or "age" not in _header(table):
-        return {}
-    ages = read_participants(table).labelled.table["age"]
-    return {str(name): float(age) for name, age in ages.items()}
+def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float]:
+    """Return the ages of one of a data set's own tables, which need be neither there nor right.
 
-
-def _session_ages(table: Path) -> dict[str, float]:
-    if not table.is_file() or not {"session_id", "age"} <= set(_header(table)):
+    Whoever predicts may not be able to mend the data set, and no prediction needs an age.
+    """
+    if not table.is_file() or not {names, "age"} <= set(_header(table)):
         return {}
-    content = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        content = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
+        if not isinstance(content.index, pd.RangeIndex):
+            raise ValueError("rows of more cells than the header")
+    except (OSError, ValueError) as error:
+        remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
+        return {}
+    # A row shorter than the header has gaps in spite of `keep_default_na`.
+    content = content[[names, "age"]].fillna("")
+    who = content[names].str.replace(_PREFIX, "", regex=True)
     years = pd.to_numeric(content["age"], errors="coerce")
-    names = content["session_id"].str.removeprefix("ses-")
     known = years.between(0, MAX_AGE)
-    return dict(zip(names[known], years[known].astype(float), strict=True))
+    twice = who.duplicated(keep=False)
+    doubtful = twice | ~known & ~content["age"].isin(UNKNOWN_AGES)
+    if doubtful.any():
+        first = content[doubtful].iloc[0]
+        remarks.append(
+            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since they are no "
+            f"years from 0 to {MAX_AGE}, or their {names} stands twice (first: {first[names]}, "
+            f"{first['age']!r})"
+        )
+    chosen = known & ~twice
+    return dict(zip(who[chosen], years[chosen].astype(float), strict=True))
 
 
 def _header(table: Path) -> list[str]:

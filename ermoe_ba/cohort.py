@@ -10,6 +10,9 @@ from ermoe_ba.errors import UsageError
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
+# How tables write an age that is not known; BIDS lets data sets hide high ages as 89+, which is no
+# number of years to compare with.
+UNKNOWN_AGES = ("n/a", "", "89+")
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,9 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        # Text as it stands: pandas would take a participant called NA for a gap. BIDS lets data
-        # sets hide high ages as 89+, which is no number of years to compare with.
+        # Text as it stands: pandas would take a participant called NA for a gap.
         table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", "", "89+"]
+            path, sep="\t", dtype=str, keep_default_na=False, na_values=list(UNKNOWN_AGES)
         )
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error

@@ -45,11 +45,12 @@ class _Found:
 
     known: dict[Path, dict[str, Any]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    # What each file was called first: it may be given by a relative and by an absolute path.
+    _first: dict[Path, Path] = field(default_factory=dict)
 
     def add(self, path: Path, **says: Any) -> None:
         # Either file of a pair means the pair.
-        header = volume_files(path)[0]
-        key = path if header == path or header not in self.known else header
+        key = self._first.setdefault(volume_files(path)[0].absolute(), path)
         self.known.setdefault(key, {}).update(says)
 
 
@@ -74,8 +75,8 @@ def find_scans(inputs: Sequence[Path], selection: Selection) -> tuple[list[ScanN
     Raises
     ------
     UsageError
-        If a folder holds no scan, a table or data set cannot be read, or labels are asked for
-        where no data set is given.
+        If a folder holds no scan, a table or data set cannot be read, a table names a scan twice,
+        or labels are asked for where no data set is given.
     """
     found = _Found()
     for given in inputs:
@@ -116,7 +117,8 @@ def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
 
 
 def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
-    scans = scans_of(root, selection.participant_labels, selection.session_labels)
+    scans, unread = scans_of(root, selection.participant_labels, selection.session_labels)
+    found.remarks += unread
     echoes = [scan.path.name for scan in scans if "echo" in scan.entities]
     if echoes:
         found.remarks.append(f"single echoes refused, give the combined image: {', '.join(echoes)}")
@@ -151,6 +153,12 @@ def _add_table(found: _Found, table: Path) -> None:
             f"{table}: each row must name a scan in the column {PATH_COLUMN} (tab-separated); "
             f"found the columns {', '.join(map(str, content.columns))}"
             f"{' and rows without' if PATH_COLUMN in content.columns else ''}."
+        )
+    twice = content[PATH_COLUMN][content[PATH_COLUMN].duplicated()].tolist()
+    if twice:
+        raise UsageError(
+            f"{table}: each scan must stand in one row; found {twice[0]!r} in several. Whose it is "
+            "would be a guess: keep one of them."
         )
     for row in content.to_dict("records"):
         says = {name: row[name] for name in _TABLE_COLUMNS if isinstance(row.get(name), str)}

@@ -45,9 +45,16 @@ class ScanName:
 def volumes_in(folder: Path) -> list[Path]:
     """Return the volumes directly inside a folder, by name; of a pair, the header.
 
-    Derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) are left out.
+    Derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) and hidden files are
+    left out. A link to a file that is not there is a scan, which fails by name.
     """
-    files = sorted(p for p in folder.iterdir() if p.is_file() and is_volume(p))
+    # macOS keeps what it knows of a file in a hidden one beside it, under the same suffix. A data
+    # set of DataLad is links, some of them to content that was not fetched: none may vanish.
+    files = sorted(
+        p
+        for p in folder.iterdir()
+        if is_volume(p) and not p.name.startswith(".") and not p.is_dir()
+    )
     scans = [p for p in files if not _DERIVATIVE.search(volume_stem(p))]
     # Of a pair both files are there; without its header, the voxels stay, to fail by name.
     voxels_of_pairs = {volume_files(p)[1] for p in scans if p.suffix.lower() == ".hdr"}

@@ -139,7 +139,8 @@ def read_study(participants_path: Path, t1w: str | None, labels: str | None) -> 
 def _of_dataset(
     participants_path: Path, participants: Participants, remarks: list[str]
 ) -> list[StudyScan]:
-    found = scans_of(participants_path.parent, participants=participants_path)
+    found, unread = scans_of(participants_path.parent, participants=participants_path)
+    remarks += unread
     # A single echo is no T1w contrast.
     found = [scan for scan in found if "echo" not in scan.entities]
     names = name_scans([scan.path for scan in found])

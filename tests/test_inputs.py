@@ -1,6 +1,7 @@
 """What the user points at becomes scans: whose they are, how old, and which of several."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,6 +56,7 @@ def test_a_table_names_paths_people_and_ages(tmp_path: Path) -> None:
         ("path\tage\na.nii\t1950\n", "from 0 to 123"),
         ("path\tage\na.nii\tnan\n", "'nan'"),
         ("path\tage\n\t30\n", "rows without"),
+        ("path\tparticipant_id\na.nii\tP1\nb.nii\tP2\na.nii\tP3\n", "'a.nii' in several"),
         ("", "cannot be read"),
     ],
 )
@@ -169,6 +171,47 @@ def test_a_data_set_needs_no_ages(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tsex\nsub-01\tF\n")
     scans, _ = find_scans([root], ALL)
     assert scans[0].chronological_age is None
+
+
+@pytest.mark.parametrize(
+    ("participants", "ages", "says"),
+    [
+        # Hidden in another way than BIDS has, or no number at all.
+        ("participant_id\tage\nsub-01\t>89\nsub-02\t40\n", [None, 40.0], "1 rows.*sub-01, '>89'"),
+        ("age\tparticipant_id\n30\tsub-01\n1950\tsub-02\n", [30.0, None], "sub-02, '1950'"),
+        # A row a session: which of the ages is that of the scan?
+        (
+            "participant_id\tage\nsub-01\t30\nsub-01\t32\nsub-02\t40\n",
+            [None, 40.0],
+            "2 rows.*sub-01, '30'",
+        ),
+        # Cells would slip below their neighbours' names.
+        ("participant_id\tage\nsub-01\t30\tx\nsub-02\t40\ty\n", [None, None], "cannot be read"),
+        ("participant_id\tage\nsub-01\t30\nsub-02\t4\t5\t6\n", [None, None], "cannot be read"),
+    ],
+)
+def test_a_data_set_s_own_ages_stop_nobody_and_what_is_unknown_is_said(
+    dataset: Callable[..., Path], participants: str, ages: list[float | None], says: str
+) -> None:
+    root = dataset("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz", participants=participants)
+    scans, remarks = find_scans([root], ALL)
+    assert [scan.chronological_age for scan in scans] == ages
+    assert len(remarks) == 1
+    assert re.search(says, remarks[0])
+    assert str(root / "participants.tsv") in remarks[0]
+
+
+def test_hidden_ages_are_unknown_without_a_word(dataset: Callable[..., Path]) -> None:
+    root = dataset(
+        *(f"sub-01_ses-{when}_T1w.nii.gz" for when in ("a", "b")),
+        participants="participant_id\tage\nsub-01\t89+\n",
+        **{"01": "session_id\tage\nses-a\tn/a\nses-b\told\n"},
+    )
+    scans, remarks = find_scans([root], ALL)
+    assert [scan.chronological_age for scan in scans] == [None, None]
+    assert len(remarks) == 1
+    assert "sub-01_sessions.tsv" in remarks[0]
+    assert "ses-b, 'old'" in remarks[0]
 
 
 @pytest.mark.parametrize("prefix", ["", "sub-"])

@@ -168,6 +168,22 @@ def test_a_file_given_twice_or_with_its_folder_counts_once(tmp_path: Path) -> No
     assert [path.name for path in found] == ["b.nii", "a.nii"]
 
 
+def test_a_file_given_by_two_kinds_of_path_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both would bear one name, and write over each other's results."""
+    (tmp_path / "a.nii").touch()
+    monkeypatch.chdir(tmp_path)
+    assert _found(Path("a.nii"), tmp_path / "a.nii") == [Path("a.nii")]
+    assert _found(tmp_path, Path("a.nii")) == [tmp_path / "a.nii"]
+
+
+def test_either_file_of_a_pair_given_first_means_the_pair(tmp_path: Path) -> None:
+    for file in ("a.hdr", "a.img"):
+        (tmp_path / file).touch()
+    assert _found(tmp_path / "a.img", tmp_path / "a.hdr") == [tmp_path / "a.img"]
+
+
 def test_a_missing_file_stays_in_the_list(tmp_path: Path) -> None:
     assert _found(tmp_path / "missing.nii") == [tmp_path / "missing.nii"]
 
@@ -183,3 +199,11 @@ def test_a_folder_gives_scans_and_no_derivatives(tmp_path: Path) -> None:
     for name in ("b_T1w.nii.gz", "a.nii", "a_desc-preproc_T1w.nii.gz", "a_dseg.nii.gz", "c.txt"):
         (tmp_path / name).touch()
     assert [path.name for path in _found(tmp_path)] == ["a.nii", "b_T1w.nii.gz"]
+
+
+def test_hidden_files_are_no_scans_and_links_to_nothing_are(tmp_path: Path) -> None:
+    """macOS writes ._a.nii beside a.nii; DataLad links to content that may not be there yet."""
+    for name in ("a.nii", "._a.nii", ".partial-b.nii"):
+        (tmp_path / name).touch()
+    (tmp_path / "c.nii.gz").symlink_to(tmp_path / "annex" / "c")
+    assert [path.name for path in _found(tmp_path)] == ["a.nii", "c.nii.gz"]

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from ermoe_ba.cohort import MAX_AGE, Participants
+from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, Participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.space import Array
@@ -173,7 +173,7 @@ def _read_text(path: Path) -> pd.DataFrame:
 
 def _ages(path: Path, source: pd.DataFrame, column: str) -> Array:
     """Return a column in years, not a number where unknown."""
-    known = ~source[column].isin([*_UNKNOWN, "89+"])
+    known = ~source[column].isin(UNKNOWN_AGES)
     years = pd.to_numeric(source[column].where(known), errors="coerce").to_numpy(dtype=float)
     # A model may answer below 0 or beyond any age; a chronological age may not.
     low, high = (0, MAX_AGE) if column == "chronological_age" else (-np.inf, np.inf)
