@@ -29,6 +29,8 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", 
 _DICOM = (".dcm", ".dicom", ".ima")
 # Bytes of the longest header (NIfTI-2), and the sizes that tell NIfTI-1 and -2 apart.
 _HEADER_BYTES, _NIFTI1, _NIFTI2 = 540, 348, 540
+# Of all headers that are read, MGH's is the shortest.
+_SHORTEST = 284
 # CIFTI-2 keeps its matrices in NIfTI-2 files of these intents.
 _CIFTI_INTENTS = range(3000, 3100)
 # Notes between header and voxels (extensions) take kilobytes; a packed file that is told to skip
@@ -117,12 +119,14 @@ def existing_files(path: Path) -> tuple[Path, Path]:
     files = volume_files(path)
     for file in files:
         if not file.is_file():
+            dangling = file.is_symlink() and not file.exists()
+            what = f"a link to {file.readlink()}, which is not there," if dangling else "no file"
             raise ScanError(
                 path,
                 must_hold="the input must be an existing file"
                 + (", and .hdr and .img must lie side by side" if files[0] != files[1] else ""),
-                found=f"no file of that name{f' ({file.name})' if file != path else ''}",
-                remedy="Check the path.",
+                found=f"{what} of that name{f' ({file.name})' if file != path else ''}",
+                remedy="Fetch its content (datalad get)." if dangling else "Check the path.",
             )
     return files
 
@@ -153,6 +157,8 @@ def open_volume(path: Path) -> StoredVolume:
     try:
         with ImageOpener(str(files[0])) as opened:
             block = opened.read(_HEADER_BYTES)
+        if len(block) < _SHORTEST:
+            raise ValueError(f"{len(block)} bytes, where a header has {_SHORTEST} or more")
         # Absurd fields overflow in products that the caller's checks then refuse.
         with np.errstate(all="ignore"):
             stored = _read_mgh(path, block) if _is_mgh(path) else _read_nifti(path, files, block)

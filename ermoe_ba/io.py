@@ -253,9 +253,9 @@ def content_hash(path: Path) -> str:
     ScanError
         If a file is missing or cannot be read.
     """
-    files = dicom_files(path) if path.is_dir() else dict.fromkeys(existing_files(path))
     digest = hashlib.sha256()
     try:
+        files = dicom_files(path) if path.is_dir() else dict.fromkeys(existing_files(path))
         for file in files:
             with file.open("rb") as opened:
                 digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -263,7 +263,7 @@ def content_hash(path: Path) -> str:
         raise ScanError(
             path,
             must_hold="the file must be readable",
-            found=f"{error.strerror} ({file.name})",
+            found=f"{error.strerror} ({error.filename})",
             remedy="Check its permissions and its disk.",
         ) from error
     return digest.hexdigest()

@@ -15,6 +15,7 @@ import pytest
 from ermoe_ba.errors import ScanError
 from ermoe_ba.formats import is_volume, volume_stem
 from ermoe_ba.io import (
+    content_hash,
     read_t1w,
     read_volume,
     write_json,
@@ -140,11 +141,31 @@ def test_a_text_that_was_renamed_is_refused(tmp_path: Path, name: str) -> None:
     assert "readable NIfTI" in _refusal(path).must_hold
 
 
-@pytest.mark.parametrize("name", ["empty.nii", "empty.nii.gz"])
+@pytest.mark.parametrize("name", ["empty.nii", "empty.nii.gz", "empty.mgh"])
 def test_an_empty_file_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.touch()
-    assert "readable NIfTI" in _refusal(path).must_hold
+    refusal = _refusal(path)
+    assert "readable" in refusal.must_hold
+    assert "0 bytes" in refusal.found
+
+
+def test_a_link_to_content_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "head.nii.gz"
+    path.symlink_to("../annex/SHA256-1")
+    for read in (read_t1w, content_hash):
+        with pytest.raises(ScanError, match=r"a link to \.\./annex/SHA256-1.*not there") as caught:
+            read(path)
+        assert "datalad get" in caught.value.remedy
+
+
+@pytest.mark.parametrize("name", [f"{'x' * 300}.nii", f"{'x' * 300}/head.nii"])
+def test_a_path_that_cannot_even_be_asked_for_is_that_scan_s_fault(
+    tmp_path: Path, name: str
+) -> None:
+    """The system answers with an error, as it does for folders that may not be entered."""
+    with pytest.raises(ScanError, match="x" * 300):
+        content_hash(tmp_path / name)
 
 
 def test_a_cifti_file_is_refused(tmp_path: Path) -> None:
