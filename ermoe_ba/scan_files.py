@@ -64,6 +64,21 @@ def scan_files(
     return {f"{name}_{suffix}" for suffix in wanted}
 
 
+def other_scans(folder: Path, names: set[str]) -> list[str]:
+    """Return the first parts of names of the scans that a folder holds an age of, but for some.
+
+    Parameters
+    ----------
+    folder : Path
+        Of results; need not exist.
+    names : set of str
+        Those that are meant.
+    """
+    ending = f"_{PREDICTION}"
+    there = {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
+    return sorted(there - names)
+
+
 def remove_scan(folder: Path, name: str) -> None:
     """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
     # The JSON vouches for the others, so it goes first.

@@ -21,6 +21,7 @@ from ermoe_ba.assets import atlas_root, template
 from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
+from ermoe_ba.errors import UsageError
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -240,6 +241,21 @@ def test_a_call_that_cannot_be_read_gives_two_and_the_usage(
     assert "Traceback" not in stderr
 
 
+def test_an_interrupt_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ermoe_ba.cli.info.run_info", interrupt)
+    assert main(["info"]) == 130
+    told = capsys.readouterr()
+    assert told.err.startswith("ermoe-ba: interrupted")
+    assert told.err.count("\n") == 1
+    with pytest.raises(KeyboardInterrupt):
+        main(["info", "--debug"])
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     from ermoe_ba import __version__
 
@@ -344,7 +360,6 @@ def test_a_wrong_call_gives_two_and_one_line_and_touches_nothing(
 
 
 def test_debug_shows_where_a_wrong_call_went_wrong(tmp_path: Path) -> None:
-    from ermoe_ba.errors import UsageError
 
     with pytest.raises(UsageError):
         main(["predict", "x.nii", "--out", str(tmp_path), "--atlas", "no-such", "--debug"])
@@ -633,6 +648,36 @@ def test_old_results_do_not_stand_beside_new_ones(
     run = predict(scan, "--overwrite")
     assert run.code == 1
     assert run.files() == {"predictions.tsv", "qc.html"}
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_an_extra_that_is_missing_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    def needs(path: Path) -> str:
+        raise UsageError(f"{path}: reading DICOM needs an extra; install it: pip install it.")
+
+    monkeypatch.setattr("ermoe_ba.workers.predictor.content_hash", needs)
+    scan = write_head()
+    run = predict(scan)
+    assert run.code == 1
+    wanted = f"{scan}: reading DICOM needs an extra; install it: pip install it."
+    assert run.table["message"].tolist() == [wanted]
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_results_of_scans_that_are_no_longer_meant_are_removed_or_told(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    """Maps and reports are made of all that a folder holds."""
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in (1, 2)]
+    both = predict(*scans, "--no-maps")
+    run = predict(scans[1], "--no-maps", "--resume")
+    assert "also holds 1 scans that are not given now (sub-1)" in run.stderr
+    assert run.files() == both.files()
+    run = predict(scans[1], "--no-maps", "--overwrite")
+    assert "also holds" not in run.stderr
+    assert run.files() == {name for name in both.files() if not name.startswith("sub-1_")}
 
 
 def test_info_does_without_bundled_atlases(

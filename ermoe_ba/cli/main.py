@@ -10,7 +10,9 @@ from importlib import import_module
 from ermoe_ba.cli.parser import COMMANDS, LEVELS, build_app_parser, build_parser
 from ermoe_ba.errors import ErmoeError
 
-EXIT_DONE, EXIT_SOME_FAILED, EXIT_USAGE = 0, 1, 2
+EXIT_USAGE = 2
+# What shells give of a process that an interrupt (signal 2) ended: 128 + 2.
+EXIT_INTERRUPTED = 130
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -33,7 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 all done, 1 at least one scan failed or was refused (the others are written), 2 usage.
+        0 all done, 1 at least one scan failed or was refused (the others are written), 2 usage, 130
+        interrupted.
     """
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
@@ -55,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"ermoe-ba: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        if options.debug:
+            raise
+        print(
+            "ermoe-ba: interrupted. What was finished stands; the same command goes on with it "
+            "(predict and ablate: with --resume).",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

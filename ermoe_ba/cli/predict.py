@@ -2,6 +2,7 @@
 
 import argparse
 import gc
+import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
+from ermoe_ba.scan_files import other_scans, remove_scan
 from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
@@ -57,6 +59,7 @@ def run_predict(options: argparse.Namespace) -> int:
         remove_file(table_path.with_suffix(PARQUET_SUFFIX))
         remove_file(table_path)
         write_rows(table_path, [])
+        _settle_others(options, other_scans(options.out, {scan.name for scan in scans}))
     except OSError as error:
         raise cannot_write(options.out, error) from error
     places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
@@ -85,6 +88,23 @@ def run_predict(options: argparse.Namespace) -> int:
     files = [table_path, *([parquet] if parquet else []), page_path]
     summarise(outcomes, worker.ensemble.card.coverage, files)
     return exit_code(outcomes)
+
+
+def _settle_others(options: argparse.Namespace, names: list[str]) -> None:
+    """Remove or tell what the folder holds of scans that this call does not mean.
+
+    Maps and reports are made of all results in a folder, whatever its table says.
+    """
+    if options.overwrite and not options.resume:
+        for name in names:
+            remove_scan(options.out, name)
+    elif names:
+        print(
+            f"note    {options.out} also holds {len(names)} scans that are not given now "
+            f"({names[0]}{', ...' if len(names) > 1 else ''}): `maps` and `report` count them too; "
+            "--overwrite removes them.",
+            file=sys.stderr,
+        )
 
 
 def predict_settings(options: argparse.Namespace, *, resume: bool) -> PredictSettings:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ermoe_ba.errors import RefusedScanError, ScanError
+from ermoe_ba.errors import ErmoeError, RefusedScanError
 from ermoe_ba.workers.outcome import Outcome, Task, failure, known_of
 
 Announce = Callable[[str], None]
@@ -72,7 +72,8 @@ class Worker(ABC):
             return self.work(task, row, clock)
         except RefusedScanError as error:
             return failure(row, str(error), clock.seconds, status="refused")
-        except ScanError as error:
+        except ErmoeError as error:
+            # A scan's fault, or an extra that its format needs and that is not installed.
             message = str(error)
         except OSError:
             # The disk is full or gone: the next scan would fare no better.
