@@ -5,6 +5,20 @@ import numpy as np
 from ermoe_ba.space import Array
 
 
+def smallest_cohort(coverage: float) -> int:
+    """Return of how many participants `conformal_half_width` needs residuals.
+
+    The least K with ``(K + 1) coverage <= K``, that is ``K >= coverage / (1 - coverage)``.
+
+    Parameters
+    ----------
+    coverage : float
+        Between 0 and 1.
+    """
+    # The slack is for quotients that miss a whole number by rounding.
+    return int(np.ceil(coverage / (1.0 - coverage) - 1e-9))
+
+
 def conformal_half_width(
     residuals: Array, coverage: float, participants: Array | None = None
 ) -> float:

@@ -100,6 +100,25 @@ def test_people_are_known_by_name_or_by_voxels(tmp_path: Path) -> None:
     assert "2 of 3 scans" in seen.remark
 
 
+def test_a_person_is_known_by_any_of_their_scans(tmp_path: Path) -> None:
+    """b's second scan is a training scan of fold 1: its members saw the brain of the first too."""
+    scans = pd.DataFrame({"participant_id": ["a", "b", "b"], "voxel_hash": ["1", "2", "3"]})
+    seen = find_seen(_model_of(tmp_path / "m", "z\tn/a\t3\t1\n", MEMBERS), scans)
+    assert seen.unseen_mn.tolist() == [
+        [True, False, False],
+        [True, False, False],
+        [True, True, True],
+    ]
+    assert seen.num_known == 2
+
+
+def test_a_name_and_voxels_of_two_folds_leave_no_member(tmp_path: Path) -> None:
+    """Called as one training participant (fold 0), with the scan of another (fold 1)."""
+    folder = _model_of(tmp_path / "m", "a\tn/a\t9\t0\nz\tn/a\t1\t1\n", MEMBERS)
+    with pytest.raises(UsageError, match="all were trained on a"):
+        find_seen(folder, SCANS)
+
+
 def test_whom_all_members_saw_cannot_be_tested(tmp_path: Path) -> None:
     folder = _model_of(tmp_path / "m", "b\tn/a\t9\tn/a\n", ("fold-all_start-0",))
     with pytest.raises(UsageError, match=r"all were trained on b \(by name or by voxels\)"):
@@ -187,7 +206,7 @@ def site(
             return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
 
         def read(self, scan: StudyScan) -> PreparedScan:
-            return site.scans[scan.participant_id]
+            return site.scans[scan.name]
 
     module = "ermoe_ba.training.fine_tune"
     monkeypatch.setattr(f"{module}.PreparedCohort", FakeCohort)
@@ -239,6 +258,38 @@ def test_a_site_that_is_off_by_six_years_is_found_and_mended(
     kept = pd.read_csv(out / "training_scans.tsv", sep="\t", dtype=str)
     assert kept["participant_id"].tolist() == IDS
     assert kept["fold"].isna().all()
+
+
+def test_the_tuned_interval_counts_people_and_not_their_scans(site: _Site) -> None:
+    """One person with seven scans and five with one: of (6 + 1) * .5 people, 3.5."""
+    tuning = site.tuning({i: site.base[i] + 6 + int(i) for i in IDS})
+    own = set(IDS[7:])
+    scans = tuple(
+        scan if scan.name in own else replace(scan, participant_id=IDS[0])
+        for scan in tuning.study.scans
+    )
+    tuning.study = replace(tuning.study, scans=scans)
+    tuning.run()
+    out = site.folder / "tuned"
+    gaps = pd.read_csv(out / "predictions.tsv", sep="\t", dtype={"scan": str})
+    gaps = gaps.set_index("scan")["brain_age_gap"].abs().sort_values()
+    reached, wanted = 0, 0.0
+    for name, gap in gaps.items():
+        # In fourteenths of a person.
+        reached += 14 if name in own else 2
+        if reached >= 49:
+            wanted = gap
+            break
+    width = read_card(out).half_width
+    assert width == pytest.approx(wanted)
+    assert width != pytest.approx(gaps.iloc[6])
+
+
+def test_a_site_too_small_for_the_model_s_coverage_is_refused(site: _Site) -> None:
+    """Nineteen in twenty need nineteen people."""
+    save_card(site.model, replace(read_card(site.model), coverage=0.95))
+    with pytest.raises(UsageError, match="at least 19 participants of known age; found 12"):
+        site.tuning({i: 50.0 + int(i) for i in IDS}).run()
 
 
 def test_a_site_that_fits_is_left_alone(site: _Site) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.intervals import conformal_half_width, smallest_cohort
 from ermoe_ba.metrics import age_metrics, load_gini, mae_by_group
 from ermoe_ba.tables import (
     PREDICTION_COLUMNS,
@@ -31,6 +31,16 @@ def test_too_few_residuals_for_the_coverage_are_refused() -> None:
         conformal_half_width(np.arange(9.0), 0.91)
     with pytest.raises(ValueError, match="too few"):
         conformal_half_width(np.array([]), 0.5)
+
+
+def test_the_smallest_cohort_is_the_first_that_has_a_half_width() -> None:
+    for coverage in (0.05, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99):
+        fewest = smallest_cohort(coverage)
+        assert conformal_half_width(np.arange(float(fewest)), coverage) == fewest - 1
+        with pytest.raises(ValueError, match="too few"):
+            conformal_half_width(np.arange(fewest - 1.0), coverage)
+    # 9 of 10, 19 of 20, 99 of 100.
+    assert [smallest_cohort(coverage) for coverage in (0.9, 0.95, 0.99)] == [9, 19, 99]
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -0.1, 90.0, float("nan")])

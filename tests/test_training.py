@@ -24,7 +24,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
-from ermoe_ba.study import StudyScan
+from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
@@ -45,7 +45,7 @@ from ermoe_ba.training.pretrain_config import (
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
-from ermoe_ba.training.run_folder import fold_part, whole_part
+from ermoe_ba.training.run_folder import data_hash, fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
@@ -813,6 +813,41 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     assert run.run() == metrics
 
 
+def test_the_interval_counts_people_and_not_their_scans(
+    study: _Study, ages: dict[str, float]
+) -> None:
+    """One person with eight scans and four with one: three of five people must be covered."""
+    out = study.run("run", ages, None)
+    path = out / "fold-1_predictions.tsv"
+    rows = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    assert len(rows) == 8
+    rows.assign(participant_id=rows["participant_id"][0]).to_csv(path, sep="\t", index=False)
+    (out / "model.json").unlink()
+    CrossValidation(study.recipe, study.folder / "participants.tsv", out).run()
+    table = pd.read_csv(out / "predictions.tsv", sep="\t")
+    # 24 parts of a person's share each: (5 + 1) * .5 = 3 people are 72 of 120.
+    shares = table["fold"].map({0: 24, 1: 3}).to_numpy()
+    order = np.argsort(table["brain_age_gap"].abs().to_numpy())
+    place = order[np.flatnonzero(np.cumsum(shares[order]) >= 72)[0]]
+    width = read_card(out).half_width
+    assert width == pytest.approx(abs(table["brain_age_gap"][place]))
+    # Counting scans, it is the ceil(13 * .5) = 7th smallest of twelve.
+    assert width != pytest.approx(table["brain_age_gap"].abs().sort_values().iloc[6])
+
+
+def test_a_coverage_that_so_few_cannot_give_is_refused_before_training(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twelve people are enough for 12 / 13 = 0.923, and not for more."""
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.train_stem", lambda *_, **__: pytest.fail("it was trained")
+    )
+    run = replace(study.recipe.run, coverage=0.93)
+    recipe = replace(study.recipe, run=run)
+    with pytest.raises(UsageError, match=r"coverage 0\.93.*needs 14 participants.*found 12"):
+        _begin(study, "run", ages, recipe).run(0)
+
+
 def test_descriptions_can_be_kept_before_ages_are_learnt(
     study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -864,6 +899,25 @@ def test_a_folder_of_another_run_is_refused(study: _Study, ages: dict[str, float
     study.write(ages | {IDS[0]: 33.0})
     with pytest.raises(UsageError, match="another recipe or other data"):
         CrossValidation(study.recipe, path, out).run(0)
+
+
+@pytest.mark.parametrize("changed", ["a.hdr", "a.img", "a_dseg.nii"])
+def test_the_data_hash_follows_every_file_of_a_scan(tmp_path: Path, changed: str) -> None:
+    for name in ("a.hdr", "a.img", "a_dseg.nii"):
+        (tmp_path / name).write_bytes(b"before")
+    scan = StudyScan(
+        name="a",
+        participant_id="a",
+        session_id=None,
+        chronological_age=50.0,
+        t1w=tmp_path / "a.hdr",
+        labels=tmp_path / "a_dseg.nii",
+    )
+    study = Study(tmp_path, (scan,), pd.DataFrame())
+    before = data_hash(study)
+    assert data_hash(study) == before
+    (tmp_path / changed).write_bytes(b"after.")
+    assert data_hash(study) != before
 
 
 @pytest.mark.parametrize("fold", [-1, 2])

@@ -80,7 +80,9 @@ def assemble(
             ages=tuple(ages.tolist()),
             predictions=tuple(np.round(predictions, 3).tolist()),
             coverage=run.coverage,
-            half_width=conformal_half_width(predictions - ages, run.coverage),
+            half_width=conformal_half_width(
+                predictions - ages, run.coverage, table["participant_id"].to_numpy()
+            ),
             metrics=metrics,
             provenance=provenance_of(recipe, data_hash),
         ),

@@ -11,6 +11,7 @@ from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.cohort import Participants
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ErmoeError, UsageError
+from ermoe_ba.intervals import smallest_cohort
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import fold_column, make_splits, read_splits
 from ermoe_ba.study import read_study
@@ -144,9 +145,17 @@ class CrossValidation:
             jobs=self._jobs,
             skip_unusable=self._skip_unusable,
         )
+        people, coverage = ready.study.participants, self.recipe.run.coverage
+        # Known at the end of the training; better at its beginning.
+        if len(people.table) < smallest_cohort(coverage):
+            raise UsageError(
+                f"An interval of coverage {coverage:g}, as the recipe asks for, needs "
+                f"{smallest_cohort(coverage)} participants or more; found {len(people.table)}. "
+                "State a smaller coverage in [run]."
+            )
         digest = self.folder.claim(self.recipe, ready.study)
         write_table(self.folder.out / SCANS, ready.scans)
-        return ready, self._splits(ready.study.participants), digest
+        return ready, self._splits(people), digest
 
     def _splits(self, participants: Participants) -> pd.DataFrame:
         """Return the folds of each participant: given or drawn once, then read."""

@@ -18,7 +18,7 @@ from ermoe_ba.checkpoint import Ensemble, load_ensemble, model_folder, save_card
 from ermoe_ba.cohort import Participants
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
-from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.intervals import conformal_half_width, smallest_cohort
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.model.stem import VoxelStem
@@ -130,10 +130,12 @@ class FineTuning:
             self.study, self.cohort, self.out, jobs=self._jobs, skip_unusable=self._skip_unusable
         )
         people = ready.study.participants
-        if len(people.table) < self.config.min_participants:
+        # The interval of the tuned model is that of these people's residuals.
+        fewest = max(self.config.min_participants, smallest_cohort(self.ensemble.card.coverage))
+        if len(people.table) < fewest:
             raise UsageError(
-                f"Fine-tuning needs at least {self.config.min_participants} participants of known "
-                f"age; found {len(people.table)}. With fewer, use the model's ages as they are."
+                f"Fine-tuning needs at least {fewest} participants of known age; found "
+                f"{len(people.table)}. With fewer, use the model's ages as they are."
             )
         seen = find_seen(self.folder, ready.scans)
         view = self._view(ready, seen)
@@ -158,7 +160,7 @@ class FineTuning:
         write_table(self.out / PREDICTIONS, _table(ready.study.scans, fold_n, view, tuned_n))
         write_json(self.out / "metrics.json", metrics)
         keep_training_scans(self.out, ready.scans, None)
-        self._write_card(view, tuned_n, metrics, data_hash(ready.study))
+        self._write_card(view, tuned_n, owners, metrics, data_hash(ready.study))
         return metrics
 
     @torch.no_grad()
@@ -216,11 +218,16 @@ class FineTuning:
             save_member(self.out / path.name, member)
 
     def _write_card(
-        self, view: SiteView, tuned_n: Array, metrics: dict[str, Any], digest: str
+        self,
+        view: SiteView,
+        tuned_n: Array,
+        owners: Array,
+        metrics: dict[str, Any],
+        digest: str,
     ) -> None:
         """Write the card last: where it stands, the model is whole."""
         card = self.ensemble.card
-        residuals = tuned_n - view.ages_n
+        half_width = conformal_half_width(tuned_n - view.ages_n, card.coverage, owners)
         save_card(
             self.out,
             replace(
@@ -228,7 +235,7 @@ class FineTuning:
                 name=f"{card.name}-tuned",
                 ages=tuple(view.ages_n.tolist()),
                 predictions=tuple(np.round(tuned_n, 3).tolist()),
-                half_width=conformal_half_width(residuals, card.coverage),
+                half_width=half_width,
                 metrics=metrics["tuned"],
                 provenance={
                     **card.provenance,

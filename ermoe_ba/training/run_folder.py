@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ermoe_ba.errors import UsageError
+from ermoe_ba.formats import volume_files
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.study import Study
 from ermoe_ba.tables import write_table
@@ -187,11 +188,12 @@ def data_hash(study: Study) -> str:
     digest = hashlib.sha256()
     for scan in sorted(study.scans, key=lambda scan: scan.name):
         digest.update(f"{scan.name} {scan.chronological_age}".encode())
-        for path in (scan.t1w, scan.labels):
-            if path is not None:
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        digest.update(block)
+        volumes = [scan.t1w] if scan.labels is None else [scan.t1w, scan.labels]
+        # Of a pair, header and voxels.
+        for path in (file for volume in volumes for file in dict.fromkeys(volume_files(volume))):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
     return digest.hexdigest()[:16]
 
 

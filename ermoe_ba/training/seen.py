@@ -33,8 +33,9 @@ class Seen:
 def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
     """Compare a study with the people that a model was trained on.
 
-    A participant is known by name or by the voxels of a scan. Members of a fold were trained
-    without the participants of that fold, and these alone may test or tune them.
+    A participant is known by name or by the voxels of any scan. Members of a fold were trained
+    without the participants of that fold, and these alone may test or tune them. Whose name and
+    voxels, or several scans, point to more than one fold was seen by all members.
 
     Parameters
     ----------
@@ -64,14 +65,14 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
             "these people, its figures are too good.",
         )
     trained = read_run_table(path)
-    fold_of: dict[str, str] = {}
+    found: dict[str, set[str]] = {str(person): set() for person in scans["participant_id"]}
     for key in ("participant_id", "voxel_hash"):
-        fold_of |= dict(zip(trained[key], trained["fold"].astype(str), strict=True))
-    known = [
-        fold_of.get(str(row["participant_id"]), fold_of.get(str(row["voxel_hash"])))
-        for row in scans.to_dict("records")
-    ]
-    unseen = np.array([[f is None or f"fold-{f}" == name for f in known] for name in members])
+        fold_of = dict(zip(trained[key], trained["fold"].astype(str), strict=True))
+        for person, value in zip(scans["participant_id"], scans[key].astype(str), strict=True):
+            if value in fold_of:
+                found[str(person)].add(f"fold-{fold_of[value]}")
+    known = [found[str(person)] for person in scans["participant_id"]]
+    unseen = np.array([[folds <= {name} for folds in known] for name in members])
     lost = scans["participant_id"].iloc[np.flatnonzero(~unseen.any(axis=0))].unique()
     if len(lost):
         raise UsageError(
@@ -79,7 +80,7 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
             f"were trained on {', '.join(map(str, lost))} (by name or by voxels). Leave these "
             "people out, rename them if they are others, or take a cross-validated model."
         )
-    count = sum(fold is not None for fold in known)
+    count = sum(bool(folds) for folds in known)
     remark = (
         f"{count} of {len(known)} scans are of people the model was trained on; they are tuned and "
         "tested by the members of their own fold alone, which never saw them."
