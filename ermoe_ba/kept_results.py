@@ -113,10 +113,16 @@ class ReportMaker:
     ----------
     model, atlas : str or None
         Names or paths; by default what each result names, if it is shipped.
+    atlas_labels : Path or None
+        Label table of an atlas given by path, where it does not lie beside it.
+    atlas_space : str or None
+        Space of an atlas given by path, where its name does not tell.
     """
 
     model: str | None
     atlas: str | None
+    atlas_labels: Path | None = None
+    atlas_space: str | None = None
     _cards: dict[str, ModelCard] = field(default_factory=dict)
     _atlases: dict[str, Atlas] = field(default_factory=dict)
 
@@ -191,14 +197,15 @@ class ReportMaker:
     def _atlas(self, scan: KeptScan) -> Atlas:
         wanted = scan.result["provenance"]["atlas_hash"]
         if wanted not in self._atlases:
-            atlas = load_atlas(self.atlas or scan.result["provenance"]["atlas"])
+            named = self.atlas or scan.result["provenance"]["atlas"]
+            atlas = load_atlas(named, self.atlas_labels, self.atlas_space)
             found = atlas_hash(atlas)
             if found != wanted:
                 raise ScanError(
                     scan.path(PREDICTION),
                     must_hold=f"its report needs the atlas of its region table, hash {wanted}",
                     found=f"{found} in {atlas.name}",
-                    remedy="Give that atlas with --atlas.",
+                    remedy="Give that atlas with --atlas, and its table with --atlas-labels.",
                 )
             self._atlases[wanted] = atlas
         return self._atlases[wanted]

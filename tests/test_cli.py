@@ -1202,6 +1202,28 @@ def test_reports_are_made_again_byte_for_byte_with_an_index(
     assert not (run.out / "index.html").exists()
 
 
+def test_a_report_can_be_made_again_with_an_atlas_whose_table_lies_elsewhere(
+    tmp_path: Path,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    atlas, names = _labels(tmp_path / "block.nii.gz", {}), tmp_path / "names.tsv"
+    names.write_text("index\tname\n3\tthe block\n", encoding="utf-8")
+    chosen = ["--atlas", str(atlas), "--atlas-labels", str(names)]
+    run = predict(write_head("sub-1_T1w.nii.gz"), *chosen)
+    report = run.out / "sub-1_report.html"
+    first = report.read_bytes()
+    assert b"the block" in first
+    again = ["report", str(run.out), "--model", str(kept_model)]
+    assert main([*again, "--atlas", str(atlas)]) == 1
+    assert "its table with --atlas-labels" in capfd.readouterr().err
+    report.unlink()
+    assert main([*again, *chosen]) == 0
+    assert report.read_bytes() == first
+
+
 def test_a_report_is_made_of_its_own_model_atlas_and_maps_alone(
     tmp_path: Path,
     kept_model: Path,

@@ -112,6 +112,17 @@ def test_a_page_of_the_same_rows_has_the_same_bytes(tmp_path: Path) -> None:
     assert _page(tmp_path / "a" / "qc.html") == _page(tmp_path / "b" / "qc.html")
 
 
+def test_runs_of_one_session_are_told_apart_by_their_files(tmp_path: Path) -> None:
+    with QualityPage("Heads") as page:
+        for number in (1, 2):
+            scan = f"/d/sub-1/anat/sub-1_run-{number}_T1w.nii.gz"
+            page.add(number, _row("1", input=scan), b"png")
+        page.write(tmp_path / "qc.html")
+    html = (tmp_path / "qc.html").read_text(encoding="utf-8")
+    cells = re.findall(r"<td>1<small>(.*?)</small></td>", html)
+    assert cells == ["sub-1_run-1_T1w.nii.gz", "sub-1_run-2_T1w.nii.gz"]
+
+
 def test_rows_beyond_the_first_page_wait_in_a_template(tmp_path: Path) -> None:
     with QualityPage("Heads") as page:
         for number in range(PAGE_ROWS + 2):

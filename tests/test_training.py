@@ -457,6 +457,16 @@ def test_the_same_seed_gives_the_same_weights_to_the_bit(
     assert not torch.equal(states[0][trained], states[2][trained])
 
 
+def test_one_scan_is_too_few_to_learn_from(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """It has no spread to standardise by."""
+    planted = _planted(small_tokens, 20, seed=0)
+    member = ErmoeBrainAge(small_config, small_tokens)
+    with pytest.raises(UsageError, match=r"two scans or more; found 1, of P7\. .*fewer folds"):
+        train_age(member, planted.described[:1], planted.ages[:1], AGE, 0, participants=["P7"])
+
+
 def test_the_age_stage_leaves_the_stem_alone(
     small_config: ModelConfig, small_tokens: TokenGrid
 ) -> None:

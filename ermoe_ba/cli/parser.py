@@ -194,7 +194,7 @@ def build_parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="make reports again, and an index of a cohort")
     report.add_argument("results", type=Path, metavar="DIR", help="what predict wrote")
     report.add_argument("--model", metavar="NAME|PATH", help="default: what the results name")
-    report.add_argument("--atlas", metavar="NAME|PATH", help="default: what the results name")
+    add_atlas(report)
     for command in (info, validate, train, tune, evaluate, ablate, phantom, report):
         command.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser

@@ -22,7 +22,7 @@ def run_report(options: argparse.Namespace) -> int:
     """
     from ermoe_ba.report import IndexRow, write_index
 
-    maker = ReportMaker(options.model, options.atlas)
+    maker = ReportMaker(options.model, options.atlas, options.atlas_labels, options.atlas_space)
     found, failed = find_kept(options.results), 0
     rows, inputs = [], set()
     try:

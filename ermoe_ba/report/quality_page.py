@@ -55,9 +55,12 @@ class QualityPage:
         """
         kept = {name: row.get(name) for name in _COLUMNS}
         name = "_".join(str(row[k]) for k in ("participant_id", "session_id") if row.get(k))
+        # Runs of one session have one name, and files of their own.
+        file = Path(row.get("input") or "").name
         picture = base64.b64encode(thumbnail).decode()
         self._places[number] = self._spool.seek(0, 2)
-        self._spool.write(json.dumps({**kept, "name": name, "picture": picture}) + "\n")
+        told = {**kept, "name": name, "file": file, "picture": picture}
+        self._spool.write(json.dumps(told) + "\n")
 
     def write(self, path: Path) -> None:
         """Write the page in the order of the inputs, row by row, whole or not at all.

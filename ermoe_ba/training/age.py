@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ermoe_ba.dataset import PreparedScan
+from ermoe_ba.errors import UsageError
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.additive import AdditiveReadout
 from ermoe_ba.model.rivals.roster import AgeNetwork
@@ -210,6 +211,11 @@ def train_age(
     if len(aside):
         inputs_nv, ages_n = inputs_nv[torch.as_tensor(learnt)], ages_n[learnt]
         participants = [participants[scan] for scan in learnt]
+    if len(ages_n) < 2:
+        raise UsageError(
+            f"A stage must learn from two scans or more; found {len(ages_n)}, of "
+            f"{', '.join(participants)}. Give more scans, or state fewer folds."
+        )
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
     unchanged = inputs_nv[:, 0].float()
     centre_on(model, unchanged, ages, config.spread_floor)
