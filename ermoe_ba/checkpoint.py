@@ -144,6 +144,11 @@ def read_card(folder: Path) -> ModelCard:
         If there is no such file, or it is no model card of this version.
     """
     path = folder / "model.json"
+    if not path.is_file():
+        raise UsageError(
+            f"{path}: a model must have its card; found no such file. Of a cross-validation, it is "
+            "written once all folds are trained."
+        )
     try:
         return from_plain(ModelCard, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:

@@ -275,3 +275,8 @@ def test_an_expert_that_never_varies_takes_what_is_left() -> None:
     member[:, 1] = 0.0
     with np.errstate(invalid="ignore"):
         assert matched_order(reference, member, 0) == [2, 1, 0]
+
+
+def test_a_run_that_is_not_finished_has_no_card_yet(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"model\.json: a model must have its card.*all folds"):
+        read_card(tmp_path)

@@ -288,8 +288,12 @@ def test_the_tuned_interval_counts_people_and_not_their_scans(site: _Site) -> No
 def test_a_site_too_small_for_the_model_s_coverage_is_refused(site: _Site) -> None:
     """Nineteen in twenty need nineteen people."""
     save_card(site.model, replace(read_card(site.model), coverage=0.95))
+    tuning = site.tuning({i: 50.0 + int(i) for i in IDS})
+    # Before any scan is read.
+    for path in site.folder.glob("*.nii.gz"):
+        path.unlink()
     with pytest.raises(UsageError, match="at least 19 participants of known age; found 12"):
-        site.tuning({i: 50.0 + int(i) for i in IDS}).run()
+        tuning.run()
 
 
 def test_a_site_that_fits_is_left_alone(site: _Site) -> None:

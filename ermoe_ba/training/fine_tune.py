@@ -126,17 +126,13 @@ class FineTuning:
         UsageError
             If there are too few participants, or some whom all members saw.
         """
+        self._refuse_few(self.study.participants)
         ready = make_ready(
             self.study, self.cohort, self.out, jobs=self._jobs, skip_unusable=self._skip_unusable
         )
         people = ready.study.participants
-        # The interval of the tuned model is that of these people's residuals.
-        fewest = max(self.config.min_participants, smallest_cohort(self.ensemble.card.coverage))
-        if len(people.table) < fewest:
-            raise UsageError(
-                f"Fine-tuning needs at least {fewest} participants of known age; found "
-                f"{len(people.table)}. With fewer, use the model's ages as they are."
-            )
+        # Scans that cannot be used may have left fewer.
+        self._refuse_few(people)
         seen = find_seen(self.folder, ready.scans)
         view = self._view(ready, seen)
         folds = split_folds(people, self.config.num_folds, self.config.seed)
@@ -162,6 +158,15 @@ class FineTuning:
         keep_training_scans(self.out, ready.scans, None)
         self._write_card(view, tuned_n, owners, metrics, data_hash(ready.study))
         return metrics
+
+    def _refuse_few(self, people: Participants) -> None:
+        # The interval of the tuned model is that of these people's residuals.
+        fewest = max(self.config.min_participants, smallest_cohort(self.ensemble.card.coverage))
+        if len(people.table) < fewest:
+            raise UsageError(
+                f"Fine-tuning needs at least {fewest} participants of known age; found "
+                f"{len(people.table)}. With fewer, use the model's ages as they are."
+            )
 
     @torch.no_grad()
     def _view(self, ready: ReadyStudy, seen: Seen) -> SiteView:
