@@ -30,6 +30,8 @@ class BidsScan:
         Without ``sub-`` and ``ses-``.
     chronological_age : float or None
         Years, from ``sub-…_sessions.tsv`` or else ``participants.tsv``.
+    age_at_session : bool
+        Whether it is from the former.
     entities : dict
         All that the file name says.
     """
@@ -38,6 +40,7 @@ class BidsScan:
     participant_id: str
     session_id: str | None
     chronological_age: float | None
+    age_at_session: bool
     entities: dict[str, Any]
 
 
@@ -129,6 +132,7 @@ def scans_of(
                 participant_id=participant,
                 session_id=session,
                 chronological_age=ages.get(participant) if at_session is None else at_session,
+                age_at_session=at_session is not None,
                 entities=dict(file.entities),
             )
         )

@@ -138,6 +138,7 @@ def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
             participant_id=scan.participant_id,
             session_id=scan.session_id,
             chronological_age=scan.chronological_age,
+            age_at_session=scan.age_at_session,
         )
 
 

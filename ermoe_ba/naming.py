@@ -33,6 +33,9 @@ class ScanName:
         Without ``ses-``.
     chronological_age : float or None
         Years, where the place that the scan was found at states it.
+    age_at_session : bool
+        Whether that is the age at this very session. It then counts before that of a participants
+        table, which knows one age a person.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class ScanName:
     participant_id: str
     session_id: str | None
     chronological_age: float | None = None
+    age_at_session: bool = False
 
 
 def volumes_in(folder: Path) -> list[Path]:

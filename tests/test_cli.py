@@ -1125,6 +1125,24 @@ def test_participants_one_by_one_and_then_the_group(
         assert found.parent.parent.name == ("ses-" + row["session_id"]).replace("ses-n/a", "sub-2")
 
 
+@pytest.mark.usefixtures("_stand_ins")
+def test_an_age_at_a_session_counts_before_any_participants_table(
+    dataset: Path, predict: Callable[..., Run]
+) -> None:
+    """One age a person is that of one of their sessions: at the others, the gap would be wrong."""
+    sessions = "session_id\tage\nses-a\t41.5\nses-b\tn/a\n"
+    (dataset / "sub-1" / "sub-1_sessions.tsv").write_text(sessions, encoding="utf-8")
+    people = dataset.parent / "people.tsv"
+    people.write_text("participant_id\tage\nsub-1\t50\nsub-2\t60\n", encoding="utf-8")
+    own = predict(dataset, "--no-maps").table["chronological_age"]
+    assert own.fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
+    told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
+    assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
+    people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")
+    told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
+    assert told["status"].tolist() == ["failed"] * 3 + ["ok"]
+
+
 def test_the_app_goes_on_by_itself(tmp_path: Path, dataset: Path, seen: list[str]) -> None:
     out = tmp_path / "out"
     assert _app(dataset, out, "participant", "--session-label", "b", "--no-maps") == 0

@@ -40,6 +40,7 @@ def run_probe(options: argparse.Namespace) -> int:
         try:
             known = scan.participant_id in participants.table.index
             age = participants.age_of(scan.participant_id) if known else None
+            age = scan.chronological_age if scan.age_at_session else age
             if age is None:
                 raise ScanError(
                     scan.path,

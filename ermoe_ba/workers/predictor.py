@@ -40,7 +40,7 @@ class PredictSettings:
     scan_space : tuple of str
         Keys of `SCAN_SPACE`: maps to write on the scan's own grid as well.
     participants : Participants or None
-        Ages, which count before those that came with the scans.
+        Ages, which count before those that came with the scans, but for ages at a session.
     force : bool
         Give an age where the quality of a scan forbids it, with the reason beside it.
     resume : bool
@@ -198,7 +198,7 @@ def _chronological_age(scan: ScanName, participants: Participants | None) -> flo
     if participants is None:
         return scan.chronological_age
     try:
-        return participants.age_of(scan.participant_id)
+        age = participants.age_of(scan.participant_id)
     except KeyError:
         raise ScanError(
             scan.path,
@@ -206,3 +206,4 @@ def _chronological_age(scan: ScanName, participants: Participants | None) -> flo
             found=f"no row for {scan.participant_id!r}",
             remedy="Add the row (age n/a if unknown), or leave --participants out.",
         ) from None
+    return scan.chronological_age if scan.age_at_session else age
