@@ -61,8 +61,15 @@ class AgeConfig:
     validation_share : float
         Share of the participants that nothing is learnt from; the error on their unchanged scans is
         looked at after each epoch.
+    mixup : float
+        Scans of a batch and their ages are mixed in pairs, as `ScanBatches` says; 0 mixes nothing.
     changes : ChangeConfig
         How the copies are changed.
+
+    Raises
+    ------
+    ValueError
+        If `validation_share` or `mixup` is out of range.
     """
 
     num_variants: int
@@ -75,6 +82,7 @@ class AgeConfig:
     spread_floor: float
     optimiser: OptimiserConfig
     validation_share: float = 0.0
+    mixup: float = 0.0
     changes: ChangeConfig = USUAL
 
     def __post_init__(self) -> None:
@@ -83,6 +91,8 @@ class AgeConfig:
                 "validation_share must be 0 or more, and less than 1; found "
                 f"{self.validation_share}"
             )
+        if self.mixup < 0:
+            raise ValueError(f"mixup must be 0 or more; found {self.mixup}")
 
 
 def scan_variants(
@@ -222,6 +232,7 @@ def train_age(
         num_epochs=config.num_epochs,
         batch_size=config.batch_size,
         seed=seed,
+        mixup=config.mixup,
     )
     learner = AgeLearner(model)
     stage = Stage(
