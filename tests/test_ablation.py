@@ -231,6 +231,12 @@ def test_the_table_is_made_of_what_the_networks_said(place: _Place) -> None:
             paired = (mean - reference).mean()
             assert table.loc[row, "difference"] == pytest.approx(paired)
             assert table.loc[row, "difference_lower"] < paired < table.loc[row, "difference_upper"]
+            # Student's t of one degree of freedom is Cauchy's: quantile tan(pi (p - 1/2)). The
+            # standard error of a mean of two is half their distance; the recipe asks for 90 %.
+            d1, d2 = (by_seed[k].mean() - _errors(place, "additive", k + 1).mean() for k in (0, 1))
+            half = np.tan(np.pi * 0.9 / 2) * abs(d1 - d2) / 2
+            assert table.loc[row, "difference_seed_lower"] == pytest.approx(paired - half)
+            assert table.loc[row, "difference_seed_upper"] == pytest.approx(paired + half)
     dense = table.loc["additive"]
     assert dense[["difference", "load_gini", "mae_random_routing"]].isna().all()
     routed = table.loc[["ermoe", "softmax"]]
