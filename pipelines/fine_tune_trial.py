@@ -8,9 +8,7 @@ Result:  MAE in years for each fold as a site of its own: each person is predict
          that never saw them, tuned on the others of the fold (leave one out).
 """
 
-import json
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
-from ermoe_ba.training.run_folder import PREDICTIONS, RECIPE, read_run_table
+from ermoe_ba.training.run_folder import PREDICTIONS, RunFolder, read_run_table
 from ermoe_ba.training.tuning import tune
 
 # The site's scanner: other contrast, slices of 4 mm (a profile of that full width at half maximum,
@@ -74,8 +72,7 @@ def errors_of_site(ages: Array, base_mn: Array, kernel_mnn: Array) -> dict[str, 
 data, run = Path(sys.argv[1]), Path(sys.argv[2])
 card = read_card(run)
 tokens = token_grid(card.model)
-recipe = tomllib.loads(json.loads((run / RECIPE).read_text(encoding="utf-8"))["text"])["run"]
-study = read_study(data / "participants.tsv", recipe.get("t1w"), None)
+study = read_study(data / "participants.tsv", RunFolder(run).settings().t1w, None)
 scans = {scan.participant_id: scan for scan in study.scans}
 cohort = PreparedCohort(run / "prepared", Preprocessor(card.preprocess))
 table = read_run_table(run / PREDICTIONS)

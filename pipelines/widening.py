@@ -36,7 +36,7 @@ from ermoe_ba.simulated_sites import SiteTrial
 from ermoe_ba.site_scans import scan_prepared
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
-from ermoe_ba.training.run_folder import PREDICTIONS, RECIPE, read_run_table
+from ermoe_ba.training.run_folder import PREDICTIONS, RunFolder, read_run_table
 from ermoe_ba.widening import Widening, conformal_slope, fit_likeness, look, save_widening
 
 # Share of the cohort's own scans, each seen by members that did not learn from it, whose interval
@@ -60,8 +60,7 @@ options = parser.parse_args()
 data, run, out = options.data, options.run, options.out
 trial = from_plain(SiteTrial, tomllib.loads(options.settings.read_text("utf-8")))
 card = read_card(run)
-recipe = tomllib.loads(json.loads((run / RECIPE).read_text(encoding="utf-8"))["text"])["run"]
-study = read_study(data / "participants.tsv", recipe.get("t1w"), None)
+study = read_study(data / "participants.tsv", RunFolder(run).settings().t1w, None)
 scans = {scan.participant_id: scan for scan in study.scans}
 preprocessor = Preprocessor(card.preprocess)
 cohort = PreparedCohort(run / "prepared", preprocessor)

@@ -231,6 +231,12 @@ def test_the_table_is_made_of_what_the_networks_said(place: _Place) -> None:
             paired = (mean - reference).mean()
             assert table.loc[row, "difference"] == pytest.approx(paired)
             assert table.loc[row, "difference_lower"] < paired < table.loc[row, "difference_upper"]
+            # Student's t of one degree of freedom is Cauchy's: quantile tan(pi (p - 1/2)). The
+            # standard error of a mean of two is half their distance; the recipe asks for 90 %.
+            d1, d2 = (by_seed[k].mean() - _errors(place, "additive", k + 1).mean() for k in (0, 1))
+            half = np.tan(np.pi * 0.9 / 2) * abs(d1 - d2) / 2
+            assert table.loc[row, "difference_seed_lower"] == pytest.approx(paired - half)
+            assert table.loc[row, "difference_seed_upper"] == pytest.approx(paired + half)
     dense = table.loc["additive"]
     assert dense[["difference", "load_gini", "mae_random_routing"]].isna().all()
     routed = table.loc[["ermoe", "softmax"]]
@@ -502,7 +508,14 @@ def test_the_shipped_recipes_can_be_read() -> None:
     from ermoe_ba.model.rivals.roster import ROUTERS
 
     assert routers == set(ROUTERS)
-    assert read_ablation(pipelines / "ablation_cnn.toml").ablation == recipe.ablation
+    for path in pipelines.glob("ablation*.toml"):
+        other = read_ablation(path)
+        assert other.base == recipe.base, path
+        told = [
+            (replace(row, name="any"), other.model_of(row), other.age_of(row)) for row in other.row
+        ]
+        # A row that says the same as another would compare a network with itself.
+        assert all(one not in told[:number] for number, one in enumerate(told)), path
     before = read_ablation(pipelines / "ablation_stages.toml")
     assert [list(before.pretrain_of(row).stages()) for row in before.row] == [
         [],

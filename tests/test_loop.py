@@ -19,7 +19,7 @@ from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.early_stopping import EarlyStopping
 from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.loop import OptimiserConfig, fit
-from ermoe_ba.training.scan_batches import set_aside
+from ermoe_ba.training.scan_batches import ScanBatches, set_aside
 from ermoe_ba.training.stage import Loss, Stage, Validation
 from ermoe_ba.training.trackers import Tracking
 
@@ -254,6 +254,45 @@ def test_scans_set_aside_are_whole_participants() -> None:
     learnt, aside = set_aside(participants, 0.0, seed=3)
     assert learnt.tolist() == list(range(10))
     assert aside.tolist() == []
+
+
+def _drawn(mixup: float) -> list[Batch]:
+    """Five scans in three variants, whose inputs (2, 3) are multiples of their targets (1 to 5)."""
+    targets = torch.arange(1.0, 6.0)
+    factors = torch.arange(1.0, 7.0).reshape(2, 3)
+    inputs = (targets[:, None, None, None] * factors).expand(5, 3, 2, 3)
+    batches = ScanBatches(
+        inputs, targets, list("abcde"), num_epochs=40, batch_size=3, seed=2, mixup=mixup
+    )
+    return [batches[step] for step in range(len(batches))]
+
+
+def test_mixed_scans_keep_what_ties_inputs_to_targets() -> None:
+    factors = torch.arange(1.0, 7.0).reshape(2, 3)
+    told = []
+    for mixed, alone in zip(_drawn(0.5), _drawn(1e-6), strict=True):
+        inputs, targets = mixed.tensors
+        torch.testing.assert_close(inputs, targets[:, None, None] * factors)
+        # A share of 0 or 1 takes one of the two whole.
+        torch.testing.assert_close(alone.tensors[1], alone.tensors[1].round())
+        told.extend(targets.tolist())
+    assert min(told) >= 1
+    assert max(told) <= 5
+    # Beta(0.5, 0.5) has a variance of 1/8, so that E[l^2 + (1 - l)^2] = 3/4; a third of the scans
+    # of a batch of three, and half of two, are mixed with themselves and stay. With variance 2 of
+    # the targets and covariance -1/2 between two scans: 2 less (3/5 2/3 + 2/5 1/2) 1/4 2.5.
+    assert np.var(told) == pytest.approx(2 - 0.6 * 0.25 * 2.5, abs=0.25)
+
+
+def test_nothing_is_mixed_by_default() -> None:
+    for batch in _drawn(0.0):
+        names = ["abcde"[int(age) - 1] for age in batch.tensors[1]]
+        assert tuple(names) == batch.participants
+
+
+def test_negative_mixup_is_refused() -> None:
+    with pytest.raises(ValueError, match="mixup must be 0 or more; found -1"):
+        replace(AGE, mixup=-1)
 
 
 def test_too_few_participants_to_set_some_aside_are_refused() -> None:

@@ -45,7 +45,7 @@ from ermoe_ba.training.pretrain_config import (
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
-from ermoe_ba.training.run_folder import data_hash, fold_part, whole_part
+from ermoe_ba.training.run_folder import RunFolder, data_hash, fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
@@ -1050,6 +1050,19 @@ def test_no_seed_serves_twice(study: _Study) -> None:
     assert len(set(seeds)) == 7 * 4
     # Runs made before there were repeats keep theirs: seed, and one more a fold, then a start.
     assert [p.member_seed(n) for n in range(2) for p in parts[:3]] == [5, 6, 7, 8, 9, 10]
+
+
+def test_folder_tells_the_settings_of_its_run(tmp_path: Path) -> None:
+    folder, shipped = RunFolder(tmp_path), Path(__file__).parents[1] / "pipelines/ixi_hh.toml"
+    with pytest.raises(UsageError, match="found none"):
+        folder.settings()
+    recipe = read_recipe(shipped)
+    (tmp_path / "recipe.json").write_text(json.dumps({"text": recipe.text, "data_hash": "0"}))
+    assert folder.settings() == recipe.run
+    other = recipe.text.replace("num_folds = 5", "num_folds = 5\nnum_moons = 1")
+    (tmp_path / "recipe.json").write_text(json.dumps({"text": other, "data_hash": "0"}))
+    with pytest.raises(UsageError, match="num_moons"):
+        folder.settings()
 
 
 def test_each_fold_chooses_without_those_it_is_tested_on(

@@ -1,4 +1,4 @@
-"""The table of an ablation: a row for each network, intervals over participants.
+"""The table of an ablation: a row for each network, intervals over participants and seeds.
 
 Shapes: N participants, B test scans, T tokens, E experts.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, ttest_rel
 
 from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
@@ -26,6 +26,8 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "difference": ("years; MAE minus that of the reference row, same participants", 2),
     "difference_lower": ("lower end of its bootstrap interval over participants", 2),
     "difference_upper": ("upper end", 2),
+    "difference_seed_lower": ("lower end of its t interval over seeds, these participants", 2),
+    "difference_seed_upper": ("upper end", 2),
     "mae_zeroed": ("years; experts silenced", 2),
     "mae_random_routing": ("years; each token's weights given to random experts", 2),
     "mae_other_subject_routing": ("years; each scan routed as another", 2),
@@ -67,7 +69,7 @@ def ablation_table(recipe: AblationRecipe, units: Units) -> pd.DataFrame:
         Columns of `ABLATION_COLUMNS`; not-a-number where a row has no such figure.
     """
     config = recipe.ablation
-    reference = _errors(recipe, units, config.reference).mean(axis=1)
+    reference = _errors(recipe, units, config.reference)
     lines = []
     for row in recipe.row:
         errors = _errors(recipe, units, row.name)
@@ -77,9 +79,14 @@ def ablation_table(recipe: AblationRecipe, units: Units) -> pd.DataFrame:
         if len(config.seeds) > 1:
             line["mae_seed_sd"] = errors.mean(axis=0).std()
         if row.name != config.reference:
-            difference = (mean_n - reference).to_numpy()
+            difference = (mean_n - reference.mean(axis=1)).to_numpy()
             line["difference"] = difference.mean()
             line["difference_lower"], line["difference_upper"] = mean_interval(difference, recipe)
+            if len(config.seeds) > 1:
+                pairs = ttest_rel(errors.mean(axis=0), reference.mean(axis=0))
+                over_seeds = pairs.confidence_interval(config.confidence)
+                line["difference_seed_lower"] = float(over_seeds.low)
+                line["difference_seed_upper"] = float(over_seeds.high)
         figures = [
             units[row.name, seed, fold].figures for seed in config.seeds for fold in config.folds
         ]

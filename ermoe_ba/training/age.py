@@ -62,8 +62,15 @@ class AgeConfig:
     validation_share : float
         Share of the participants that nothing is learnt from; the error on their unchanged scans is
         looked at after each epoch.
+    mixup : float
+        Scans of a batch and their ages are mixed in pairs, as `ScanBatches` says; 0 mixes nothing.
     changes : ChangeConfig
         How the copies are changed.
+
+    Raises
+    ------
+    ValueError
+        If `validation_share` or `mixup` is out of range.
     """
 
     num_variants: int
@@ -76,6 +83,7 @@ class AgeConfig:
     spread_floor: float
     optimiser: OptimiserConfig
     validation_share: float = 0.0
+    mixup: float = 0.0
     changes: ChangeConfig = USUAL
 
     def __post_init__(self) -> None:
@@ -84,6 +92,8 @@ class AgeConfig:
                 "validation_share must be 0 or more, and less than 1; found "
                 f"{self.validation_share}"
             )
+        if self.mixup < 0:
+            raise ValueError(f"mixup must be 0 or more; found {self.mixup}")
 
 
 def scan_variants(
@@ -228,6 +238,7 @@ def train_age(
         num_epochs=config.num_epochs,
         batch_size=config.batch_size,
         seed=seed,
+        mixup=config.mixup,
     )
     learner = AgeLearner(model)
     stage = Stage(

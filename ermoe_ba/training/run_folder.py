@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
 
+from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.formats import volume_files
 from ermoe_ba.io import write_json, write_whole
@@ -144,6 +146,24 @@ class RunFolder:
     def holds(self, recipe: Recipe, digest: str) -> bool:
         """Tell whether the folder is that of a run of a recipe on data of a hash."""
         return self._claimed() == {"text": recipe.text, "data_hash": digest}
+
+    def settings(self) -> RunConfig:
+        """Return what the recipe of the folder's run says of it.
+
+        Raises
+        ------
+        UsageError
+            If the folder holds no run, or one whose settings this version does not know.
+        """
+        text = self._claimed().get("text")
+        if text is None:
+            raise UsageError(f"{self.out}: a run must have a {RECIPE}; found none.")
+        try:
+            return from_plain(RunConfig, tomllib.loads(text)["run"])
+        except (KeyError, ValueError) as error:
+            raise UsageError(
+                f"{self.out / RECIPE}: the settings cannot be used: {error}."
+            ) from error
 
     def _other(self) -> UsageError:
         return UsageError(

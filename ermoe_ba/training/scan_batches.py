@@ -30,6 +30,10 @@ class ScanBatches:
         Passes over the scans, in batches of that many.
     seed : int
         Of order and variants.
+    mixup : float, optional
+        Each scan and its target are mixed with those of another of its batch, ``x = l x_1 + (1 - l)
+        x_2`` with ``l`` from ``Beta(mixup, mixup)`` (Zhang 2018, arXiv 1710.09412); 0, the default,
+        leaves them as they are.
     """
 
     def __init__(
@@ -41,16 +45,22 @@ class ScanBatches:
         num_epochs: int,
         batch_size: int,
         seed: int,
+        mixup: float = 0.0,
     ) -> None:
         self.inputs, self.targets, self.participants = inputs_nv, targets_n, participants
         num_scans, num_variants = inputs_nv.shape[:2]
         random = np.random.default_rng(seed)
         self.drawn: list[tuple[Array, Array]] = []
+        # By step: each scan's other within the batch, and its own share.
+        self.mixed: list[tuple[Array, Array]] = []
         for _ in range(num_epochs):
             order = random.permutation(num_scans)
             for start in range(0, num_scans, batch_size):
                 chosen = order[start : start + batch_size]
                 self.drawn.append((chosen, random.integers(num_variants, size=len(chosen))))
+                if mixup:
+                    others = random.permutation(len(chosen))
+                    self.mixed.append((others, random.beta(mixup, mixup, size=len(chosen))))
         self.steps_per_epoch = len(self.drawn) // num_epochs
 
     def __len__(self) -> int:
@@ -58,10 +68,17 @@ class ScanBatches:
 
     def __getitem__(self, step: int) -> Batch:
         chosen, variants = (torch.as_tensor(drawn) for drawn in self.drawn[step])
-        return Batch(
-            (self.inputs[chosen, variants].float(), self.targets[chosen]),
-            tuple(self.participants[scan] for scan in chosen.tolist()),
+        tensors: tuple[Tensor, ...] = (
+            self.inputs[chosen, variants].float(),
+            self.targets[chosen],
         )
+        if self.mixed:
+            others, shares = (torch.as_tensor(drawn) for drawn in self.mixed[step])
+            tensors = tuple(
+                torch.lerp(one[others], one, shares.to(one.dtype).view(-1, *[1] * (one.ndim - 1)))
+                for one in tensors
+            )
+        return Batch(tensors, tuple(self.participants[scan] for scan in chosen.tolist()))
 
 
 def set_aside(participants: Sequence[str], share: float, seed: int) -> tuple[Array, Array]:
