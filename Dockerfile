@@ -33,27 +33,32 @@ COPY pipelines/container_lock_tools.txt pipelines/container_lock_${TORCH}.txt /o
 # what builds it is held to hashes too. PyTorch's CPU builds lie in an index of their own. What never
 # runs here, a fifth of the image, goes: the libraries' own tests, PyTorch's headers and its C++ test
 # programs. Byte code is compiled now, because an image that is read only cannot keep it later, and
-# last, because a quarter of the files would be compiled to be removed.
+# last, because a quarter of the files would be compiled to be removed; a file of PyTorch's has the
+# grammar of Python 3.12. uv comes and goes: from the
+# lock's entry, which is what ends at the first line without a backslash.
 WORKDIR /opt/ermoe_ba
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    if [ -n "${TORCH_WHEELS}" ]; then from="--find-links=${TORCH_WHEELS}"; \
+RUN sed -n '/^uv==/,/[^\\]$/p' /opt/locks/container_lock_tools.txt >/tmp/uv.txt \
+    && python3 -m venv /tmp/uv \
+    && /tmp/uv/bin/pip install --no-cache-dir --require-hashes --only-binary :all: -r /tmp/uv.txt \
+    && if [ -n "${TORCH_WHEELS}" ]; then from="--find-links=${TORCH_WHEELS}"; \
     elif [ "${TORCH}" = cpu ]; then from=--torch-backend=cpu; else from=; fi \
     && export UV_SYSTEM_CERTS=1 UV_PYTHON_DOWNLOADS=never UV_NO_CACHE=1 UV_LINK_MODE=copy \
-    && /opt/tools/bin/uv venv --python "$(command -v python3)" /opt/ermoe_ba \
-    && /opt/tools/bin/uv pip install --python bin/python \
+    && /tmp/uv/bin/uv venv --python "$(command -v python3)" /opt/ermoe_ba \
+    && /tmp/uv/bin/uv pip install --python bin/python \
         --require-hashes --build-constraints /opt/locks/container_lock_tools.txt \
         ${from:+"${from}"} -r "/opt/locks/container_lock_${TORCH}.txt" \
     && find lib -type d -name tests -prune -exec rm -rf {} + \
     && rm -rf lib/python3*/site-packages/torch/test \
         lib/python3*/site-packages/torch/include lib/python3*/site-packages/torch/share \
     && find lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete \
-    && bin/python -m compileall -q -j 0 lib
+    && bin/python -m compileall -q -j 0 -x py312_ lib >&2 \
+    && rm -rf /tmp/uv /tmp/uv.txt
 
 FROM dependencies AS project
+COPY --from=tools /opt/tools /opt/tools
 COPY --from=wheel /wheels /wheels
 # Apart, so that the image takes the project alone as its last layer.
-RUN --mount=type=bind,from=tools,source=/opt/tools,target=/opt/tools \
-    UV_NO_CACHE=1 /opt/tools/bin/uv pip install --python bin/python --offline \
+RUN UV_NO_CACHE=1 /opt/tools/bin/uv pip install --python bin/python --offline \
         --no-deps --compile-bytecode /wheels/*.whl \
     && mkdir -p /project share/ermoe_ba \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible \

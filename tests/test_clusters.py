@@ -1,11 +1,13 @@
-"""The scripts for SLURM: what they ask a cluster for, and what they start, with stand-ins for both."""
+"""The recipes for clusters: what they ask for, and what they start, with stand-ins for both."""
 
 import os
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 SCRIPTS = ("sbatch_predict.sh", "sbatch_train.sh")
@@ -52,6 +54,46 @@ def test_a_task_asks_for_what_snakemake_would_ask_for() -> None:
 
 
 @pytest.fixture
+def pod() -> dict[str, Any]:
+    """Return what runs a shard under Kubernetes."""
+    text = (PIPELINES / "kubernetes_predict.yaml").read_text(encoding="utf-8")
+    job = yaml.safe_load(text)["spec"]
+    # Without it no pod would know its shard.
+    assert job["completionMode"] == "Indexed"
+    (container,) = job["template"]["spec"]["containers"]
+    return container
+
+
+def test_a_pod_asks_for_what_snakemake_would_ask_for(pod: dict[str, Any]) -> None:
+    memory = f"{setting('MEMORY_MB')}M"
+    asked = pod["resources"]
+    assert (asked["requests"], asked["limits"]) == (
+        {"cpu": "1", "memory": memory},
+        {"memory": memory},
+    )
+
+
+@pytest.mark.parametrize("ends", [0, 1, 2])
+def test_a_pod_predicts_its_shard(pod: dict[str, Any], tmp_path: Path, ends: int) -> None:
+    program = tmp_path / "bin" / "ermoe-ba"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@"\nexit {ends}\n', encoding="utf-8")
+    program.chmod(0o755)
+    done = subprocess.run(
+        pod["command"],
+        env={"PATH": f"{program.parent}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "12"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    # Scans that fail fail no pod.
+    assert (done.returncode == 0) == (ends < 2), done.stderr
+    shard = "/data/RESULTS/shards/00012"
+    told = ["predict", f"{shard}/scans.tsv", "--out", shard, "--resume"]
+    assert done.stdout.splitlines() == told
+
+
+@pytest.fixture
 def cluster(tmp_path: Path) -> Path:
     """Return a folder of stand-ins: srun starts its command once, torchrun tells of its call."""
     stand_ins = {
@@ -68,9 +110,7 @@ def cluster(tmp_path: Path) -> Path:
     return tmp_path / "bin"
 
 
-def train(
-    cluster: Path, *arguments: str, **environment: str
-) -> "subprocess.CompletedProcess[str]":
+def train(cluster: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     job = {
         "SLURM_JOB_ID": "1234567",
         "SLURM_JOB_NODELIST": "node",
