@@ -29,13 +29,13 @@ ARG TORCH=cpu
 # A folder, mounted during the build, with a wheel of PyTorch that shall not be fetched.
 ARG TORCH_WHEELS=
 COPY pipelines/container_lock_tools.txt pipelines/container_lock_${TORCH}.txt /opt/locks/
-# System certificates: institutes that look into their traffic add theirs there. docopt has no wheel;
-# what builds it is held to hashes too. PyTorch's CPU builds lie in an index of their own. What never
-# runs here, a fifth of the image, goes: the libraries' own tests, PyTorch's headers and its C++ test
-# programs. Byte code is compiled now, because an image that is read only cannot keep it later, and
-# last, because a quarter of the files would be compiled to be removed; a file of PyTorch's has the
-# grammar of Python 3.12. uv comes and goes: from the
-# lock's entry, which is what ends at the first line without a backslash.
+# One step, so that what goes again is nowhere stored. System certificates: institutes that look into
+# their traffic add theirs there. uv, which is taken away at the end, is its entry in the lock: all up
+# to the first line without a backslash. docopt has no wheel; what builds it is held to hashes too.
+# PyTorch's CPU builds lie in an index of their own. What never runs here, a fifth of the image, goes:
+# the libraries' own tests, PyTorch's headers and its C++ test programs. Byte code is compiled now,
+# because an image that is read only cannot keep it later, and last, because a quarter of the files
+# would be compiled to be removed; one file of PyTorch's is for Python 3.12 alone.
 WORKDIR /opt/ermoe_ba
 RUN sed -n '/^uv==/,/[^\\]$/p' /opt/locks/container_lock_tools.txt >/tmp/uv.txt \
     && python3 -m venv /tmp/uv \
