@@ -3,8 +3,9 @@
 # Command: bash pipelines/container_check.sh [--if-possible]
 #          TORCH_WHEELS=FOLDER takes PyTorch's CPU wheel from there (by default PIP_FIND_LINKS, if it
 #          has one); BASE=IMAGE takes another base than one made here of Debian's packages;
-#          --if-possible says so and ends well where the system is none that could build images
-# Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 20 GB of disk
+#          --if-possible says so and ends well where the system is none that could build images:
+#          no root, nothing to build with, no way to the packages, too small a disk
+# Needs:   Debian 12 as root, or podman, runc and mmdebstrap in place; 10 GB of disk
 # Result:  build/container/: base, image, SBOM, licences, both predictions. Exit code 0 where the image
 #          is small enough, runs locked down under any user number and gives the ages of this
 #          machine's pip install.
@@ -17,32 +18,63 @@ WORK="$REPO_ROOT/build/container"
 IMAGE=localhost/ermoe_ba:check
 # What a laptop's user will wait for; PyTorch's CPU build alone takes half of it.
 MAX_BYTES=1600000000
+# The environment, the base, both images and what podman writes before it stores take less than half.
+FREE_GB=10
+# A prediction takes 25 s of a free core and has taken four minutes of a machine with eleven others at
+# work. A container that hangs is a fault, and ends.
+RUN_SECONDS=600
 # A user number that no machine has an entry for: whatever works for it works for any.
 ANY_USER=54321:54321
 
-# Tells why this system cannot build images, or nothing.
-hindrance() {
+missing_tools() {
     local tool
+    for tool in podman runc mmdebstrap; do
+        command -v "$tool" >/dev/null || printf '%s ' "$tool"
+    done
+}
+
+# Tells why this system cannot build images, or nothing. Asked before anything is built: what fails
+# after this is a fault, and shall be seen as one.
+hindrance() {
     if [ "$(id -u)" -ne 0 ]; then
         printf '%s' "not root"
-    elif ! command -v apt-get >/dev/null; then
-        for tool in podman runc mmdebstrap; do
-            command -v "$tool" >/dev/null || printf '%s' "neither $tool nor apt-get; "
-        done
+    elif ! command -v apt-get >/dev/null && [ -n "$(missing_tools)" ]; then
+        printf '%s' "no apt-get that could install $(missing_tools)"
+    elif [ "$(df -Pk "$REPO_ROOT" | awk 'NR == 2 {print $4}')" -lt "$((FREE_GB * 1000000))" ]; then
+        printf '%s' "less than $FREE_GB GB of disk free"
+    elif command -v apt-get >/dev/null && ! apt-get -qq --error-on=any update >/dev/null 2>&1; then
+        printf '%s' "Debian's packages cannot be reached"
+    elif ! python_packages_reached; then
+        printf '%s' "Python's packages cannot be reached"
     fi
 }
 
+# As a build would fetch them: without what is configured on this machine, which an image does not see.
+python_packages_reached() {
+    local folder code=0
+    folder="$(mktemp -d)"
+    venv_is_sound || make_venv >/dev/null
+    PIP_CONFIG_FILE=/dev/null "$VENV_PYTHON" -m pip --isolated download --no-deps --no-cache-dir \
+        --retries 1 --timeout 20 --dest "$folder" hatchling >/dev/null 2>&1 || code=1
+    rm -rf -- "$folder"
+    return "$code"
+}
+
 install_tools() {
-    local tool missing=""
-    for tool in podman runc mmdebstrap; do
-        command -v "$tool" >/dev/null || missing="$missing $tool"
-    done
+    local missing
+    missing="$(missing_tools)"
     [ -z "$missing" ] && return
-    command -v apt-get >/dev/null || stop "install$missing first."
-    say "installing$missing"
+    command -v apt-get >/dev/null || stop "install $missing first."
+    say "installing $missing"
     apt-get -qq update
     # shellcheck disable=SC2086  # several names
     DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends $missing
+}
+
+# They lie in an index of their own.
+torch_reached() {
+    [ -n "${TORCH_WHEELS:-}" ] || printf 'torch' | "$VENV/bin/uv" pip compile --quiet --no-config \
+        --no-cache --system-certs --no-deps --torch-backend cpu - >/dev/null 2>&1
 }
 
 # Apart from the user's own images. runc and cgroupfs: crun fails where both versions of control
@@ -75,9 +107,11 @@ import_base() {
     engine image exists "$BASE" && return
     if [ ! -f "$WORK/base.tar" ]; then
         say "making the base of Debian's packages"
-        # Without what nobody reads in an image, as slim images have it.
+        # As slim images have it: without what nobody reads in one, and without waiting for the
+        # disk at each file of a folder that a broken build leaves to nobody.
         mmdebstrap --quiet --format=tar --variant=minbase \
-            --include=python3,python3-venv,python3-pip,ca-certificates \
+            --include=python3,python3-venv,ca-certificates \
+            --dpkgopt=force-unsafe-io \
             --dpkgopt='path-exclude=/usr/share/man/*' \
             --dpkgopt='path-exclude=/usr/share/locale/*' \
             --dpkgopt='path-exclude=/usr/share/doc/*' \
@@ -100,29 +134,32 @@ build() {
         -t "$tag" "$context"
 }
 
-# run OUT ARGUMENTS...: as locked down as a cluster's administrator may wish. Threads and kernels
-# decide about last digits; where this machine's user set them, they are set inside as well.
+# As locked down as a cluster's administrator may wish. Health checks of podman are timers of systemd,
+# which may not be there.
+locked_down() {
+    engine run --rm --no-healthcheck --timeout "$RUN_SECONDS" --network none --read-only \
+        --tmpfs /tmp --cap-drop=all --security-opt no-new-privileges --user "$ANY_USER" "$@"
+}
+
+# run OUT ARGUMENTS...: threads and kernels decide about last digits; where this machine's user set
+# them, they are set inside as well.
 run() {
     local out="$1"
     shift
-    # Health checks of podman are timers of systemd, which may not be there.
-    engine run --rm --no-healthcheck --network none --read-only --tmpfs /tmp --cap-drop=all \
-        --security-opt no-new-privileges --user "$ANY_USER" \
-        --env OMP_NUM_THREADS --env OPENBLAS_CORETYPE \
+    locked_down --env OMP_NUM_THREADS --env OPENBLAS_CORETYPE \
         -v "$REPO_ROOT/ermoe_ba/sample:/input:ro" -v "$out:/output" "$IMAGE" "$@"
 }
 
 # What the extras bring is there for their commands, whatever was cut from the libraries.
 check_extras() {
-    engine run --rm --no-healthcheck --network none --read-only --tmpfs /tmp --cap-drop=all \
-        --security-opt no-new-privileges --user "$ANY_USER" --entrypoint python "$IMAGE" \
+    locked_down --entrypoint python "$IMAGE" \
         -c 'import bids, dicom2nifti, nilearn.datasets, nilearn.mass_univariate, pydicom' \
         || stop "a library of an extra cannot be loaded in the image."
 }
 
 layers() { engine image inspect --format '{{range .RootFS.Layers}}{{println .}}{{end}}' "$1"; }
 
-# A line more in the source must leave base and libraries, the first layers of the image, in place.
+# A line more in the source must leave base and libraries in place: all layers of the image but its last.
 check_layers() {
     local copy before after
     copy="$(mktemp -d)"
@@ -133,23 +170,27 @@ check_layers() {
     printf '%s\n' '# another line' >>"$copy/ermoe_ba/__init__.py"
     build "$IMAGE-changed" "$copy" >/dev/null
     rm -rf -- "$copy"
-    # Not head, which ends before the engine has told all, and with pipefail the script with it.
-    before="$(layers "$IMAGE" | sed -n 1,2p)"
-    after="$(layers "$IMAGE-changed" | sed -n 1,2p)"
-    [ "$before" = "$after" ] || stop "a change of the source rebuilt the layers of the libraries."
-    [ "$(layers "$IMAGE")" != "$(layers "$IMAGE-changed")" ] \
-        || stop "a change of the source did not reach the image."
+    before="$(layers "$IMAGE")"
+    after="$(layers "$IMAGE-changed")"
+    [ "${before%$'\n'*}" = "${after%$'\n'*}" ] \
+        || stop "a change of the source rebuilt the layers of the libraries."
+    [ "$before" != "$after" ] || stop "a change of the source did not reach the image."
     engine rmi "$IMAGE-changed" >/dev/null
 }
 
-case "${1:-}" in
+# leave_if WHY: nothing, where there is no reason.
+leave_if() {
+    [ -z "$1" ] && return
+    say "no image is built here: $1"
+    exit 0
+}
+
+if_possible="${1:-}"
+case "$if_possible" in
     "") ;;
     --if-possible)
         why="$(hindrance)"
-        if [ -n "$why" ]; then
-            say "no image is built here: $why"
-            exit 0
-        fi
+        leave_if "$why"
         ;;
     *) stop "usage: bash pipelines/container_check.sh [--if-possible]; found $1" ;;
 esac
@@ -157,9 +198,10 @@ install_tools
 configure
 find_wheels
 set_up container
+[ -z "$if_possible" ] || torch_reached || leave_if "PyTorch's CPU builds cannot be reached"
 say "hadolint, shellcheck"
 "$VENV/bin/hadolint" "$REPO_ROOT/Dockerfile"
-"$VENV/bin/shellcheck" -x "$REPO_ROOT"/pipelines/*.sh
+"$VENV/bin/shellcheck" -x "$REPO_ROOT"/pipelines/*.sh "$REPO_ROOT/.ci/run"
 if [ -z "${BASE:-}" ]; then
     import_base
 else
@@ -204,7 +246,6 @@ if missing:
 PYTHON
 
 for list in sbom.cdx.json licences.md; do
-    engine run --rm --no-healthcheck --network none --entrypoint cat "$IMAGE" "/opt/ermoe_ba/share/ermoe_ba/$list" \
-        >"$WORK/$list"
+    locked_down --entrypoint cat "$IMAGE" "/opt/ermoe_ba/share/ermoe_ba/$list" >"$WORK/$list"
 done
 say "software and licences: $WORK/sbom.cdx.json, $WORK/licences.md"

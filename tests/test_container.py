@@ -1,6 +1,8 @@
 """The image's recipe: locks that follow the project's own pins, a context that holds its wheel."""
 
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -96,3 +98,50 @@ def test_the_context_holds_what_the_wheel_is_made_of() -> None:
     assert needed <= allowed
     # Anything more would make a new image of a change that is none.
     assert allowed - needed == {"pipelines/container_lock_*.txt"}
+
+
+# What a system that could build images answers, up to the first question of the network.
+ABLE = {
+    "id": "echo 0",
+    "df": "echo Filesystem; echo disk 9000000000 0 9000000000",
+    "podman": "exit 9",
+    "runc": "exit 9",
+    "mmdebstrap": "exit 9",
+}
+
+
+@pytest.mark.parametrize(
+    ("hindered", "why"),
+    [
+        ({"id": "echo 1000"}, "not root"),
+        ({"df": "echo Filesystem; echo disk 2 1 1"}, r"less than \d+ GB of disk free"),
+        ({"apt-get": "exit 100"}, "Debian's packages cannot be reached"),
+    ],
+)
+def test_a_system_that_cannot_build_images_is_told_why(
+    tmp_path: Path, hindered: dict[str, str], why: str
+) -> None:
+    for name, answer in {**ABLE, **hindered}.items():
+        program = tmp_path / name
+        program.write_text(f"#!/bin/sh\n{answer}\n", encoding="utf-8")
+        program.chmod(0o755)
+    done = subprocess.run(
+        ["bash", REPO / "pipelines/container_check.sh", "--if-possible"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(f"== no image is built here: {why}\n", done.stdout)
+
+
+def test_the_check_of_the_image_takes_no_other_argument() -> None:
+    done = subprocess.run(
+        ["bash", REPO / "pipelines/container_check.sh", "--if-posible"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "found --if-posible" in done.stderr
