@@ -13,7 +13,6 @@ from ermoe_ba.maps.group import GroupMaps
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
 
-
 # 6.12 - 5 is a loss; 5.04 - 5 lies below 0.1 years.
 WORTH = ExpertWorth(5.0, {"csf": 6.12, "free_1": 5.04})
 

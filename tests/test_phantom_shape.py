@@ -47,7 +47,7 @@ def _typical(age: float, cavity: float = 1400.0) -> Array:
 @pytest.fixture(scope="module")
 def brains(shaper: Shaper) -> dict[int, Brain]:
     return {
-        age: shaper.shape(_typical(age), 1400.0, (2.0, 1.9, 2.1), stream(CONFIG, age, "shape"))
+        age: shaper.shape(_typical(age), 1400.0, (2.0, 1.9, 2.1), stream(CONFIG, age, "shape"), 1.0)
         for age in (20, 85)
     }
 

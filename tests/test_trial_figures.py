@@ -13,6 +13,7 @@ from ermoe_ba.attribution.trial_figures import (
     PUREST,
     Targets,
     agreement_of_halves,
+    curve_rows,
     map_figures,
     trial_maps,
     verdict,
@@ -121,3 +122,10 @@ def test_halves_agree_where_slopes_do() -> None:
     other = replace(trial, years={**trial.years, "trained": years})
     # Ranks (6, 3, 3, 3, 3, 3) and (3, 6, 3, 3, 3, 3).
     assert agreement_of_halves(other, AGES) == pytest.approx(-0.2)
+
+
+def test_curves_become_rows() -> None:
+    rows = curve_rows("a", _trial())
+    assert len(rows) == 3 * (len(METHODS) + 1)
+    middle = next(r for r in rows if r["method"] == "contribution" and r["share"] == 0.5)
+    assert (middle["cohort"], middle["insertion"], middle["deletion"]) == ("a", 1.0, 0.0)

@@ -116,6 +116,33 @@ def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
     return rank_agreement(*(age_map(years_nt[half], ages_n[half]) for half in (first, ~first)))
 
 
+def curve_rows(cohort: str, trial: Trial) -> list[dict[str, str | float]]:
+    """Return the curves of a trial as rows of a table.
+
+    Parameters
+    ----------
+    cohort : str
+        What the rows are of.
+    trial : Trial
+        The trial.
+
+    Returns
+    -------
+    list of dict
+        ``cohort``, ``method``, ``share`` of the tokens, ``insertion`` and ``deletion``.
+    """
+    return [
+        {"cohort": cohort, "method": method, "share": s, "insertion": i, "deletion": d}
+        for method, curve in trial.curves.items()
+        for s, i, d in zip(
+            curve.share_s.tolist(),
+            curve.insertion_s.tolist(),
+            curve.deletion_s.tolist(),
+            strict=True,
+        )
+    ]
+
+
 def verdict(
     figures: dict[str, dict[str, float]], ages: dict[str, float], floor: float, targets: Targets
 ) -> dict[str, float | bool]:
