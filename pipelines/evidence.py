@@ -17,7 +17,7 @@ import argparse
 import json
 import sys
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +39,10 @@ from ermoe_ba.attribution.trial_figures import (
     IDEAL,
     Targets,
     agreement_of_halves,
+    cohort_table,
     curve_rows,
     map_figures,
+    map_table,
     trial_maps,
     verdict,
 )
@@ -67,6 +69,14 @@ RIVAL_FOLD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
+class People:
+    """How many there are in a planted cohort, and how far their heads differ in shape."""
+
+    subjects: int
+    shape_variation: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Content of evidence.toml."""
 
@@ -79,7 +89,7 @@ class Settings:
     trial: TrialConfig
     targets: Targets
     planted: dict[str, tuple[str, ...]]
-    subjects: dict[str, int]
+    people: dict[str, People]
     seen_as: dict[str, str]
     expected: dict[str, int]
 
@@ -107,12 +117,13 @@ def planted_part(
 ) -> dict[str, object]:
     """Make a planted cohort, train on it and measure its maps."""
     ensemble, recipe = load_ensemble(settings.model), read_recipe(base)
-    config = replace(settings.phantom, only=tuple(settings.planted[name]))
+    people, regions = settings.people[name], tuple(settings.planted[name])
+    config = replace(settings.phantom, only=regions, shape_variation=people.shape_variation)
     scans = PhantomScans(config, ensemble.card.preprocess)
     eyes = describer(stem, settings, recipe, ensemble, out)
     age = replace(recipe.age, num_epochs=settings.num_epochs, num_variants=settings.num_variants)
     cohort = PlantedCohort(scans, eyes, age, out / "described")
-    count, tokens = settings.subjects[name], ensemble.tokens
+    count, tokens = people.subjects, ensemble.tokens
     described, ages = cohort.described(count), cohort.ages(count)
     trial = run_trial(
         described,
@@ -132,7 +143,7 @@ def planted_part(
     errors = age_metrics(ages, trial.predicted_n)
     return {
         "stem": eyes.identity,
-        "subjects": count,
+        **asdict(people),
         "region_ml": float(region.sum()),
         "share_of_brain": float(region.sum() / brain.sum()),
         "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], maps[IDEAL]),
@@ -187,7 +198,7 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
     write_json(out / "evidence.json", parts)
     pictures = {}
     if planted:
-        tables = {"cohorts": cohort_rows(planted), "evidence": map_rows(planted)}
+        tables = {"cohorts": cohort_table(planted), "evidence": map_table(planted)}
         for name, table in tables.items():
             write_table(out / f"{name}.tsv", table)
             print(table.to_string(index=False, float_format="%.3f", na_rep=""))
@@ -207,42 +218,6 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
     print(f"Written: {out}")
     verdicts = [part["verdict"] for part in planted.values()]
     return all(each["enrichment_met"] and each["auc_met"] for each in verdicts)
-
-
-def cohort_rows(planted: dict[str, dict]) -> pd.DataFrame:
-    """Return a row a cohort: what was learnt, what held, and what the experts were worth."""
-    rows = []
-    for name, part in planted.items():
-        probe, errors = part["probe"], part["ages"]
-        rows.append(
-            {
-                "cohort": name,
-                "stem": part["stem"],
-                "subjects": part["subjects"],
-                "share_of_brain": part["share_of_brain"],
-                "stem_follows": part["stem_follows"],
-                "mae": errors["mae"],
-                "floor": part["floor_planted_volumes"],
-                "median_mae": errors["median_mae"],
-                **part["verdict"],
-                "halves": part["agreement_of_halves"],
-                "mae_random_routing": probe["mae_random_routing"],
-                "mae_least_without_expert": min(probe["mae_without_expert"]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def map_rows(planted: dict[str, dict]) -> pd.DataFrame:
-    """Return a row a cohort and map."""
-    rows = [
-        {"cohort": name, "map": key, **figures}
-        for name, part in planted.items()
-        for key, figures in part["maps"].items()
-    ]
-    table = pd.DataFrame(rows).set_index(["cohort", "map"])
-    # None, of what a map does not have, is no number of a column.
-    return table.astype(float).reset_index()
 
 
 def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
