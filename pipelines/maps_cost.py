@@ -110,6 +110,7 @@ def main() -> int:
     steps = by_stage.diff(axis=1)
     steps["age"] = by_stage["age"]
     rows = [{"what": name, "scans": len(steps), "seconds": s} for name, s in steps.median().items()]
+    print(pd.DataFrame(rows).to_string(index=False, float_format="%.2f"), flush=True)
     cohort = options.out / "cohort"
     link_results(options.out / "results", cohort, options.copies)
     command = [*PROGRAM, "maps", str(cohort), "--out", str(options.out / "maps"), "--overwrite"]
@@ -122,9 +123,8 @@ def main() -> int:
             "peak_mb": cost.peak_mb,
         }
     )
-    table = pd.DataFrame(rows)
-    write_table(options.out / "maps_cost.tsv", table)
-    print(table.to_string(index=False, float_format="%.2f", na_rep=""))
+    print(f"{options.copies} copies: {cost.processor_seconds:.1f} s, {cost.peak_mb:.0f} MB")
+    write_table(options.out / "maps_cost.tsv", pd.DataFrame(rows))
     return 0
 
 
