@@ -102,7 +102,7 @@ def load_atlas(
         bundled = _atlas(
             atlas,
             atlas_root() / entry["file"],
-            read_labels(atlas_root() / entry["labels"]),
+            _with_nameless(read_labels(atlas_root() / entry["labels"]), entry.get("unnamed", [])),
             str(entry["licence"]),
         )
         return replace(bundled, sampling=str(entry.get("sampling", AS_MADE)))
@@ -124,6 +124,13 @@ def load_atlas(
     names = read_labels(found) if found else None
     where = _claim(path, space or by_name)
     return _atlas(stem, path, names, "the user's own atlas", where)
+
+
+def _with_nameless(labels: pd.DataFrame, unnamed: list[int]) -> pd.DataFrame:
+    """Return a bundled atlas' labels with those that its own source leaves without a name."""
+    names = [f"label {n} (no name in the source)" for n in unnamed]
+    more = pd.DataFrame({"index": unnamed, "name": names, "hemisphere": "n/a"})
+    return pd.concat([labels, more], ignore_index=True) if unnamed else labels
 
 
 def _claim(where: Path | str, space: str | None) -> str:

@@ -64,6 +64,17 @@ class ModelCard:
     metrics: dict[str, Any]
     provenance: dict[str, Any]
 
+    @property
+    def mae_without_expert(self) -> dict[str, float]:
+        """Error in years without each expert, out of fold; empty where it was not measured."""
+        without = self.metrics.get("probe_mae_without_expert")
+        return {} if without is None else dict(zip(self.model.expert_names, without, strict=True))
+
+    @property
+    def mae_with_all_experts(self) -> float | None:
+        """The error that was measured in the same way as those without an expert, in years."""
+        return self.metrics["probe_mae"] if self.mae_without_expert else None
+
 
 @dataclass(frozen=True)
 class Ensemble:

@@ -66,8 +66,6 @@ def report_content(
     # A slow import, for those alone who want a report.
     from ermoe_ba.report import ReportContent
 
-    names = card.model.expert_names
-    without = card.metrics.get("probe_mae_without_expert")
     return ReportContent(
         name=name,
         row=result,
@@ -76,14 +74,13 @@ def report_content(
         template=template("desc-brain_T1w"),
         atlas=atlas.dseg,
         experts=experts,
-        expert_names=names,
+        expert_names=card.model.expert_names,
         contributions=contributions,
         baseline_years=result["baseline_years"],
         expert_years=result["expert_years"],
         expert_load=result["expert_load"],
-        # The error that was measured in the same way as those without an expert.
-        model_mae=None if without is None else card.metrics["probe_mae"],
-        mae_without_expert={} if without is None else dict(zip(names, without, strict=True)),
+        model_mae=card.mae_with_all_experts,
+        mae_without_expert=card.mae_without_expert,
         regions=regions,
         training_ages=np.array(card.ages),
         training_predictions=np.array(card.predictions),

@@ -1,11 +1,13 @@
 """Say with numbers whether the maps show where the age is read.
 
-Command: python pipelines/evidence.py OUT [--part NAME ...] [--run RUN --data DATA]
-         [--settings TOML]; OUT may be given again: what stands there is kept, the rest made.
+Command: python pipelines/evidence.py OUT [--part NAME ...] [--stem taught|shipped]
+         [--run RUN --data DATA] [--settings TOML]; OUT may be given again: what stands there is
+         kept, the rest made.
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
-Time:    of one core, about 2.5 s a subject and a minute more a planted cohort; `real` 20 s.
+Time:    of one core, about 3 s a subject and two minutes more a planted cohort; 4 minutes once for
+         the taught stem; `real` 20 s.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
          (one row a map), OUT/concordance.tsv, OUT/evidence.json (all figures), OUT/*.png; exit
          code 1 where a target of the settings was missed.
@@ -15,7 +17,7 @@ import argparse
 import json
 import sys
 import tomllib
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +28,25 @@ from safetensors.numpy import load_file, save_file
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
 from ermoe_ba.attribution.out_of_fold import read_out_of_fold
-from ermoe_ba.attribution.planted import PlantedCohort
+from ermoe_ba.attribution.phantom_scans import PhantomScans
+from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.attribution.run_anatomy import emergence, information
+from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
 from ermoe_ba.attribution.trial import NETWORKS, TrialConfig, run_trial
 from ermoe_ba.attribution.trial_figures import (
     IDEAL,
     Targets,
     agreement_of_halves,
+    cohort_table,
+    curve_rows,
     map_figures,
+    map_table,
     trial_maps,
     verdict,
 )
-from ermoe_ba.checkpoint import load_ensemble
+from ermoe_ba.checkpoint import Ensemble, load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
 from ermoe_ba.io import write_json, write_whole
@@ -49,8 +56,10 @@ from ermoe_ba.phantom.floors import latent_floor, volume_floor
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.recipe import read_recipe
+from ermoe_ba.training.recipe import Recipe, read_recipe
 
+# Whose eyes describe the planted cohorts.
+TAUGHT, SHIPPED = STEMS = ("taught", "shipped")
 # Parts that need a run of people: contributions against volumes, and another router beside them.
 REAL, RIVAL = "real", "softmax_routing"
 # Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
@@ -60,29 +69,62 @@ RIVAL_FOLD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
+class People:
+    """How many there are in a planted cohort, and how far their heads differ in shape."""
+
+    subjects: int
+    shape_variation: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings:
     """Content of evidence.toml."""
 
     base: str
     model: str
-    subjects: int
     num_epochs: int
+    num_variants: int
     phantom: PhantomConfig
+    lessons: LessonConfig
     trial: TrialConfig
     targets: Targets
     planted: dict[str, tuple[str, ...]]
+    people: dict[str, People]
     seen_as: dict[str, str]
     expected: dict[str, int]
 
 
-def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[str, object]:
+def describer(
+    stem: str, settings: Settings, recipe: Recipe, ensemble: Ensemble, out: Path
+) -> Describer:
+    """Return the eyes that a planted cohort is seen with."""
+    if stem == SHIPPED:
+        return Describer(ensemble.members[0], ensemble.model_id)
+    assert recipe.tissue is not None, "the base recipe teaches its stem"
+    return taught_stem(
+        settings.lessons,
+        tissue=recipe.tissue,
+        model=ensemble.card.model,
+        tokens=ensemble.tokens,
+        preprocess=ensemble.card.preprocess,
+        folder=out / "stems",
+        tested=settings.phantom,
+    )
+
+
+def planted_part(
+    name: str, stem: str, settings: Settings, base: Path, out: Path
+) -> dict[str, object]:
     """Make a planted cohort, train on it and measure its maps."""
-    ensemble = load_ensemble(settings.model)
-    config = replace(settings.phantom, only=tuple(settings.planted[name]))
-    cohort = PlantedCohort(config, ensemble, out / "described")
-    described, ages = cohort.described(settings.subjects), cohort.ages(settings.subjects)
-    recipe, tokens = read_recipe(base), ensemble.tokens
-    age = replace(recipe.age, num_epochs=settings.num_epochs)
+    ensemble, recipe = load_ensemble(settings.model), read_recipe(base)
+    people, regions = settings.people[name], tuple(settings.planted[name])
+    config = replace(settings.phantom, only=regions, shape_variation=people.shape_variation)
+    scans = PhantomScans(config, ensemble.card.preprocess)
+    eyes = describer(stem, settings, recipe, ensemble, out)
+    age = replace(recipe.age, num_epochs=settings.num_epochs, num_variants=settings.num_variants)
+    cohort = PlantedCohort(scans, eyes, age, out / "described")
+    count, tokens = people.subjects, ensemble.tokens
+    described, ages = cohort.described(count), cohort.ages(count)
     trial = run_trial(
         described,
         ages,
@@ -91,19 +133,20 @@ def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[s
         age=age,
         config=settings.trial,
     )
-    region, brain = tokens.held_ml(cohort.planted_mask()), tokens.held_ml(cohort.brain_mask())
+    region, brain = tokens.held_ml(scans.planted_mask()), tokens.held_ml(scans.brain_mask())
     maps = trial_maps(trial, ages, region, brain)
-    arrays = {**maps, "region": region, "planted": cohort.planted_mask().data}
+    arrays = {**maps, "region": region, "planted": scans.planted_mask().data}
     contiguous = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
     write_whole(out / f"{name}.safetensors", lambda partial: save_file(contiguous, partial))
     figures = map_figures(trial, maps, region, brain, settings.targets.least_share)
     floor = volume_floor(config, FLOOR_DRAWS)
     errors = age_metrics(ages, trial.predicted_n)
     return {
-        "subjects": settings.subjects,
+        "stem": eyes.identity,
+        **asdict(people),
         "region_ml": float(region.sum()),
         "share_of_brain": float(region.sum() / brain.sum()),
-        "stem_follows": cohort.stem_follows(described, settings.seen_as[name], maps[IDEAL]),
+        "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], maps[IDEAL]),
         "floor_biological_age": latent_floor(config),
         "floor_planted_volumes": floor,
         "ages": errors,
@@ -111,16 +154,7 @@ def planted_part(name: str, settings: Settings, base: Path, out: Path) -> dict[s
         "agreement_of_halves": agreement_of_halves(trial, ages),
         "probe": trial.probe,
         "maps": figures,
-        "curves": [
-            {"cohort": name, "method": method, "share": s, "insertion": i, "deletion": d}
-            for method, curve in trial.curves.items()
-            for s, i, d in zip(
-                curve.share_s.tolist(),
-                curve.insertion_s.tolist(),
-                curve.deletion_s.tolist(),
-                strict=True,
-            )
-        ],
+        "curves": curve_rows(name, trial),
     }
 
 
@@ -164,7 +198,7 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
     write_json(out / "evidence.json", parts)
     pictures = {}
     if planted:
-        tables = {"cohorts": cohort_rows(planted), "evidence": map_rows(planted)}
+        tables = {"cohorts": cohort_table(planted), "evidence": map_table(planted)}
         for name, table in tables.items():
             write_table(out / f"{name}.tsv", table)
             print(table.to_string(index=False, float_format="%.3f", na_rep=""))
@@ -186,41 +220,6 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
     return all(each["enrichment_met"] and each["auc_met"] for each in verdicts)
 
 
-def cohort_rows(planted: dict[str, dict]) -> pd.DataFrame:
-    """Return a row a cohort: what was learnt, what held, and what the experts were worth."""
-    rows = []
-    for name, part in planted.items():
-        probe, errors = part["probe"], part["ages"]
-        rows.append(
-            {
-                "cohort": name,
-                "subjects": part["subjects"],
-                "share_of_brain": part["share_of_brain"],
-                "stem_follows": part["stem_follows"],
-                "mae": errors["mae"],
-                "floor": part["floor_planted_volumes"],
-                "median_mae": errors["median_mae"],
-                **part["verdict"],
-                "halves": part["agreement_of_halves"],
-                "mae_random_routing": probe["mae_random_routing"],
-                "mae_least_without_expert": min(probe["mae_without_expert"]),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def map_rows(planted: dict[str, dict]) -> pd.DataFrame:
-    """Return a row a cohort and map."""
-    rows = [
-        {"cohort": name, "map": key, **figures}
-        for name, part in planted.items()
-        for key, figures in part["maps"].items()
-    ]
-    table = pd.DataFrame(rows).set_index(["cohort", "map"])
-    # None, of what a map does not have, is no number of a column.
-    return table.astype(float).reset_index()
-
-
 def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
     """Draw the maps of all planted cohorts."""
     brain = template("desc-brain_T1w")
@@ -238,6 +237,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path)
     parser.add_argument("--part", nargs="+", help="default: all planted cohorts, and real with RUN")
+    parser.add_argument("--stem", choices=STEMS, default=TAUGHT, help="default: taught")
     parser.add_argument("--run", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--settings", type=Path, default=Path(__file__).with_suffix(".toml"))
@@ -260,7 +260,7 @@ def main() -> int:
         elif name == RIVAL:
             part = rival_part(settings, base, options.run)
         else:
-            part = planted_part(name, settings, base, options.out)
+            part = planted_part(name, options.stem, settings, base, options.out)
         write_json(path, part)
         print(f"done: {name}", flush=True)
     stand = [name for name in known if (options.out / f"{name}.json").is_file()]

@@ -70,6 +70,18 @@ def test_a_bundled_atlas_names_all_its_labels_and_knows_left_from_right(name: st
         assert (x_mm.mean() < 0) == (side == "L"), index
 
 
+def test_what_the_source_leaves_without_a_name_says_so_in_its_place() -> None:
+    """Two labels of MUSE have none: the rows are there, for shares must add up."""
+    labels = load_atlas("MUSEIXI").labels.set_index("index")
+    nameless = labels[labels["name"].str.contains("no name in the source")]
+    assert nameless["name"].to_dict() == {
+        46: "label 46 (no name in the source)",
+        69: "label 69 (no name in the source)",
+    }
+    assert set(nameless["hemisphere"]) == {"n/a"}
+    assert labels.loc[47, "name"] == "Hippocampus"
+
+
 def test_the_bundled_atlases_say_how_they_were_sampled() -> None:
     assert load_atlas("ICBMTissue").sampling == load_atlas("MUSEIXI").sampling == AS_MADE
     assert "146 x 182 x 155 voxels of 1 x 1 x 1 mm" in load_atlas("DesikanKilliany").sampling

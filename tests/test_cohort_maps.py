@@ -1,6 +1,7 @@
 """Maps of a cohort: what was planted in its predictions is found, and sums stay sums."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, model_identity, read_card
 from ermoe_ba.cli.main import main
+from ermoe_ba.cli.maps import _card
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_volume
@@ -592,3 +595,36 @@ def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _maps(predictions, "--groups", "site") == 2
     assert "--participants" in capsys.readouterr().err
+
+
+def test_what_experts_are_worth_is_asked_of_the_model_that_predicted(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The folder's predictions are of m-1: nobody ships it, and the shipped one did not make it."""
+    assert _maps(predictions) == 0
+    assert "its card does not" in (predictions / "maps" / "maps.html").read_text("utf-8")
+    capsys.readouterr()
+    assert _maps(predictions, "--model", DEFAULT_MODEL, "--overwrite") == 2
+    said = capsys.readouterr().err
+    assert "must be the model that predicted, m-1; found ixi-hh-" in said
+    # Refused before anything of the earlier maps was touched.
+    assert (predictions / "maps" / "maps.html").is_file()
+
+
+def test_the_shipped_model_s_card_is_found_by_the_name_in_its_predictions(tmp_path: Path) -> None:
+    folder = model_folder(DEFAULT_MODEL)
+    card = read_card(folder)
+    identity = model_identity(folder, card)
+    found = _card(tmp_path, identity, None)
+    assert found is not None
+    assert found.mae_with_all_experts == card.metrics["probe_mae"]
+    without = found.mae_without_expert
+    assert list(without.values()) == card.metrics["probe_mae_without_expert"]
+    assert tuple(without) == card.model.expert_names
+    # Earlier weights of the same name: their figures are not these.
+    assert _card(tmp_path, "ixi-hh-000000000000", None) is None
+    # A run's own card stands in it, and no other may be given.
+    shutil.copy(folder / "model.json", tmp_path)
+    assert _card(tmp_path, "any", None) == card
+    with pytest.raises(UsageError, match="leave --model out"):
+        _card(tmp_path, "any", DEFAULT_MODEL)

@@ -172,6 +172,8 @@ def test_a_region_tells_more_of_the_age_where_people_differ_less() -> None:
         ({"sites": 0}, "site"),
         ({"variation": 0.0}, "above 0"),
         ({"variation": 1.5}, "at most at 1"),
+        ({"shape_variation": -0.1}, "between 0 and 1; found -0.1"),
+        ({"shape_variation": 1.1}, "between 0 and 1; found 1.1"),
         ({"only": ("insula",), "spare": ("caudate",)}, "not both"),
         ({"accelerate": ("spleen",)}, "spleen"),
     ],

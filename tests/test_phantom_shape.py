@@ -47,7 +47,7 @@ def _typical(age: float, cavity: float = 1400.0) -> Array:
 @pytest.fixture(scope="module")
 def brains(shaper: Shaper) -> dict[int, Brain]:
     return {
-        age: shaper.shape(_typical(age), 1400.0, (2.0, 1.9, 2.1), stream(CONFIG, age, "shape"))
+        age: shaper.shape(_typical(age), 1400.0, (2.0, 1.9, 2.1), stream(CONFIG, age, "shape"), 1.0)
         for age in (20, 85)
     }
 
@@ -376,3 +376,19 @@ def test_a_scan_comes_with_its_truth(shaper: Shaper) -> None:
     assert scan.intracranial_ml == pytest.approx(subject.intracranial_ml, rel=0.02)
     again = scan_subject(CONFIG, subject, shaper)
     np.testing.assert_array_equal(again.t1w.data, scan.t1w.data)
+
+
+def test_less_variation_of_shape_moves_less_and_plans_the_same_volumes(shaper: Shaper) -> None:
+    """Borders move in proportion: a tenth of the way changes about a tenth as many voxels."""
+    planned = _typical(50)
+    shaped = {
+        share: shaper.shape(planned, 1400.0, (2.0, 2.0, 2.0), stream(CONFIG, 1, "shape"), share)
+        for share in (0.0, 0.1, 1.0)
+    }
+    labels = {share: brain.spread_out(brain.labels(), np.uint8) for share, brain in shaped.items()}
+    still = labels[0.0]
+    # One stream: all three lie on one grid.
+    few, many = (np.count_nonzero(labels[share] != still) for share in (0.1, 1.0))
+    assert 0 < few < 0.3 * many
+    for brain in shaped.values():
+        np.testing.assert_allclose(brain.realised_ml[:2].sum(), planned[:2].sum(), rtol=0.03)

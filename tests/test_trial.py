@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ermoe_ba.attribution.methods import METHODS
-from ermoe_ba.attribution.planted import PlantedCohort
+from ermoe_ba.attribution.phantom_scans import PhantomScans
+from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.phantom.regions import TISSUE_OF_INDEX
+from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig
@@ -22,7 +24,7 @@ from ermoe_ba.training.loop import OptimiserConfig
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 AGE = AgeConfig(
-    num_variants=3,
+    num_variants=0,
     num_epochs=3,
     batch_size=10,
     ridge_strength=0.1,
@@ -34,6 +36,7 @@ AGE = AgeConfig(
         learning_rate=0.003, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
     ),
 )
+ONE_COPY = replace(AGE, num_variants=1)
 TRIAL = TrialConfig(num_folds=3, seed=5, num_compared=2, curve_steps=3)
 
 
@@ -49,7 +52,7 @@ def _cohort(tokens: TokenGrid) -> tuple[Tensor, Array, int]:
 
 
 def _run(tokens: TokenGrid, model: ModelConfig, described: Tensor, ages: Array) -> Trial:
-    return run_trial(described, ages, tokens=tokens, model=model, age=AGE, config=TRIAL)
+    return run_trial(described[:, None], ages, tokens=tokens, model=model, age=AGE, config=TRIAL)
 
 
 def test_the_planted_token_is_found_by_the_trained_network(
@@ -102,11 +105,8 @@ CONFIG = PhantomConfig(seed=7, only=("hippocampus_L",), variation=0.5)
 
 
 def _planted_cohort(folder: Path, member: object, config: PhantomConfig = CONFIG) -> PlantedCohort:
-    from ermoe_ba.preprocess import PreprocessConfig
-
-    card = SimpleNamespace(preprocess=PreprocessConfig(), preprocessing_id="p")
-    ensemble = SimpleNamespace(members=[member], card=card, model_id="m")
-    return PlantedCohort(config, ensemble, folder)  # type: ignore[arg-type]
+    scans = PhantomScans(config, PreprocessConfig())
+    return PlantedCohort(scans, Describer(member, "m"), ONE_COPY, folder)  # type: ignore[arg-type]
 
 
 class _Looks:
@@ -126,26 +126,42 @@ def test_a_subject_lies_where_the_brain_at_rest_does(tmp_path: Path) -> None:
     stem = _Looks()
     cohort = _planted_cohort(tmp_path, stem)
     described = cohort.described(1)
-    assert described.shape == (1, 2, 4, 10)
-    (t1w,) = (seen[0].numpy() for seen in stem.seen)
-    inside = cohort.brain_mask().data > 0
+    assert described.shape == (1, 2, 2, 4, 10)
+    t1w, copy = (seen[0].numpy() for seen in stem.seen)
+    # Moved by a voxel at most, blurred a little: the same head, and not the same picture.
+    assert 0.9 < np.corrcoef(t1w.ravel(), copy.ravel())[0, 1] < 0.9999
+    inside = cohort.scans.brain_mask().data > 0
     overlap = 2 * (inside & (t1w > 0)).sum() / (inside.sum() + (t1w > 0).sum())
     # The rim of one voxel counts to the picture, not to the brain.
     assert overlap > 0.9
-    white = np.isin(cohort.anatomy.labels(), range(21, 31))
-    on_grid = Volume(white.astype(np.uint8), cohort.anatomy.grid)
+    anatomy = cohort.scans.anatomy
+    white = np.isin(anatomy.labels(), range(21, 31))
+    on_grid = Volume(white.astype(np.uint8), anatomy.grid)
     start = np.rint(on_grid.grid.affine[:3, 3] - MODEL_GRID.affine[:3, 3]).astype(int) // 2
     box = tuple(slice(a, a + n) for a, n in zip(start, white.shape, strict=True))
     assert np.median(t1w[box][white]) == pytest.approx(1.0, abs=0.05)
+    labels = cohort.scans.scan(1).labels
+    assert labels is not None
+    assert labels.grid == MODEL_GRID
+    # Labels lie on the scan: voxels that it calls white matter are bright, its fluid is dark.
+    found = {tissue: [n for n, t in TISSUE_OF_INDEX.items() if t == tissue] for tissue in TISSUES}
+    bright, dark = (
+        np.median(t1w[np.isin(labels.data, found[tissue])])
+        for tissue in ("cerebral_white", "ventricles")
+    )
+    assert bright == pytest.approx(1.0, abs=0.05)
+    assert dark < 0.5
     # Kept: the stem is not asked again, and another cohort keeps its own.
     assert torch.equal(cohort.described(1), described)
-    assert len(stem.seen) == 1
+    assert len(stem.seen) == 2
     other = _planted_cohort(tmp_path, stem, replace(CONFIG, seed=8))
     assert other.folder != cohort.folder
+    eyes = PlantedCohort(cohort.scans, Describer(stem, "n"), ONE_COPY, tmp_path)  # type: ignore[arg-type]
+    assert eyes.folder != cohort.folder
 
 
-def test_the_planted_mask_is_the_region_on_the_model_grid(tmp_path: Path) -> None:
-    cohort = _planted_cohort(tmp_path, _Looks())
+def test_the_planted_mask_is_the_region_on_the_model_grid() -> None:
+    cohort = PhantomScans(CONFIG, PreprocessConfig())
     mask, brain = cohort.planted_mask(), cohort.brain_mask()
     assert mask.grid == brain.grid == MODEL_GRID
     assert (mask.data <= brain.data).all()
@@ -185,7 +201,7 @@ def test_ages_are_those_of_the_phantom(tmp_path: Path) -> None:
 
 
 def test_a_box_on_another_lattice_is_laid_where_it_belongs() -> None:
-    from ermoe_ba.attribution.planted import on_model_grid
+    from ermoe_ba.attribution.phantom_scans import on_model_grid
 
     affine = MODEL_GRID.affine.copy()
     affine[:3, 3] += 2.0 * np.array([3, 5, 7])

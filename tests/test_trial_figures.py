@@ -13,7 +13,10 @@ from ermoe_ba.attribution.trial_figures import (
     PUREST,
     Targets,
     agreement_of_halves,
+    cohort_table,
+    curve_rows,
     map_figures,
+    map_table,
     trial_maps,
     verdict,
 )
@@ -121,3 +124,40 @@ def test_halves_agree_where_slopes_do() -> None:
     other = replace(trial, years={**trial.years, "trained": years})
     # Ranks (6, 3, 3, 3, 3, 3) and (3, 6, 3, 3, 3, 3).
     assert agreement_of_halves(other, AGES) == pytest.approx(-0.2)
+
+
+def test_curves_become_rows() -> None:
+    rows = curve_rows("a", _trial())
+    assert len(rows) == 3 * (len(METHODS) + 1)
+    middle = next(r for r in rows if r["method"] == "contribution" and r["share"] == 0.5)
+    assert (middle["cohort"], middle["insertion"], middle["deletion"]) == ("a", 1.0, 0.0)
+
+
+def test_tables_have_a_row_a_cohort_and_one_a_map() -> None:
+    trial = _trial()
+    maps = trial_maps(trial, AGES, REGION, BRAIN)
+    figures = map_figures(trial, maps, REGION, BRAIN, TARGETS.least_share)
+    ages = {"mae": 5.9, "median_mae": 10.0}
+    part = {
+        "stem": "taught-1",
+        "subjects": 4,
+        "shape_variation": 0.1,
+        "share_of_brain": SHARE,
+        "stem_follows": 0.7,
+        "ages": ages,
+        "floor_planted_volumes": 2.0,
+        "verdict": verdict(figures, ages, 2.0, TARGETS),
+        "agreement_of_halves": 1.0,
+        "probe": {"mae_random_routing": 7.0, "mae_without_expert": [6.5, 6.1, 6.3]},
+        "maps": figures,
+    }
+    cohorts = cohort_table({"a": part, "b": {**part, "subjects": 8}}).set_index("cohort")
+    assert cohorts["subjects"].to_dict() == {"a": 4, "b": 8}
+    assert cohorts.loc["a", "mae_least_without_expert"] == 6.1
+    assert cohorts.loc["a", "times_untrained"] == pytest.approx(4.0)
+    assert cohorts.loc["b", ["mae", "floor", "median_mae"]].tolist() == [5.9, 2.0, 10.0]
+    table = map_table({"a": part}).set_index("map")
+    assert set(table.index) == set(figures)
+    assert table.loc["trained", "enrichment"] == pytest.approx(1 / SHARE)
+    assert np.isnan(table.loc["random_order", "enrichment"])
+    assert table.loc["random_order", "insertion"] == 0.5

@@ -1,10 +1,10 @@
 """A trial: networks learn a planted cohort and say where they read the age.
 
-Shapes: N subjects, T tokens, F families of description, C tissue classes.
+Shapes: N subjects, V changed copies of each, T tokens, F families of description, C tissue classes.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -84,7 +84,7 @@ class Trial:
 
 
 def run_trial(
-    described_ntfc: Tensor,
+    described_nvtfc: Tensor,
     ages_n: Array,
     *,
     tokens: TokenGrid,
@@ -96,14 +96,15 @@ def run_trial(
 
     Parameters
     ----------
-    described_ntfc : Tensor
-        Subjects, as `ErmoeBrainAge.describe` returns them.
+    described_nvtfc : Tensor, shape (N, 1 + V, T, F, C)
+        Subjects as `ErmoeBrainAge.describe` returns them, unchanged first, and their changed
+        copies, which serve training alone.
     ages_n : ndarray
         Their ages in years.
     tokens : TokenGrid
         Where the tokens lie.
     model, age : ModelConfig, AgeConfig
-        Shape and training; changed copies of subjects are not made.
+        Shape and training.
     config : TrialConfig
         The rest.
 
@@ -123,21 +124,22 @@ def run_trial(
     maps: dict[str, list[Array]] = {name: [] for name in METHODS}
     curves: dict[str, list[FidelityCurves]] = {}
     probes = []
+    unchanged_ntfc = described_nvtfc[:, 0]
     for fold, train, test in _folds(len(ages_n), config.num_folds):
         for name in NETWORKS:
             network = _network(
                 name,
-                described_ntfc[train],
+                described_nvtfc[train],
                 ages_n[train],
                 tokens=tokens,
                 model=model,
                 age=age,
                 seed=config.seed + fold,
             )
-            years[name][test] = contributions(network, described_ntfc[test]).numpy()
+            years[name][test] = contributions(network, unchanged_ntfc[test]).numpy()
             if name == "trained":
                 trained = network
-        seen = described_ntfc[test]
+        seen = unchanged_ntfc[test]
         predicted[test] = years["trained"][test].sum(axis=1) + float(trained.baseline)
         asked, rankings = seen[: config.num_compared], {}
         for name, method in METHODS.items():
@@ -167,7 +169,7 @@ def _folds(count: int, num_folds: int) -> Iterator[tuple[int, Array, Array]]:
 
 def _network(
     name: str,
-    described_ntfc: Tensor,
+    described_nvtfc: Tensor,
     ages_n: Array,
     *,
     tokens: TokenGrid,
@@ -179,10 +181,10 @@ def _network(
     torch.manual_seed(seed)
     network = ErmoeBrainAge(model, tokens)
     if name == "untrained":
-        return randomised(network, described_ntfc, ages_n, age.spread_floor).eval()
+        return randomised(network, described_nvtfc[:, 0], ages_n, age.spread_floor).eval()
     if name == "shuffled_ages":
         ages_n = np.random.default_rng(seed).permutation(ages_n)
-    train_age(network, described_ntfc[:, None], ages_n, replace(age, num_variants=0), seed)
+    train_age(network, described_nvtfc, ages_n, age, seed)
     return network.eval()
 
 

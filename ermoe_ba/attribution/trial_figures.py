@@ -3,9 +3,12 @@
 Shapes: N subjects, T tokens.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, age_map
 from ermoe_ba.localisation import enrichment, rank_agreement, token_auc, voxel_auc
@@ -116,6 +119,33 @@ def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
     return rank_agreement(*(age_map(years_nt[half], ages_n[half]) for half in (first, ~first)))
 
 
+def curve_rows(cohort: str, trial: Trial) -> list[dict[str, str | float]]:
+    """Return the curves of a trial as rows of a table.
+
+    Parameters
+    ----------
+    cohort : str
+        What the rows are of.
+    trial : Trial
+        The trial.
+
+    Returns
+    -------
+    list of dict
+        ``cohort``, ``method``, ``share`` of the tokens, ``insertion`` and ``deletion``.
+    """
+    return [
+        {"cohort": cohort, "method": method, "share": s, "insertion": i, "deletion": d}
+        for method, curve in trial.curves.items()
+        for s, i, d in zip(
+            curve.share_s.tolist(),
+            curve.insertion_s.tolist(),
+            curve.deletion_s.tolist(),
+            strict=True,
+        )
+    ]
+
+
 def verdict(
     figures: dict[str, dict[str, float]], ages: dict[str, float], floor: float, targets: Targets
 ) -> dict[str, float | bool]:
@@ -152,3 +182,59 @@ def verdict(
         "enrichment_met": times["times_untrained"] >= targets.enrichment_ratio,
         "auc_met": trained["token_auc"] >= targets.token_auc,
     }
+
+
+def cohort_table(parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return what was learnt of each planted cohort, what held, and what the experts were worth.
+
+    Parameters
+    ----------
+    parts : mapping
+        Cohort to what is known of its trial: ``stem``, ``subjects``, ``shape_variation``,
+        ``share_of_brain``, ``stem_follows``, ``ages``, ``floor_planted_volumes``, ``verdict``,
+        ``agreement_of_halves`` and ``probe``.
+
+    Returns
+    -------
+    DataFrame
+        One row a cohort; errors in years.
+    """
+    told = ("stem", "subjects", "shape_variation", "share_of_brain", "stem_follows")
+    rows = [
+        {
+            "cohort": name,
+            **{key: part[key] for key in told},
+            "mae": part["ages"]["mae"],
+            "floor": part["floor_planted_volumes"],
+            "median_mae": part["ages"]["median_mae"],
+            **part["verdict"],
+            "halves": part["agreement_of_halves"],
+            "mae_random_routing": part["probe"]["mae_random_routing"],
+            "mae_least_without_expert": min(part["probe"]["mae_without_expert"]),
+        }
+        for name, part in parts.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def map_table(parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row a cohort and map, as `map_figures` tells of it.
+
+    Parameters
+    ----------
+    parts : mapping
+        Cohort to its ``maps``, from `map_figures`.
+
+    Returns
+    -------
+    DataFrame
+        ``cohort``, ``map``, and figures, NaN where a map has none.
+    """
+    rows = [
+        {"cohort": name, "map": key, **figures}
+        for name, part in parts.items()
+        for key, figures in part["maps"].items()
+    ]
+    table = pd.DataFrame(rows).set_index(["cohort", "map"])
+    # None, of what a map does not have, is no number of a column.
+    return table.astype(float).reset_index()

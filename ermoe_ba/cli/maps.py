@@ -2,6 +2,7 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
 from ermoe_ba.cohort import Participants, read_participants
@@ -10,7 +11,12 @@ from ermoe_ba.io import remove_file
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
 from ermoe_ba.maps.group import check_free, write_group_maps
 
+if TYPE_CHECKING:
+    from ermoe_ba.checkpoint import ModelCard
+
 PAGE = "maps.html"
+# Stands in a finished run of `cross-validate`, and in no folder of predictions.
+RUN_CARD = "model.json"
 
 
 def run_maps(options: argparse.Namespace) -> int:
@@ -30,6 +36,7 @@ def run_maps(options: argparse.Namespace) -> int:
     atlas = load_atlas(options.atlas or DEFAULT_ATLAS, options.atlas_labels, options.atlas_space)
     participants = read_participants(options.participants) if options.participants else None
     cohort = _cohort(options.predictions, participants)
+    card = _card(options.predictions, cohort.model_id, options.model)
     # A page must not show other maps than stand beside it.
     remove_file(page)
     group = write_group_maps(
@@ -42,9 +49,11 @@ def run_maps(options: argparse.Namespace) -> int:
         seed=options.seed,
     )
     # Drawing brings matplotlib along: it waits until the maps stand.
+    from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page
 
-    write_maps_page(page, group, atlas)
+    known = (None, {}) if card is None else (card.mae_with_all_experts, card.mae_without_expert)
+    write_maps_page(page, group, atlas, ExpertWorth(*known))
     print("\n".join(group.summary))
     print("\n".join(["Written:", *(f"  {path}" for path in (*group.written, page))]))
     return 0
@@ -52,9 +61,38 @@ def run_maps(options: argparse.Namespace) -> int:
 
 def _cohort(folder: Path, participants: Participants | None) -> CohortMaps:
     """Read predictions, or a finished run of ``cross-validate``: it alone holds a model's card."""
-    if not (folder / "model.json").is_file():
+    if not (folder / RUN_CARD).is_file():
         return read_cohort(folder, participants)
     # A slow import, for those alone who bring a run.
     from ermoe_ba.attribution.out_of_fold import read_out_of_fold
 
     return read_out_of_fold(folder).cohort(participants)
+
+
+def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":
+    """Return the card of the model that predicted: what it owes to its experts stands there.
+
+    That of the run, of the model that was given, or of the shipped one; None where the predictions
+    are of another that was not given.
+    """
+    from ermoe_ba.checkpoint import model_folder, model_identity, read_card, shipped_models
+
+    if (folder / RUN_CARD).is_file():
+        if model is not None:
+            raise UsageError(f"{folder} is a run, which has its own model: leave --model out.")
+        return read_card(folder)
+    # A model's identity is its name, a hyphen, and the hash of its weights.
+    name = model_id.rpartition("-")[0]
+    if model is None and name not in shipped_models():
+        return None
+    where = model_folder(model or name)
+    card = read_card(where)
+    found = model_identity(where, card)
+    if found == model_id:
+        return card
+    if model is None:
+        return None
+    raise UsageError(
+        f"{where}: must be the model that predicted, {model_id}; found {found}. Give its folder "
+        "with --model, or leave the option out."
+    )

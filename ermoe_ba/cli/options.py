@@ -45,6 +45,12 @@ def add_maps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--groups", metavar="COLUMN", help="of the participants table: compare its groups"
     )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="that predicted, for what it owes to its experts; default: what the predictions name, "
+        "if it is shipped",
+    )
     add_atlas(parser)
     parser.add_argument(
         "--permutations", type=count_of, default=5000, metavar="N", help="of effects, default: 5000"

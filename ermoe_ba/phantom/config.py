@@ -26,6 +26,9 @@ class PhantomConfig:
         How far people of one biological age differ in their volumes, as a share of how far healthy
         adults do. Most regions alone hardly tell an age: a planted effect that a few dozen subjects
         can teach needs less than 1.
+    shape_variation : float
+        How far their heads differ in shape where no volume asks for it, as a share of the usual;
+        0 to 1. Parts of the brain that only moved are most of what tells two people apart.
     sites : int
         Number of scanners, each with its own contrast and artefacts.
     spare : tuple of str
@@ -51,6 +54,7 @@ class PhantomConfig:
     # The spread of published brain age gaps after the models' own errors: 3 to 4 years.
     gap_sd: float = 3.5
     variation: float = 1.0
+    shape_variation: float = 1.0
     sites: int = 4
     spare: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -71,6 +75,10 @@ class PhantomConfig:
         if not 0 < self.variation <= 1:
             raise UsageError(
                 f"The variation must lie above 0 and at most at 1; found {self.variation}."
+            )
+        if not 0 <= self.shape_variation <= 1:
+            raise UsageError(
+                f"The variation of shape must lie between 0 and 1; found {self.shape_variation}."
             )
         if self.sites < 1:
             raise UsageError(f"There must be at least one site; found {self.sites}.")

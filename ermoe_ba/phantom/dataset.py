@@ -21,7 +21,7 @@ from ermoe_ba.phantom.anatomy import template_anatomy
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.label_maps import find_label_maps, read_label_map
 from ermoe_ba.phantom.latents import draw_subject, stream
-from ermoe_ba.phantom.regions import LESION_INDEX, REGIONS, SULCAL_CSF_INDEX
+from ermoe_ba.phantom.regions import LESION_INDEX, REGIONS, SULCAL_CSF_INDEX, TISSUE_OF_INDEX
 from ermoe_ba.phantom.shape import Shaper
 from ermoe_ba.phantom.subject import COLUMNS, scan_subject, truth_row
 from ermoe_ba.space import TEMPLATE_SPACE, Volume
@@ -193,8 +193,11 @@ class PhantomDataset:
             for r in REGIONS
         ]
         rows += [
-            (SULCAL_CSF_INDEX, "sulcal_csf", "n/a", "fluid", 0, "sulcal_csf"),
-            (LESION_INDEX, "white_matter_lesion", "n/a", "white", 0, "cerebral_white"),
+            (index, name, "n/a", kind, 0, TISSUE_OF_INDEX[index])
+            for index, name, kind in (
+                (SULCAL_CSF_INDEX, "sulcal_csf", "fluid"),
+                (LESION_INDEX, "white_matter_lesion", "white"),
+            )
         ]
         columns = ["index", "name", "hemisphere", "kind", "planted", "tissue"]
         write_table(_truth_root(out) / "dseg.tsv", pd.DataFrame(rows, columns=columns))

@@ -106,6 +106,12 @@ REGIONS = _read()
 SULCAL_CSF_INDEX = len(REGIONS) + 1
 # White matter that a lesion has darkened; its volume is part of the white matter's.
 LESION_INDEX = len(REGIONS) + 2
+# Of all indices in the label maps: the class that a stem trained on them learns each as.
+TISSUE_OF_INDEX = {
+    **{region.index: region.tissue for region in REGIONS},
+    SULCAL_CSF_INDEX: "sulcal_csf",
+    LESION_INDEX: "cerebral_white",
+}
 
 
 def indices(*kinds: Kind) -> list[int]:

@@ -65,6 +65,7 @@ class Shaper:
         intracranial_ml: float,
         voxel_mm: tuple[float, float, float],
         rng: np.random.Generator,
+        variation: float,
     ) -> Brain:
         """Shape one brain.
 
@@ -78,6 +79,8 @@ class Shaper:
             Voxel sizes of the scan.
         rng : Generator
             Of the individual shape.
+        variation : float
+            As `PhantomConfig.shape_variation`.
 
         Returns
         -------
@@ -109,7 +112,7 @@ class Shaper:
 
         lattice_mm = self._mm * COARSE
         individual = self._flow.random(
-            rng, [(sd / lattice_mm, width / lattice_mm) for sd, width in SHAPES_MM]
+            rng, [(variation * sd / lattice_mm, width / lattice_mm) for sd, width in SHAPES_MM]
         )
         planted = planted_ml / intracranial_ml
         stage = self._stages.nearest(planted)

@@ -67,6 +67,7 @@ def scan_subject(config: PhantomConfig, subject: Subject, shaper: Shaper) -> Sca
         subject.intracranial_ml,
         site.voxel_mm,
         stream(config, subject.index, "shape"),
+        config.shape_variation,
     )
     lesions = draw_lesions(brain, subject.lesion_ml, stream(config, subject.index, "lesions"))
     labels = np.where(lesions > 0.5, LESION_INDEX, brain.labels())

@@ -1,5 +1,6 @@
 """What each expert is worth: its load, its years, and the error of the model without it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ermoe_ba.report.content import ReportContent, in_words
@@ -37,6 +38,66 @@ class ExpertRow:
     worthless: bool
 
 
+@dataclass(frozen=True)
+class ExpertWorth:
+    """What a model owes to its experts.
+
+    Parameters
+    ----------
+    mae : float or None
+        Its mean absolute error in years with all of them, out of fold; None where it was not
+        measured without each.
+    without : mapping of str to float
+        The same without this one expert; empty where it was not measured.
+    """
+
+    mae: float | None
+    without: Mapping[str, float]
+
+    def lost(self, name: str) -> float | None:
+        """Return by how many years the error grows without an expert, where that is known."""
+        without = self.without.get(name)
+        return None if self.mae is None or without is None else without - self.mae
+
+    def worthless(self, name: str) -> bool:
+        """Return whether the model is known to do as well without an expert, or better."""
+        lost = self.lost(name)
+        return lost is not None and lost < WORTHLESS_YEARS
+
+    def in_short(self, name: str) -> str:
+        """Return what a picture's heading says of an expert: the error without it."""
+        lost = self.lost(name)
+        if lost is None:
+            return "worth not measured"
+        without = self.without[name]
+        if abs(lost) < WORTHLESS_YEARS:
+            return f"MAE {without:.1f} years without it: its removal changes nothing"
+        better = ": the model is better off" if lost < 0 else ""
+        return f"MAE {without:.1f} years without it{better} ({self.mae:.1f} with all)"
+
+    def in_a_sentence(self, name: str) -> str:
+        """Return what follows for an expert's map."""
+        lost = self.lost(name)
+        if lost is None:
+            return "What the model owes to this expert was not measured."
+        without = self.without[name]
+        if abs(lost) < WORTHLESS_YEARS:
+            return (
+                f"Removing this expert changes nothing: the model's mean absolute error is "
+                f"{without:.2f} years without it and {self.mae:.2f} with all. Read nothing into "
+                "its map."
+            )
+        if lost < 0:
+            return (
+                f"The model's mean absolute error is smaller without it: {without:.2f} years "
+                f"against {self.mae:.2f} with all. Read nothing into its map."
+            )
+        return (
+            f"Without this expert the model's mean absolute error on its training cohort, out of "
+            f"fold, grows from {self.mae:.1f} to {without:.1f} years."
+        )
+
+
 def expert_rows(content: ReportContent) -> list[ExpertRow]:
     """Return the experts in the order of their maps.
 
@@ -45,55 +106,20 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
     content : ReportContent
         Its experts and the model's errors.
     """
-    rows = []
-    for name in content.expert_names:
-        without = content.mae_without_expert.get(name)
-        rows.append(
-            ExpertRow(
-                name=in_words(name),
-                load=content.expert_load[name],
-                years=content.expert_years[name],
-                mae_without=without,
-                said=_in_a_sentence(content.model_mae, without),
-                worthless=content.model_mae is not None
-                and without is not None
-                and without - content.model_mae < WORTHLESS_YEARS,
-            )
+    worth = ExpertWorth(content.model_mae, content.mae_without_expert)
+    return [
+        ExpertRow(
+            name=in_words(name),
+            load=content.expert_load[name],
+            years=content.expert_years[name],
+            mae_without=worth.without.get(name),
+            said=worth.in_a_sentence(name),
+            worthless=worth.worthless(name),
         )
-    return rows
+        for name in content.expert_names
+    ]
 
 
 def short_verdict(content: ReportContent, name: str) -> str:
     """Return what a picture's heading says of an expert: the error without it."""
-    mae, without = content.model_mae, content.mae_without_expert.get(name)
-    if mae is None or without is None:
-        return "worth not measured"
-    if _worthless(mae, without):
-        return f"MAE {without:.1f} years without it: its removal changes nothing"
-    better = "the model is better off " if without < mae else ""
-    return (
-        f"MAE {without:.1f} years without it{': ' if better else ' '}{better}({mae:.1f} with all)"
-    )
-
-
-def _worthless(mae: float, without: float) -> bool:
-    return abs(without - mae) < WORTHLESS_YEARS
-
-
-def _in_a_sentence(mae: float | None, without: float | None) -> str:
-    if mae is None or without is None:
-        return "What the model owes to this expert was not measured."
-    if _worthless(mae, without):
-        return (
-            f"Removing this expert changes nothing: the model's mean absolute error is "
-            f"{without:.2f} years without it and {mae:.2f} with all. Read nothing into its map."
-        )
-    if without < mae:
-        return (
-            f"The model's mean absolute error is smaller without it: {without:.2f} years against "
-            f"{mae:.2f} with all. Read nothing into its map."
-        )
-    return (
-        f"Without this expert the model's mean absolute error on its training cohort, out of fold, "
-        f"grows from {mae:.1f} to {without:.1f} years."
-    )
+    return ExpertWorth(content.model_mae, content.mae_without_expert).in_short(name)

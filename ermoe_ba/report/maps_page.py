@@ -22,6 +22,7 @@ from ermoe_ba.maps.group import (
     GroupMaps,
 )
 from ermoe_ba.report.content import MappedBrain, in_words, signed
+from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.figures import draw_contributions
 from ermoe_ba.report.html import PRINTED_ROWS, SCRIPTS, STYLES
 from ermoe_ba.report.page import data_uri, environment, inline
@@ -57,6 +58,8 @@ EXPERT_COLUMNS: Columns = (
     ("on_age_r_seeds", "Years on age: seeds", 2, True),
     ("on_age_r_folds", "folds", 2, True),
     ("on_age_r_halves", "halves", 2, True),
+    ("mae_without", "Model's MAE without it", 2, False),
+    ("lost", "lost", 2, True),
 )
 EFFECT_COLUMNS: Columns = (
     ("effect", "Effect", None, False),
@@ -89,7 +92,7 @@ MEAN = {
 }
 
 
-def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas) -> None:
+def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWorth) -> None:
     """Write the page on a cohort's maps, whole or not at all.
 
     Parameters
@@ -101,6 +104,8 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas) -> None:
         one that the model was trained on, their means are about 0 everywhere.
     atlas : Atlas
         Whose regions the table names.
+    worth : ExpertWorth
+        Of the model that predicted: a map of an expert that it owes nothing says so.
 
     Raises
     ------
@@ -110,7 +115,13 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas) -> None:
     along_age = YEARS_ON_AGE in group.volumes
     told = ON_AGE if along_age else MEAN
     brain = _brain(group, atlas, YEARS_ON_AGE if along_age else MEAN_YEARS)
-    maps = _maps(brain, group.tables[EXPERTS], told)
+    experts = group.tables[EXPERTS]
+    maps = _maps(brain, experts, told, worth)
+    # Beside how far its maps agree, whether the expert is worth anything at all.
+    experts = experts.assign(
+        mae_without=[worth.without.get(name, math.nan) for name in experts["expert"]],
+        lost=[_known(worth.lost(name)) for name in experts["expert"]],
+    )
     first = "contribution_on_age" if along_age else "enrichment_log2"
     regions = group.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
     page = (
@@ -134,7 +145,8 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas) -> None:
             still_said=told["said"],
             regions=_table(REGION_COLUMNS, regions),
             first=first,
-            experts=_table(EXPERT_COLUMNS, group.tables[EXPERTS]),
+            experts=_table(EXPERT_COLUMNS, experts),
+            model_mae=worth.mae,
             effects=_table(EFFECT_COLUMNS, group.tables[EFFECTS])
             if EFFECTS in group.tables
             else None,
@@ -160,7 +172,13 @@ def _brain(group: GroupMaps, atlas: Atlas, years: str) -> MappedBrain:
     )
 
 
-def _maps(brain: MappedBrain, experts: pd.DataFrame, told: dict[str, str]) -> list[ShownMap]:
+def _known(years: float | None) -> float:
+    return math.nan if years is None else years
+
+
+def _maps(
+    brain: MappedBrain, experts: pd.DataFrame, told: dict[str, str], worth: ExpertWorth
+) -> list[ShownMap]:
     return lay_out(
         brain,
         name=told["name"],
@@ -168,7 +186,11 @@ def _maps(brain: MappedBrain, experts: pd.DataFrame, told: dict[str, str]) -> li
         # Slopes are some hundred times smaller than one person's years.
         decimals=4 if told is ON_AGE else 3,
         said=told["said"],
-        said_of_experts=[_said(row) for row in experts.to_dict("records")],
+        # What the expert is worth comes first: where that is nothing, the rest is idle.
+        said_of_experts=[
+            f"{worth.in_a_sentence(row['expert'])} {_said(row)}"
+            for row in experts.to_dict("records")
+        ],
     )
 
 
