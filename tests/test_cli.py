@@ -22,6 +22,7 @@ from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_g
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.errors import UsageError
+from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -29,6 +30,11 @@ from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+from ermoe_ba.training_scans import (
+    TrainingScans,
+    keep_training_scans,
+    read_training_scans,
+)
 from ermoe_ba.widening import Likeness, Widening
 from ermoe_ba.workers import Outcome
 
@@ -819,6 +825,45 @@ def test_going_on_does_again_what_would_come_out_otherwise(
     assert "had been finished before" not in again.stdout
     fresh = predict(scan, *arguments, out=tmp_path / "fresh")
     assert _results(again.out) == _results(fresh.out)
+
+
+def test_scans_that_the_model_was_trained_on_are_told_as_such(
+    ensemble: Ensemble,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scan 2 under another's name, scan 3 in the name of 1; asked of a model that does not tell."""
+    scans = [write_head(f"sub-{n}_T1w.nii.gz", shape=(20, 22, 22 + n)) for n in (1, 2, 3, 4)]
+    unknown = predict(*scans, "--no-report")
+    assert unknown.table["seen_in_training"].isna().all()
+    assert "Not known whether seen in training: 4 of 4 scans" in unknown.stderr
+    table = pd.DataFrame(
+        {
+            "participant_id": ["z", "3"],
+            "session_id": ["n/a", "n/a"],
+            "voxel_hash": [voxel_hash(read_t1w(scans[1])), "0"],
+        }
+    )
+    keep_training_scans(kept_model, table, None)
+    told = replace(ensemble, training_scans=TrainingScans.of(read_training_scans(kept_model)))
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: told)
+    # What was not known before is asked again, and the ages stay.
+    run = predict(*scans[:3], scans[3], "--resume")
+    assert "had been finished before" not in run.stdout
+    assert run.table["seen_in_training"].tolist() == ["no", "yes", "name", "no"]
+    for column in ("predicted_age", "predicted_age_lower", "predicted_age_upper"):
+        assert run.table[column].tolist() == unknown.table[column].tolist()
+    assert "Seen in training: 1 of 4 scans" in run.stderr
+    assert "Not known" not in run.stderr
+    traced = json.loads((run.out / "sub-1_prediction.json").read_text(encoding="utf-8"))
+    assert traced["seen_in_training"] == "no"
+    assert traced["provenance"]["training_scans"] == told.training_scans.identity
+    report = (run.out / "sub-2_report.html").read_text(encoding="utf-8")
+    assert "The model was trained on this very scan" in report
+    page = (run.out / "qc.html").read_text(encoding="utf-8")
+    assert page.count("Seen in training") == page.count("Name in training") == 1
 
 
 @pytest.mark.usefixtures("_stand_ins")

@@ -16,6 +16,7 @@ from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
+from ermoe_ba.training_scans import SEEN, seen_in_training
 from ermoe_ba.widening import FIGURE
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
@@ -132,6 +133,8 @@ class Predictor(Worker):
         remove_scan(task.folder, scan.name)
         state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
         clock("CheckQuality")
+        known_scans = self.ensemble.training_scans
+        row[SEEN] = seen_in_training(known_scans, scan.participant_id, scan.path)
         figures = state.figures | measure_figures(state.image, state.mask, self.reference)
         known = {} if age is None else {"chronological_age": age}
         verdict = assess(self.limits, figures | known, state.flags)
