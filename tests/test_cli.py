@@ -17,11 +17,12 @@ import pandas as pd
 import pytest
 import torch
 
+from ermoe_ba import BrainAgeModel
 from ermoe_ba.assets import atlas_root, template
 from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
@@ -556,6 +557,71 @@ def test_maps_on_the_scans_grid_are_written_kept_and_removed_like_the_others(
     again = predict(scan, "--no-report", "--resume")
     assert "had been finished before" not in again.stdout
     assert not {name for name in again.files() if "space-T1w" in name}
+
+
+def test_from_python_the_age_is_that_of_the_command_line(
+    ensemble: Ensemble,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the last digit, with interval, flags and gap; volumes are those on disk."""
+    scan = write_head("sub-1_T1w.nii.gz")
+    voxels = pd.DataFrame({"participant_id": ["z"], "voxel_hash": [voxel_hash(read_t1w(scan))]})
+    told = replace(ensemble, training_scans=TrainingScans.of(voxels))
+    for module in ("brain_age", "workers.predictor"):
+        monkeypatch.setattr(f"ermoe_ba.{module}.load_ensemble", lambda *_: told)
+    monkeypatch.setattr("ermoe_ba.brain_age.Preprocessor", FakePreprocessor)
+    people = scan.with_name("participants.tsv")
+    people.write_text("participant_id\tage\nsub-1\t80.5\n", encoding="utf-8")
+    run = predict(scan, "--no-report", "--participants", people)
+    row = json.loads((run.out / "sub-1_prediction.json").read_text(encoding="utf-8"))
+    model = BrainAgeModel.load()
+    found = model.predict(str(scan), chronological_age=80.5)
+    assert found.predicted_age == row["predicted_age"]
+    assert list(found.interval) == [row["predicted_age_lower"], row["predicted_age_upper"]]
+    assert found.interval_widening is row["interval_widening"] is None
+    assert found.brain_age_gap == row["brain_age_gap"] == found.predicted_age - 80.5
+    assert ";".join(found.qc_flags) == row["qc_flags"]
+    assert "age_outside_training" in found.qc_flags
+    assert found.seen_in_training == row["seen_in_training"] == "yes"
+    assert found.figures == row["quality"]
+    assert found.maps is not None
+    for volume, name in (
+        (found.maps.total, "contribution_map"),
+        (found.maps.experts, "experts_probseg"),
+    ):
+        assert volume.grid == MODEL_GRID
+        written = nib.load(run.out / f"sub-1_desc-{name}.nii.gz").get_fdata(dtype=np.float32)
+        np.testing.assert_array_equal(volume.data, written)
+    years = sum(float(v.data.sum(dtype=float)) for v in found.maps.contributions.values())
+    assert years + found.prediction.baseline_years == pytest.approx(found.predicted_age, abs=1e-3)
+    bare = model.predict(scan, maps=False)
+    assert bare.maps is None
+    assert bare.brain_age_gap is None
+    assert bare.predicted_age == found.predicted_age
+    with pytest.raises(RefusedScanError, match="white matter must be brighter"):
+        model.predict(write_head("inverted_T1w.nii.gz"))
+    with pytest.raises(ScanError, match="none"):
+        model.predict("none.nii.gz")
+
+
+def test_the_package_offers_what_it_names_and_loads_torch_only_then() -> None:
+    call = "; ".join(
+        [
+            "import sys, ermoe_ba",
+            "assert 'torch' not in sys.modules",
+            "assert not hasattr(ermoe_ba, 'Absent')",
+            "assert 'torch' not in sys.modules",
+            "assert all(hasattr(ermoe_ba, name) for name in ermoe_ba.__all__)",
+            "from ermoe_ba import BrainAgeModel",
+            "assert BrainAgeModel.__module__ == 'ermoe_ba.brain_age'",
+            "assert 'torch' in sys.modules",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def _corner(x_mm: float) -> np.ndarray:

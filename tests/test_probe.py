@@ -101,7 +101,7 @@ def test_scans_that_the_model_was_trained_on_are_counted_and_told(
     content = json.loads((study / "out" / "probe.json").read_text(encoding="utf-8"))
     assert content["seen_in_training"] == {"yes": 0, "name": 0, "no": 0, "unknown": 3}
     assert "Not known whether seen in training: 3 of 3 scans" in capsys.readouterr().err
-    paths = [write_head(f"{n}_T1w.nii.gz", shape=(9, 8, 7 + i)) for i, n in enumerate(AGES)]
+    paths = [write_head(f"{n}_T1w.nii.gz", shape=(22, 21, 20 + i)) for i, n in enumerate(AGES)]
     trained = {"participant_id": ["z", "c"], "voxel_hash": [voxel_hash(read_t1w(paths[1])), "0"]}
     ensemble = probe.load_ensemble("small", "cpu")
     ensemble.training_scans = TrainingScans.of(pd.DataFrame(trained))
