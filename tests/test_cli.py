@@ -675,20 +675,25 @@ def test_the_chronological_age_changes_no_predicted_age(
 
 
 @pytest.mark.usefixtures("_stand_ins")
-def test_an_unknown_participant_fails_alone(
+def test_who_is_missing_from_the_table_is_predicted_without_an_age(
     tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
 ) -> None:
     participants = tmp_path / "participants.tsv"
     participants.write_text("participant_id\tage\nsub-02\t50\n", encoding="utf-8")
-    unknown, known = write_head("sub-01_T1w.nii.gz"), write_head("sub-02_T1w.nii.gz")
-    run = predict(unknown, known, "--no-maps", "--participants", participants)
-    assert run.code == 1
-    assert run.table["status"].tolist() == ["failed", "ok"]
-    message = run.table["message"][0]
-    assert message.startswith(f"{unknown}: ")
-    assert "found no row for '01'" in message
-    assert "Add the row" in message
-    assert not list(run.out.glob("sub-01_*"))
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in ("01", "02", "03")]
+    run = predict(*scans, "--no-maps", "--participants", participants)
+    assert run.code == 0
+    assert run.table["status"].tolist() == ["ok"] * 3
+    assert run.table["chronological_age"].fillna(-1).tolist() == [-1, 50, -1]
+    assert run.table["brain_age_gap"].isna().tolist() == [True, False, True]
+    bare = predict(*scans, "--no-maps", "--overwrite")
+    assert run.table["predicted_age"].tolist() == bare.table["predicted_age"].tolist()
+    notes = [line for line in run.stderr.splitlines() if "--participants" in line]
+    assert len(notes) == 1
+    assert "found none of 2 (01, ...)" in notes[0]
+    assert "--participants" not in bare.stderr
+    one = predict(scans[0], scans[1], "--no-maps", "--overwrite", "--participants", participants)
+    assert "found none of 1 (01): " in one.stderr
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -1251,7 +1256,8 @@ def test_an_age_at_a_session_counts_before_any_participants_table(
     assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
     people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")
     told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
-    assert told["status"].tolist() == ["failed"] * 3 + ["ok"]
+    assert told["status"].tolist() == ["ok"] * 4
+    assert told["chronological_age"].fillna(-1).tolist() == [41.5, -1, -1, 60.0]
 
 
 def test_the_app_goes_on_by_itself(tmp_path: Path, dataset: Path, seen: list[str]) -> None:

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
 from ermoe_ba.cli.predict import cannot_write, chosen_device
 from ermoe_ba.cli.scans import meant_scans
-from ermoe_ba.cohort import read_participants
+from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import content_hash, write_json
@@ -39,9 +39,7 @@ def run_probe(options: argparse.Namespace) -> int:
     ages, described, answers = [], [], []
     for number, scan in enumerate(tqdm(scans, desc="scans", unit="scan")):
         try:
-            known = scan.participant_id in participants.table.index
-            age = participants.age_of(scan.participant_id) if known else None
-            age = scan.chronological_age if scan.age_at_session else age
+            age = chronological_age(scan, participants)
             if age is None:
                 raise ScanError(
                     scan.path,

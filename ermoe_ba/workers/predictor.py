@@ -7,11 +7,10 @@ from typing import Any
 from ermoe_ba.atlas import load_atlas
 from ermoe_ba.brain_age import BrainAgeModel, Examined
 from ermoe_ba.checkpoint import load_ensemble
-from ermoe_ba.cohort import Participants
+from ermoe_ba.cohort import Participants, chronological_age
 from ermoe_ba.derivatives import read_derivative
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import content_hash
-from ermoe_ba.naming import ScanName
 from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
@@ -39,7 +38,8 @@ class PredictSettings:
     scan_space : tuple of str
         Keys of `SCAN_SPACE`: maps to write on the scan's own grid as well.
     participants : Participants or None
-        Ages, which count before those that came with the scans, but for ages at a session.
+        Ages, which count before those that came with the scans, but for ages at a session. Whoever
+        is missing from it has no age.
     force : bool
         Give an age where the quality of a scan forbids it, with the reason beside it.
     resume : bool
@@ -100,8 +100,8 @@ class Predictor(Worker):
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
         """Predict a scan and write its files."""
         scan, settings = task.scan, self.settings
+        age = chronological_age(scan, settings.participants)
         try:
-            age = _chronological_age(scan, settings.participants)
             source = content_hash(scan.path)
         except ScanError:
             remove_scan(task.folder, scan.name)
@@ -183,18 +183,3 @@ class Predictor(Worker):
 def _listed(examined: Examined) -> str | None:
     """Return the flags as the column ``qc_flags`` has them."""
     return ";".join(examined.qc_flags) or None
-
-
-def _chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
-    if participants is None:
-        return scan.chronological_age
-    try:
-        age = participants.age_of(scan.participant_id)
-    except KeyError:
-        raise ScanError(
-            scan.path,
-            must_hold="its participant must stand in the participants table",
-            found=f"no row for {scan.participant_id!r}",
-            remedy="Add the row (age n/a if unknown), or leave --participants out.",
-        ) from None
-    return scan.chronological_age if scan.age_at_session else age
