@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -74,9 +75,9 @@ def run_probe(options: argparse.Namespace) -> int:
     except OSError as error:
         raise cannot_write(options.out, error) from error
     for name, value in content.items():
+        values: list[Any] = value if isinstance(value, list) else [value]
         if isinstance(value, dict):
-            value = [f"{answer} {count}" for answer, count in value.items()]
-        values = value if isinstance(value, list) else [value]
+            values = [f"{answer} {count}" for answer, count in value.items()]
         shown = "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
         print(f"{name:28} {shown}")
     if remark := seen_remark(counts):
