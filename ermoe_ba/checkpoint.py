@@ -20,6 +20,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training_scans import TrainingScans, read_training_scans
 from ermoe_ba.widening import WIDENING_FILE, Widening, read_widening
 
 DEFAULT_MODEL = "ixi-hh"
@@ -94,6 +95,8 @@ class Ensemble:
     widening : Widening or None
         How the interval widens where a scan is unlike the training cohort's; None where that was
         not measured.
+    training_scans : TrainingScans or None
+        Whom it was trained on; None where it does not tell.
     """
 
     card: ModelCard
@@ -101,6 +104,7 @@ class Ensemble:
     tokens: TokenGrid
     model_id: str
     widening: Widening | None = None
+    training_scans: TrainingScans | None = None
 
     @property
     def member_stems(self) -> list[int]:
@@ -223,7 +227,12 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
             f"{folder / WIDENING_FILE}: must be of the weights beside it, {ensemble.model_id}; "
             f"found that of {widening.model_id}. Remove it, or measure it again."
         )
-    return replace(ensemble, widening=widening)
+    trained = read_training_scans(folder)
+    return replace(
+        ensemble,
+        widening=widening,
+        training_scans=None if trained is None else TrainingScans.of(trained),
+    )
 
 
 def load_fold(folder: Path, fold: int) -> Ensemble:
@@ -239,7 +248,8 @@ def load_fold(folder: Path, fold: int) -> Ensemble:
     Returns
     -------
     Ensemble
-        A model of its own, which has the card of the whole and no rule by which intervals widen.
+        A model of its own, which has the card of the whole, no rule by which intervals widen, and
+        does not tell whom it was trained on.
 
     Raises
     ------

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.errors import UsageError
+from ermoe_ba.naming import ScanName
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
@@ -42,6 +43,25 @@ class Participants:
         """
         age = float(self.table["age"].loc[participant_id])
         return None if np.isnan(age) else age
+
+
+def chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
+    """Return the age of a scan's participant in years, or None where it is not known.
+
+    An age at the scan's own session counts before any table of participants; where there is such a
+    table, it counts before what else came with the scan, and whoever is missing from it has no age.
+
+    Parameters
+    ----------
+    scan : ScanName
+        The scan.
+    participants : Participants or None
+        The table that was given, if any.
+    """
+    if participants is None or scan.age_at_session:
+        return scan.chronological_age
+    known = scan.participant_id in participants.table.index
+    return participants.age_of(scan.participant_id) if known else None
 
 
 def read_participants(path: Path) -> Participants:

@@ -45,6 +45,8 @@ class _Found:
 
     known: dict[Path, dict[str, Any]] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    # Inputs that are DICOM series by themselves.
+    series: list[Path] = field(default_factory=list)
     # What each file was called first: it may be given by a relative and by an absolute path.
     _first: dict[Path, Path] = field(default_factory=dict)
 
@@ -76,7 +78,8 @@ def find_scans(inputs: Sequence[Path], selection: Selection) -> tuple[list[ScanN
     ------
     UsageError
         If a folder holds no scan, a table or data set cannot be read, a table names a scan twice,
-        or labels are asked for where no data set is given.
+        or labels, one scan a session or the age from DICOM are asked for where no input is of that
+        kind.
     """
     found = _Found()
     for given in inputs:
@@ -94,9 +97,30 @@ def find_scans(inputs: Sequence[Path], selection: Selection) -> tuple[list[ScanN
             f"Labels ({', '.join(labels)}) choose scans of a BIDS data set; none of the inputs is "
             "one (a folder with dataset_description.json)."
         )
+    if selection.one_a_session:
+        of_sets = [given for given in inputs if is_dataset(given)]
+        _refuse_idle(found, inputs, of_sets, "--one-per-session", "BIDS data sets")
+    if selection.age_from_dicom:
+        _refuse_idle(found, inputs, found.series, "--age-from-dicom", "folders of a DICOM series")
     # Tables, and the names of folders, may say anything; `name_scans` makes names safe.
     scans = [replace(s, **found.known[s.path]) for s in name_scans(list(found.known))]
     return scans, found.remarks
+
+
+def _refuse_idle(
+    found: _Found, inputs: Sequence[Path], meant: list[Path], option: str, kind: str
+) -> None:
+    """Refuse an option that none of the inputs is meant by; remark where some are not."""
+    others = [given for given in inputs if given not in meant]
+    if not meant:
+        raise UsageError(
+            f"{option} is about {kind}; found none among the inputs. Leave it out, or give one."
+        )
+    if others:
+        found.remarks.append(
+            f"{option} is about {kind} and changes nothing of {len(others)} other inputs "
+            f"({others[0]}{', ...' if len(others) > 1 else ''})."
+        )
 
 
 def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
@@ -110,6 +134,7 @@ def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
             f"{folder}: a folder must hold scans (.nii, .nii.gz, .hdr with .img, .mgh, .mgz) or "
             "one DICOM series; found none."
         )
+    found.series.append(folder)
     if selection.age_from_dicom:
         found.add(folder, chronological_age=patient_age(folder))
     else:

@@ -16,10 +16,12 @@ from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.space import TEMPLATE_SPACE
-from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS, read_predictions
+from ermoe_ba.tables import LATER_COLUMNS, PREDICTION_COLUMNS, REGION_COLUMNS, read_predictions
 
 TABLE = "predictions.tsv"
 AGAIN = "Predict the scan again, with maps."
+# Columns that a prediction may do without.
+_MAY_LACK = {"message", "qc_flags", *LATER_COLUMNS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,7 @@ def read_kept(path: Path) -> KeptScan:
     """
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        missing = sorted(set(PREDICTION_COLUMNS) - {"message", "qc_flags"} - set(result))
+        missing = sorted(set(PREDICTION_COLUMNS) - _MAY_LACK - set(result))
     except (OSError, ValueError, TypeError) as error:
         raise ScanError(
             path, must_hold="must be readable JSON", found=str(error), remedy=AGAIN

@@ -82,6 +82,9 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
         "training_data": str(ensemble.card.provenance.get("data", "unknown")),
         "training_data_hash": str(ensemble.card.provenance.get("data_hash", "unknown")),
         "interval_widening_rule": ensemble.widening.identity if ensemble.widening else "none",
+        "training_scans": (
+            ensemble.training_scans.identity if ensemble.training_scans else "unknown"
+        ),
         "quality_limits": hashlib.sha256(LIMITS_FILE.read_bytes()).hexdigest()[:12],
         "forced": "yes" if forced else "no",
         "atlas": atlas.name if atlas else "none",

@@ -24,6 +24,7 @@ _TEXT = {
     "input",
     "status",
     "qc_flags",
+    "seen_in_training",
     "model_id",
     "preprocessing_id",
     "message",

@@ -23,12 +23,18 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "chronological_age": "years, from the participants table; n/a where not given",
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
     "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",
+    "seen_in_training": "yes: the model was trained on these voxels; name: on a participant of "
+    "that name, but on other voxels; no: on neither; n/a where the model does not tell, or the "
+    "scan could not be read",
     "model_id": "name and content hash of the model",
     "preprocessing_id": "hash of the preprocessing's settings",
     "seconds": "time spent on the scan",
     "message": "why a scan has no age, or would have none without --force: what must hold, what "
     "was found, what to do",
 }
+
+# Those that results of earlier versions lack.
+LATER_COLUMNS = ("seen_in_training",)
 
 # <name>_regions.tsv, one row an expert and region.
 REGION_COLUMNS: dict[str, str] = {
@@ -153,6 +159,8 @@ def markdown_table(table: pd.DataFrame, decimals: int) -> str:
 def read_predictions(path: Path) -> pd.DataFrame:
     """Read a ``predictions.tsv`` as it stands, all cells text, so that writing changes no digit.
 
+    Columns that earlier versions did not write are ``n/a``.
+
     Raises
     ------
     UsageError
@@ -162,6 +170,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the table cannot be read ({error}).") from error
+    for name in LATER_COLUMNS:
+        if name not in table.columns:
+            table.insert(min(list(PREDICTION_COLUMNS).index(name), table.shape[1]), name, "n/a")
     if list(table.columns) != list(PREDICTION_COLUMNS):
         raise UsageError(
             f"{path}: must have the columns of a table of predictions of this version; found "

@@ -5,7 +5,7 @@ Input:   label maps on the model grid, as `ermoe-ba cross-validate` prepares the
 Time:    20 s. Result: atlases/atlas-MUSEIXI_tpl-MNI152NLin2009aSym/ (dseg and probabilities).
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,10 @@ import numpy as np
 from ermoe_ba.io import read_volume, write_volume
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 
-paths = sorted(Path(sys.argv[1]).glob("*_dseg.nii.gz"))
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("prepared", type=Path, metavar="RUN_DIR/prepared/IDENTITY")
+options = parser.parse_args()
+paths = sorted(options.prepared.glob("*_dseg.nii.gz"))
 labels = np.stack([read_volume(path, TEMPLATE_SPACE).data.ravel() for path in paths])
 values = np.unique(labels)
 best, votes = np.zeros(labels.shape[1], np.int16), np.zeros(labels.shape[1], np.int32)

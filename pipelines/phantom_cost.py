@@ -5,8 +5,8 @@ Time:    half a minute for the default of 24 subjects. Result: printed; the subj
          in a temporary folder as `ermoe-ba phantom` makes them, are deleted.
 """
 
+import argparse
 import resource
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +35,10 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     """Make subjects and print their cost."""
-    number = int(sys.argv[1]) if len(sys.argv) > 1 else SUBJECTS
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("subjects", type=int, nargs="?", default=SUBJECTS, metavar="SUBJECTS")
+    options = parser.parse_args()
+    number = options.subjects
     volume = np.random.default_rng(0).standard_normal(MODEL_GRID.shape).astype(np.float32)
     transform = np.median([cpu_seconds(lambda: scipy.fft.rfftn(volume)) for _ in range(TRANSFORMS)])
     with tempfile.TemporaryDirectory() as folder:

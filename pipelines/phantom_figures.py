@@ -6,8 +6,8 @@ Input:   a phantom cohort; REAL, if given, is a folder with participants.tsv and
 Time:    1 to 2 minutes. Result: printed figures; PNG files in DIR/derivatives/phantom/figures.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +72,11 @@ def print_agreement(table: pd.DataFrame) -> None:
         )
 
 
-folder = Path(sys.argv[1])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("cohort", type=Path, metavar="DIR")
+parser.add_argument("real", type=Path, nargs="?", metavar="REAL")
+options = parser.parse_args()
+folder = options.cohort
 settings = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))["config"]
 config = PhantomConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
 table = pd.read_csv(folder / "participants.tsv", sep="\t")
@@ -97,8 +101,8 @@ pictures = {
     "trajectories": draw_trajectories(table),
     "agreement": draw_agreement(table),
 }
-if len(sys.argv) > 2:
-    pictures["decades"] = draw_decades(table, measure(Path(sys.argv[2])))
+if options.real is not None:
+    pictures["decades"] = draw_decades(table, measure(options.real))
 for name, png in pictures.items():
     write_whole(figures / f"{name}.png", lambda path, png=png: path.write_bytes(png))
     print(f"Written: {figures / name}.png")

@@ -9,6 +9,7 @@ Result:  OUT/preprocessing.tsv, one row a head; prints Dice of masks (mean, leas
          time by stage with the share of brain extraction.
 """
 
+import argparse
 import json
 import sys
 import time
@@ -67,9 +68,14 @@ def consensus(maps_nv: Array, labels: Array) -> Array:
     return best
 
 
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("data", type=Path, metavar="DATA")
+parser.add_argument("out", type=Path, metavar="OUT")
+parser.add_argument("heads", type=int, nargs="?", metavar="HEADS", help="default: all")
+options = parser.parse_args()
+data, out = options.data, options.out
 paths = sorted((data / "t1").glob("*_T1w.nii.gz"))
-count = int(sys.argv[3]) if len(sys.argv) > 3 else len(paths)
+count = options.heads or len(paths)
 preprocessor = Preprocessor(read_card(model_folder(DEFAULT_MODEL)).preprocess)
 work = out / preprocessor.config.identity()
 rows, maps = [], []

@@ -7,8 +7,8 @@ Time:    one preprocessing for each head and fault, about 6 s of one core; a run
          goes on. Result: OUT/faults.tsv, one row a head and fault; prints the rates by fault.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,9 +55,14 @@ def other_contrast(head: Volume, labels: Path, name: str) -> Volume:
     return head.same_grid(np.where(brain, mapped, head.data).astype(np.float32))
 
 
-data, out = Path(sys.argv[1]), Path(sys.argv[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("data", type=Path, metavar="DATA")
+parser.add_argument("out", type=Path, metavar="OUT")
+parser.add_argument("heads", type=int, nargs="?", default=8, metavar="HEADS", help="default: 8")
+options = parser.parse_args()
+data, out = options.data, options.out
 paths = sorted((data / "t1").glob("*_T1w.nii.gz"))
-count = int(sys.argv[3]) if len(sys.argv) > 3 else 8
+count = options.heads
 chosen = [paths[n] for n in np.linspace(0, len(paths) - 1, count).round().astype(int)]
 preprocessor = Preprocessor(read_card(model_folder(DEFAULT_MODEL)).preprocess)
 reference, limits = load_reference(), load_limits().limits

@@ -8,8 +8,8 @@ Time:    40 s. Result: ermoe_ba/quality/cohort.safetensors and limits.json; prin
          left and right can be told apart.
 """
 
+import argparse
 import json
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -43,7 +43,11 @@ def brain_cap(labels: Path) -> float:
     return flat_end_cm2(brain, brain)
 
 
-data, prepared = Path(sys.argv[1]), Path(sys.argv[2])
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument("data", type=Path, metavar="DATA")
+parser.add_argument("prepared", type=Path, metavar="RUN_DIR/prepared/IDENTITY")
+options = parser.parse_args()
+data, prepared = options.data, options.prepared
 found = [
     (json.loads(path.read_text(encoding="utf-8")), path)
     for path in prepared.glob("*_desc-preproc_T1w.json")

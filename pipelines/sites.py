@@ -37,7 +37,7 @@ from ermoe_ba.simulated_sites import SimulatedSite, SiteTrial
 from ermoe_ba.site_scans import scan_head, scan_prepared
 from ermoe_ba.study import StudyScan
 from ermoe_ba.tables import markdown_table, write_table
-from ermoe_ba.training.run_folder import TRAINING_SCANS, read_run_table
+from ermoe_ba.training_scans import TRAINING_SCANS, read_training_scans
 from ermoe_ba.widening import FIGURE, FLAG, read_widening
 
 UNCHANGED = SimulatedSite(name="as it is", steps=())
@@ -151,8 +151,10 @@ def main() -> int:
     age_of = read_participants(options.data / "participants.tsv").labelled.table["age"]
     number_of, _ = trial.numbered(age_of)
     people = [p for p, n in number_of.items() if n % (options.every or trial.every) == 0]
-    trained = read_run_table(folder / TRAINING_SCANS).set_index("participant_id")
-    fold_of = trained["fold"].astype(int)
+    trained = read_training_scans(folder)
+    if trained is None:
+        parser.error(f"{folder} does not say whom it was trained on ({TRAINING_SCANS}).")
+    fold_of = trained.set_index("participant_id")["fold"].astype(int)
     rows = []
     for fold in sorted(set(fold_of[people])):
         own = replace(rule, likeness_s=(rule.likeness_s[fold],))

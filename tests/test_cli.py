@@ -17,11 +17,13 @@ import pandas as pd
 import pytest
 import torch
 
+from ermoe_ba import BrainAgeModel
 from ermoe_ba.assets import atlas_root, template
 from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
+from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import read_t1w, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -29,6 +31,11 @@ from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+from ermoe_ba.training_scans import (
+    TrainingScans,
+    keep_training_scans,
+    read_training_scans,
+)
 from ermoe_ba.widening import Likeness, Widening
 from ermoe_ba.workers import Outcome
 
@@ -552,6 +559,71 @@ def test_maps_on_the_scans_grid_are_written_kept_and_removed_like_the_others(
     assert not {name for name in again.files() if "space-T1w" in name}
 
 
+def test_from_python_the_age_is_that_of_the_command_line(
+    ensemble: Ensemble,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To the last digit, with interval, flags and gap; volumes are those on disk."""
+    scan = write_head("sub-1_T1w.nii.gz")
+    voxels = pd.DataFrame({"participant_id": ["z"], "voxel_hash": [voxel_hash(read_t1w(scan))]})
+    told = replace(ensemble, training_scans=TrainingScans.of(voxels))
+    for module in ("brain_age", "workers.predictor"):
+        monkeypatch.setattr(f"ermoe_ba.{module}.load_ensemble", lambda *_: told)
+    monkeypatch.setattr("ermoe_ba.brain_age.Preprocessor", FakePreprocessor)
+    people = scan.with_name("participants.tsv")
+    people.write_text("participant_id\tage\nsub-1\t80.5\n", encoding="utf-8")
+    run = predict(scan, "--no-report", "--participants", people)
+    row = json.loads((run.out / "sub-1_prediction.json").read_text(encoding="utf-8"))
+    model = BrainAgeModel.load()
+    found = model.predict(str(scan), chronological_age=80.5)
+    assert found.predicted_age == row["predicted_age"]
+    assert list(found.interval) == [row["predicted_age_lower"], row["predicted_age_upper"]]
+    assert found.interval_widening is row["interval_widening"] is None
+    assert found.brain_age_gap == row["brain_age_gap"] == found.predicted_age - 80.5
+    assert ";".join(found.qc_flags) == row["qc_flags"]
+    assert "age_outside_training" in found.qc_flags
+    assert found.seen_in_training == row["seen_in_training"] == "yes"
+    assert found.figures == row["quality"]
+    assert found.maps is not None
+    for volume, name in (
+        (found.maps.total, "contribution_map"),
+        (found.maps.experts, "experts_probseg"),
+    ):
+        assert volume.grid == MODEL_GRID
+        written = nib.load(run.out / f"sub-1_desc-{name}.nii.gz").get_fdata(dtype=np.float32)
+        np.testing.assert_array_equal(volume.data, written)
+    years = sum(float(v.data.sum(dtype=float)) for v in found.maps.contributions.values())
+    assert years + found.prediction.baseline_years == pytest.approx(found.predicted_age, abs=1e-3)
+    bare = model.predict(scan, maps=False)
+    assert bare.maps is None
+    assert bare.brain_age_gap is None
+    assert bare.predicted_age == found.predicted_age
+    with pytest.raises(RefusedScanError, match="white matter must be brighter"):
+        model.predict(write_head("inverted_T1w.nii.gz"))
+    with pytest.raises(ScanError, match="none"):
+        model.predict("none.nii.gz")
+
+
+def test_the_package_offers_what_it_names_and_loads_torch_only_then() -> None:
+    call = "; ".join(
+        [
+            "import sys, ermoe_ba",
+            "assert 'torch' not in sys.modules",
+            "assert not hasattr(ermoe_ba, 'Absent')",
+            "assert 'torch' not in sys.modules",
+            "assert all(hasattr(ermoe_ba, name) for name in ermoe_ba.__all__)",
+            "from ermoe_ba import BrainAgeModel",
+            "assert BrainAgeModel.__module__ == 'ermoe_ba.brain_age'",
+            "assert 'torch' in sys.modules",
+        ]
+    )
+    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def _corner(x_mm: float) -> np.ndarray:
     shift = np.zeros((4, 4))
     shift[:3, 3] = [x_mm, -60.0, -40.0]
@@ -603,20 +675,25 @@ def test_the_chronological_age_changes_no_predicted_age(
 
 
 @pytest.mark.usefixtures("_stand_ins")
-def test_an_unknown_participant_fails_alone(
+def test_who_is_missing_from_the_table_is_predicted_without_an_age(
     tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
 ) -> None:
     participants = tmp_path / "participants.tsv"
     participants.write_text("participant_id\tage\nsub-02\t50\n", encoding="utf-8")
-    unknown, known = write_head("sub-01_T1w.nii.gz"), write_head("sub-02_T1w.nii.gz")
-    run = predict(unknown, known, "--no-maps", "--participants", participants)
-    assert run.code == 1
-    assert run.table["status"].tolist() == ["failed", "ok"]
-    message = run.table["message"][0]
-    assert message.startswith(f"{unknown}: ")
-    assert "found no row for '01'" in message
-    assert "Add the row" in message
-    assert not list(run.out.glob("sub-01_*"))
+    scans = [write_head(f"sub-{n}_T1w.nii.gz") for n in ("01", "02", "03")]
+    run = predict(*scans, "--no-maps", "--participants", participants)
+    assert run.code == 0
+    assert run.table["status"].tolist() == ["ok"] * 3
+    assert run.table["chronological_age"].fillna(-1).tolist() == [-1, 50, -1]
+    assert run.table["brain_age_gap"].isna().tolist() == [True, False, True]
+    bare = predict(*scans, "--no-maps", "--overwrite")
+    assert run.table["predicted_age"].tolist() == bare.table["predicted_age"].tolist()
+    notes = [line for line in run.stderr.splitlines() if "--participants" in line]
+    assert len(notes) == 1
+    assert "found none of 2 (01, ...)" in notes[0]
+    assert "--participants" not in bare.stderr
+    one = predict(scans[0], scans[1], "--no-maps", "--overwrite", "--participants", participants)
+    assert "found none of 1 (01): " in one.stderr
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -819,6 +896,45 @@ def test_going_on_does_again_what_would_come_out_otherwise(
     assert "had been finished before" not in again.stdout
     fresh = predict(scan, *arguments, out=tmp_path / "fresh")
     assert _results(again.out) == _results(fresh.out)
+
+
+def test_scans_that_the_model_was_trained_on_are_told_as_such(
+    ensemble: Ensemble,
+    kept_model: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Scan 2 under another's name, scan 3 in the name of 1; asked of a model that does not tell."""
+    scans = [write_head(f"sub-{n}_T1w.nii.gz", shape=(20, 22, 22 + n)) for n in (1, 2, 3, 4)]
+    unknown = predict(*scans, "--no-report")
+    assert unknown.table["seen_in_training"].isna().all()
+    assert "Not known whether seen in training: 4 of 4 scans" in unknown.stderr
+    table = pd.DataFrame(
+        {
+            "participant_id": ["z", "3"],
+            "session_id": ["n/a", "n/a"],
+            "voxel_hash": [voxel_hash(read_t1w(scans[1])), "0"],
+        }
+    )
+    keep_training_scans(kept_model, table, None)
+    told = replace(ensemble, training_scans=TrainingScans.of(read_training_scans(kept_model)))
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: told)
+    # What was not known before is asked again, and the ages stay.
+    run = predict(*scans[:3], scans[3], "--resume")
+    assert "had been finished before" not in run.stdout
+    assert run.table["seen_in_training"].tolist() == ["no", "yes", "name", "no"]
+    for column in ("predicted_age", "predicted_age_lower", "predicted_age_upper"):
+        assert run.table[column].tolist() == unknown.table[column].tolist()
+    assert "Seen in training: 1 of 4 scans" in run.stderr
+    assert "Not known" not in run.stderr
+    traced = json.loads((run.out / "sub-1_prediction.json").read_text(encoding="utf-8"))
+    assert traced["seen_in_training"] == "no"
+    assert traced["provenance"]["training_scans"] == told.training_scans.identity
+    report = (run.out / "sub-2_report.html").read_text(encoding="utf-8")
+    assert "The model was trained on this very scan" in report
+    page = (run.out / "qc.html").read_text(encoding="utf-8")
+    assert page.count("Seen in training") == page.count("Name in training") == 1
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -1140,7 +1256,8 @@ def test_an_age_at_a_session_counts_before_any_participants_table(
     assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
     people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")
     told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
-    assert told["status"].tolist() == ["failed"] * 3 + ["ok"]
+    assert told["status"].tolist() == ["ok"] * 4
+    assert told["chronological_age"].fillna(-1).tolist() == [41.5, -1, -1, 60.0]
 
 
 def test_the_app_goes_on_by_itself(tmp_path: Path, dataset: Path, seen: list[str]) -> None:

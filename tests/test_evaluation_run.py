@@ -211,6 +211,40 @@ def test_the_table_keeps_rows_and_digits_and_says_nothing_of_rows_left_out(tmp_p
     assert "Units" not in sidecar["fold"]
 
 
+def test_scans_seen_in_training_are_counted_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of twelve: two by voxels, one by name, eight not, one unknown; and one seen has no age."""
+    answers = ["yes", "yes", "name", *["no"] * 8, "n/a", "yes"]
+    header = "participant_id\tchronological_age\tpredicted_age\tseen_in_training"
+    ages = [f"{20 + 3 * n}\t{22 + 3 * n + n % 3}" for n in range(12)]
+    rows = [f"p{n}\t{age}\t{answers[n]}" for n, age in enumerate([*ages, "40\tn/a"])]
+    table = tmp_path / "predictions.tsv"
+    table.write_text("\n".join([header, *rows, ""]), encoding="utf-8")
+    assert main(["evaluate", str(table), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().err
+    assert "Seen in training: 2 of 12 scans" in told
+    assert "not out of fold" in told
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    counted = {"yes": 2, "name": 1, "no": 8, "unknown": 1}
+    assert metrics["evaluation"]["seen_in_training"] == counted
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+    assert "Seen in training: 2 of 12 scans" in page
+    assert 'class="remarks fine"' not in page
+
+
+def test_a_table_without_the_column_tells_nothing_of_the_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = _table(tmp_path / "predictions.tsv", _cohort())
+    assert main(["evaluate", str(table), "--out", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == ""
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["evaluation"]["seen_in_training"] is None
+    page = (tmp_path / "out" / "evaluation.html").read_text(encoding="utf-8")
+    assert 'class="remarks fine"' in page
+
+
 def test_made_folds_are_told(tmp_path: Path) -> None:
     path = _table(tmp_path / "p.tsv", _cohort(20), {f"{n:03d}": 0 for n in range(20)})
     evaluation = evaluate(path)

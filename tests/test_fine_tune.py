@@ -26,6 +26,7 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
 from ermoe_ba.training.seen import find_seen
 from ermoe_ba.training.tuning import SiteView, Tuned, apply_tuning, tune
+from ermoe_ba.training_scans import read_training_scans
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -336,6 +337,17 @@ def test_people_of_the_training_are_tested_by_their_own_fold(site: _Site) -> Non
     assert (
         np.abs(table["predicted_age_untuned"] - table["participant_id"].map(site.base)) > 0
     ).all()
+
+
+def test_a_tuned_model_has_still_seen_whom_it_had_seen(site: _Site) -> None:
+    text = "participant_id\tsession_id\tvoxel_hash\tfold\nNA\tn/a\t0123\t1\n"
+    (site.model / "training_scans.tsv").write_text(text, encoding="utf-8")
+    site.tuning({i: 40.0 + int(i) for i in IDS}).run()
+    kept = read_training_scans(site.folder / "tuned")
+    assert kept is not None
+    assert kept["participant_id"].tolist() == ["NA", *IDS]
+    assert kept["voxel_hash"].iloc[0] == "0123"
+    assert set(kept["fold"]) == {"n/a"}
 
 
 def test_too_few_people_and_a_folder_in_use_are_refused(site: _Site) -> None:

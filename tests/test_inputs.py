@@ -237,6 +237,45 @@ def test_labels_without_a_data_set_are_refused(tmp_path: Path) -> None:
         find_scans([tmp_path / "x.nii"], Selection(participant_labels=("01",)))
 
 
+@pytest.mark.parametrize(
+    ("selection", "option", "kind"),
+    [
+        (Selection(one_a_session=True), "--one-per-session", "BIDS data sets"),
+        (Selection(age_from_dicom=True), "--age-from-dicom", "folders of a DICOM series"),
+    ],
+)
+def test_what_no_input_is_meant_by_is_refused(
+    tmp_path: Path, selection: Selection, option: str, kind: str
+) -> None:
+    with pytest.raises(UsageError, match=f"{option} is about {kind}; found none"):
+        find_scans([tmp_path / "sub-1_run-1_T1w.nii", tmp_path / "sub-1_run-2_T1w.nii"], selection)
+
+
+def test_inputs_that_an_option_changes_nothing_of_are_told(
+    tmp_path: Path, dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = dataset("sub-01_T1w.nii.gz")
+    others = [tmp_path / "x.nii", tmp_path / "y.nii"]
+    assert find_scans([root], Selection(one_a_session=True))[1] == []
+    scans, remarks = find_scans([root, *others], Selection(one_a_session=True))
+    assert len(scans) == 3
+    assert remarks == [
+        "--one-per-session is about BIDS data sets and changes nothing of 2 other inputs "
+        f"({others[0]}, ...)."
+    ]
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.dcm").write_bytes(bytes(128) + b"DICM")
+    monkeypatch.setattr("ermoe_ba.inputs.patient_age", lambda _: 41.0)
+    scans, remarks = find_scans([series, others[0]], Selection(age_from_dicom=True))
+    assert [scan.chronological_age for scan in scans] == [41.0, None]
+    assert remarks == [
+        "--age-from-dicom is about folders of a DICOM series and changes nothing of 1 other inputs "
+        f"({others[0]})."
+    ]
+    assert find_scans([series], Selection(age_from_dicom=True))[1] == []
+
+
 def test_a_data_set_without_t1w_scans_is_refused(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T2w.nii.gz")
     with pytest.raises(UsageError, match="must hold T1w scans"):

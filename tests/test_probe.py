@@ -6,13 +6,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+from ermoe_ba.cli import probe
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError
+from ermoe_ba.fingerprint import voxel_hash
+from ermoe_ba.io import read_t1w
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.training_scans import TrainingScans
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -35,7 +40,7 @@ def study(
     members = [make_member(), make_member(seed=1)]
     members[1].stem = members[0].stem
     card = SimpleNamespace(preprocess=None, preprocessing_id="0")
-    ensemble = SimpleNamespace(members=members, card=card, model_id="small-0")
+    ensemble = SimpleNamespace(members=members, card=card, model_id="small-0", training_scans=None)
 
     def preprocess(path: Path) -> SimpleNamespace:
         if path.name.startswith("bad"):
@@ -86,6 +91,28 @@ def test_one_scan_is_too_few(study: Path, capsys: pytest.CaptureFixture[str]) ->
     assert _probe(study, "a", "d") == 2
     assert "at least two scans" in capsys.readouterr().err
     assert not (study / "out").exists()
+
+
+def test_scans_that_the_model_was_trained_on_are_counted_and_told(
+    study: Path, write_head: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """b by its voxels under another name, c by its name; of a model that tells, a is neither."""
+    assert _probe(study, *AGES) == 0
+    content = json.loads((study / "out" / "probe.json").read_text(encoding="utf-8"))
+    assert content["seen_in_training"] == {"yes": 0, "name": 0, "no": 0, "unknown": 3}
+    assert "Not known whether seen in training: 3 of 3 scans" in capsys.readouterr().err
+    paths = [write_head(f"{n}_T1w.nii.gz", shape=(22, 21, 20 + i)) for i, n in enumerate(AGES)]
+    trained = {"participant_id": ["z", "c"], "voxel_hash": [voxel_hash(read_t1w(paths[1])), "0"]}
+    ensemble = probe.load_ensemble("small", "cpu")
+    ensemble.training_scans = TrainingScans.of(pd.DataFrame(trained))
+    assert _probe(study, *AGES) == 0
+    again = json.loads((study / "out" / "probe.json").read_text(encoding="utf-8"))
+    assert again["seen_in_training"] == {"yes": 1, "name": 1, "no": 1, "unknown": 0}
+    assert {**again, "seen_in_training": content["seen_in_training"]} == content
+    printed = capsys.readouterr()
+    assert "Seen in training: 1 of 3 scans" in printed.err
+    assert "names of people the model was trained on: 1 of 3 scans" in printed.err
+    assert "yes 1  name 1  no 1  unknown 0" in printed.out
 
 
 def test_a_probe_of_the_same_scans_is_the_same(study: Path) -> None:

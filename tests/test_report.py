@@ -252,6 +252,22 @@ def test_remarks_put_flags_and_strange_ages_in_words(undrawn):
     assert "lies outside the interval" in text
 
 
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        ("yes", "trained on this very scan"),
+        ("name", "trained on a participant of this name"),
+        ("no", ""),
+        (None, ""),
+        ("n/a", ""),
+    ],
+)
+def test_a_scan_of_the_training_is_told_as_one(undrawn, seen, says):
+    text = text_of(render(with_row(seen_in_training=seen)))
+    assert ("The model was trained on" in text) == bool(says)
+    assert says in text
+
+
 def test_an_expert_that_changes_nothing_says_so(undrawn):
     text = text_of(render(content()))
     # 6.13 - 5.0 is a loss; 5.09 - 5.0 lies below 0.1 years; with 4.2 the model would be better off.

@@ -1,15 +1,20 @@
 """``ermoe-ba evaluate``: what predicted ages are worth, as tables and as a page."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from ermoe_ba.evaluation import Evaluation, evaluate
+from ermoe_ba.training_scans import SEEN, seen_remark
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
     """Evaluate a table of predictions; always 0."""
     evaluation = evaluate(options.predictions, options.participants, options.runs)
     write_evaluation(evaluation, options.out, options.predictions.resolve().parent.name)
+    counts = evaluation.metrics["evaluation"][SEEN]
+    if counts and (remark := seen_remark(counts)):
+        print(f"note    {remark}", file=sys.stderr)
     print_evaluation(evaluation)
     print(f"Tables and page in {options.out}.")
     return 0

@@ -14,7 +14,7 @@ import torch
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.progress import run_tasks
-from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.cli.scans import meant_scans, tell_missing
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
@@ -22,6 +22,7 @@ from ermoe_ba.io import remove_file
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
 from ermoe_ba.scan_files import other_scans, remove_scan
 from ermoe_ba.tables import predictions_table, write_table
+from ermoe_ba.training_scans import SEEN, count_seen, seen_remark
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
 TABLE, PAGE = "predictions.tsv", "qc.html"
@@ -49,6 +50,7 @@ def run_predict(options: argparse.Namespace) -> int:
     load_ahead(options.jobs)
     scans = meant_scans(options)
     settings = predict_settings(options, resume=options.resume)
+    tell_missing(scans, settings.participants)
     worker = settings.start()
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
@@ -194,7 +196,7 @@ def _widened(row: dict[str, Any]) -> str:
 
 
 def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Path]) -> None:
-    """Tell ages, failures, and where the results are.
+    """Tell ages, failures, what was seen in training, and where the results are.
 
     Parameters
     ----------
@@ -218,6 +220,9 @@ def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Pat
         if count:
             word = f"scans {status}" if status == "failed" else f"scans were {status}"
             print(f"{count} of {len(rows)} {word}; see status and message in the table.")
+    remark = seen_remark(count_seen(row.get(SEEN) for row in rows if row["status"] == "ok"))
+    if remark:
+        print(f"note    {remark}", file=sys.stderr)
     # Of a batch, the tables are the place to look; of one scan, each of its files.
     files = outcomes[0].written if len(rows) == 1 else ()
     print("\n".join(["Written:", *(f"  {path}" for path in (*tables, *files))]))

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -9,13 +10,14 @@ from tqdm import tqdm
 from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
 from ermoe_ba.cli.predict import cannot_write, chosen_device
 from ermoe_ba.cli.scans import meant_scans
-from ermoe_ba.cohort import read_participants
+from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import content_hash, write_json
 from ermoe_ba.predict import described_once
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training_scans import SEEN, count_seen, seen_in_training, seen_remark
 
 FILE = "probe.json"
 # Of the random routing.
@@ -35,12 +37,10 @@ def run_probe(options: argparse.Namespace) -> int:
     ensemble = load_ensemble(options.model or DEFAULT_MODEL, chosen_device(options.device))
     preprocessor = Preprocessor(ensemble.card.preprocess, chosen_device(options.device))
     places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
-    ages, described = [], []
+    ages, described, answers = [], [], []
     for number, scan in enumerate(tqdm(scans, desc="scans", unit="scan")):
         try:
-            known = scan.participant_id in participants.table.index
-            age = participants.age_of(scan.participant_id) if known else None
-            age = scan.chronological_age if scan.age_at_session else age
+            age = chronological_age(scan, participants)
             if age is None:
                 raise ScanError(
                     scan.path,
@@ -53,10 +53,12 @@ def run_probe(options: argparse.Namespace) -> int:
                 wanted = ensemble.card.preprocessing_id
                 state = read_derivative(place, scan.path, wanted, content_hash(scan.path))
             state = state or preprocessor(scan.path)
+            answer = seen_in_training(ensemble.training_scans, scan.participant_id, scan.path)
         except ScanError as error:
             tqdm.write(f"failed  {error}", file=sys.stderr)
             continue
         ages.append(age)
+        answers.append(answer)
         described.append([d.cpu().half() for d in described_once(ensemble, state)])
     if len(ages) < 2:
         raise UsageError(
@@ -66,14 +68,19 @@ def run_probe(options: argparse.Namespace) -> int:
     by_member = [torch.cat(column).float() for column in zip(*described, strict=True)]
     members = [member.cpu() for member in ensemble.members]
     probe = probe_routing(members, by_member, torch.tensor(ages, dtype=torch.float32), SEED)
-    content = {"model_id": ensemble.model_id, "num_scans": len(ages), **probe}
+    counts = count_seen(answers)
+    content = {"model_id": ensemble.model_id, "num_scans": len(ages), SEEN: counts, **probe}
     try:
         write_json(options.out / FILE, content)
     except OSError as error:
         raise cannot_write(options.out, error) from error
     for name, value in content.items():
-        values = value if isinstance(value, list) else [value]
+        values: list[Any] = value if isinstance(value, list) else [value]
+        if isinstance(value, dict):
+            values = [f"{answer} {count}" for answer, count in value.items()]
         shown = "  ".join(f"{v:.3g}" if isinstance(v, float) else str(v) for v in values)
         print(f"{name:28} {shown}")
+    if remark := seen_remark(counts):
+        print(f"note    {remark}", file=sys.stderr)
     print(f"Written: {options.out / FILE}")
     return 0 if len(ages) == len(scans) else 1

@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Sequence
 
+from ermoe_ba.cohort import Participants
+from ermoe_ba.errors import printable
 from ermoe_ba.inputs import Selection, find_scans
 from ermoe_ba.naming import ScanName
 
@@ -25,3 +28,28 @@ def meant_scans(options: argparse.Namespace) -> list[ScanName]:
     for remark in remarks:
         print(f"note    {remark}", file=sys.stderr)
     return scans
+
+
+def tell_missing(scans: Sequence[ScanName], participants: Participants | None) -> None:
+    """Tell once of a batch whose participants the table of ages does not hold.
+
+    Parameters
+    ----------
+    scans : sequence of ScanName
+        The batch. An age at a scan's own session needs no table.
+    participants : Participants or None
+        The table, if one was given.
+    """
+    if participants is None:
+        return
+    there = participants.table.index
+    asked = (scan.participant_id for scan in scans if not scan.age_at_session)
+    missing = list(dict.fromkeys(name for name in asked if name not in there))
+    if missing:
+        print(
+            f"note    --participants must have a row of every participant for their age to be "
+            f"known; found none of {len(missing)} ({printable(missing[0])}"
+            f"{', ...' if len(missing) > 1 else ''}): their scans are predicted all the same, "
+            "without chronological age and gap.",
+            file=sys.stderr,
+        )

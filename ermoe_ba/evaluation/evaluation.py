@@ -29,6 +29,7 @@ from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS, write_table
+from ermoe_ba.training_scans import SEEN, count_seen
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,6 +119,8 @@ def evaluate(
         "num_participants": rows.num_participants,
         "left_out": rows.left_out,
         "folds_given": rows.folds_given,
+        # Scans by what their table says of the training; None where it has no such column.
+        SEEN: count_seen(rows.source[SEEN][rows.used]) if SEEN in rows.source else None,
         "bootstrap": {
             "unit": "participant",
             "confidence": CONFIDENCE,

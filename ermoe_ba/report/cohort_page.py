@@ -18,6 +18,7 @@ from ermoe_ba.report.cohort_charts import (
 )
 from ermoe_ba.report.content import percent, signed
 from ermoe_ba.report.page import environment, inline
+from ermoe_ba.training_scans import SEEN, seen_remark
 
 # Figures in the order of their rows: name, unit, decimals, whether the sign is told.
 _FIGURES = {
@@ -66,6 +67,7 @@ def write_cohort_page(path: Path, evaluation: Evaluation, title: str) -> None:
             **inline(("report.css",), ()),
             metrics=evaluation.metrics,
             details=details,
+            seen=seen_remark(details[SEEN]) if details[SEEN] else "",
             overall=[
                 (words, _estimate(details["accuracy"]["overall"][key], decimals, signs) + unit)
                 for key, (words, unit, decimals, signs) in _FIGURES.items()

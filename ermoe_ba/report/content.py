@@ -172,6 +172,18 @@ class ReportContent(MappedBrain):
         return None if low is None or high is None else (low, high)
 
 
+def shown_flags(qc_flags: str, seen_in_training: str) -> tuple[str, ...]:
+    """Return the flags that a list of scans shows: of a scan's quality, and of its being known.
+
+    Parameters
+    ----------
+    qc_flags, seen_in_training : str
+        Cells of ``predictions.tsv``; empty where there is no value.
+    """
+    known = {"yes": ("seen_in_training",), "name": ("name_in_training",)}.get(seen_in_training, ())
+    return (*filter(None, qc_flags.split(";")), *known)
+
+
 def in_words(identifier: str) -> str:
     """Turn an identifier such as ``grey_matter`` into words: ``Grey matter``."""
     parts = [ABBREVIATIONS.get(part, part) for part in identifier.split("_")]

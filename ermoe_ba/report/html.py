@@ -56,6 +56,13 @@ FLAGS_IN_WORDS = {
     "qform_sform_disagree": "The two orientations of the header disagree; the sform was used.",
     "age_outside_training": "The chronological age lies outside those of the training cohort.",
 }
+# What the column ``seen_in_training`` means for this scan.
+SEEN_IN_WORDS = {
+    "yes": "The model was trained on this very scan: its age is not out of fold, and how near it "
+    "comes says nothing of other scans.",
+    "name": "The model was trained on a participant of this name: if it is the same person, the "
+    "age is not out of fold.",
+}
 # Name, unit and decimals of the figures that the preprocessing measures.
 QUALITY_FIGURES = {
     "brain_volume_ml": ("Brain volume (intracranial)", " mL", 0),
@@ -180,7 +187,7 @@ def _number(value: float, decimals: int, signs: bool = False) -> str:
 
 
 def _remarks(content: ReportContent) -> list[str]:
-    """Return what the reader must know before the figures: status, flags, ages out of range."""
+    """Return what the reader must know first: status, flags, training, ages out of range."""
     remarks = []
     status = content.row.get("status")
     if status not in (None, "", "n/a", "ok"):
@@ -192,6 +199,8 @@ def _remarks(content: ReportContent) -> list[str]:
         # NaN is what pandas makes of n/a.
         if flag not in ("", "n/a", "none", "nan")
     ]
+    seen = str(content.row.get("seen_in_training"))
+    remarks += [SEEN_IN_WORDS[seen]] if seen in SEEN_IN_WORDS else []
     if len(content.training_ages):
         low, high = float(np.min(content.training_ages)), float(np.max(content.training_ages))
         for name in ("chronological_age", "predicted_age"):

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ermoe_ba.io import write_text
+from ermoe_ba.report.content import shown_flags
 from ermoe_ba.report.page import PAGE_ROWS, environment, inline
 
 
@@ -24,7 +25,7 @@ class IndexRow:
     participant, session, status, message : str
         As in ``predictions.tsv``; empty where n/a.
     flags : tuple of str
-        Of its quality.
+        Of its quality, and whether the model had seen it.
     ages : tuple of float or None
         Predicted age, ends of its interval, chronological age and gap, in years.
     """
@@ -67,7 +68,7 @@ class IndexRow:
             session=text("session_id"),
             status=text("status"),
             message=text("message"),
-            flags=tuple(flag for flag in text("qc_flags").split(";") if flag),
+            flags=shown_flags(text("qc_flags"), text("seen_in_training")),
             ages=tuple(
                 number(column)
                 for column in (

@@ -10,9 +10,18 @@ from types import TracebackType
 from typing import Any
 
 from ermoe_ba.io import write_whole
+from ermoe_ba.report.content import shown_flags
 from ermoe_ba.report.page import PAGE_ROWS, environment, inline
 
-_COLUMNS = ("status", "qc_flags", "predicted_age", "chronological_age", "brain_age_gap", "message")
+_COLUMNS = (
+    "status",
+    "qc_flags",
+    "seen_in_training",
+    "predicted_age",
+    "chronological_age",
+    "brain_age_gap",
+    "message",
+)
 
 
 class QualityPage:
@@ -95,5 +104,5 @@ class QualityPage:
             for name in ("predicted_age", "chronological_age", "brain_age_gap"):
                 value = row[name]
                 row[name] = value if value is not None and math.isfinite(value) else None
-            row["flags"] = [flag for flag in (row["qc_flags"] or "").split(";") if flag]
+            row["flags"] = shown_flags(row["qc_flags"] or "", row["seen_in_training"] or "")
             yield row

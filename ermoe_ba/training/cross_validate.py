@@ -27,9 +27,9 @@ from ermoe_ba.training.run_folder import (
     Part,
     RunFolder,
     fold_part,
-    keep_training_scans,
 )
 from ermoe_ba.training.simulated_people import simulated_people
+from ermoe_ba.training_scans import keep_training_scans
 
 
 class CrossValidation:

@@ -18,10 +18,10 @@ from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.run_folder import (
     SCANS,
     RunFolder,
-    keep_training_scans,
     whole_part,
 )
 from ermoe_ba.training.simulated_people import simulated_people
+from ermoe_ba.training_scans import keep_training_scans
 
 # What the card says of where its figures come from.
 FIGURES = (

@@ -16,7 +16,6 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.formats import volume_files
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.study import Study
-from ermoe_ba.tables import write_table
 from ermoe_ba.training.recipe import Recipe, RunConfig
 from ermoe_ba.training.trackers import Tracking
 
@@ -25,8 +24,6 @@ SPLITS = "splits.tsv"
 SCANS = "scans.tsv"
 UNUSABLE = "unusable.tsv"
 PREDICTIONS = "predictions.tsv"
-# Of a model: who was trained on, in which fold they were left out, and the hash of their voxels.
-TRAINING_SCANS = "training_scans.tsv"
 
 
 @dataclass(frozen=True)
@@ -222,20 +219,3 @@ def read_run_table(path: Path) -> pd.DataFrame:
     text = ("participant_id", "session_id", "scan", "content_hash", "voxel_hash")
     names = dict.fromkeys(text, str)
     return pd.read_csv(path, sep="\t", dtype=names, keep_default_na=False)
-
-
-def keep_training_scans(out: Path, scans: pd.DataFrame, fold_of: pd.Series | None) -> None:
-    """Write whom a model was trained on, so that nobody is tested by members that saw them.
-
-    Parameters
-    ----------
-    out : Path
-        Folder of the model.
-    scans : DataFrame
-        Columns of ``scans.tsv``.
-    fold_of : Series or None
-        By participant_id, the fold whose members did not see them; None where all members did.
-    """
-    table = scans[["participant_id", "session_id", "voxel_hash"]]
-    fold = None if fold_of is None else table["participant_id"].map(fold_of)
-    write_table(out / TRAINING_SCANS, table.assign(fold=fold))

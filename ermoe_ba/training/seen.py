@@ -8,7 +8,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.space import Array
-from ermoe_ba.training.run_folder import TRAINING_SCANS, read_run_table
+from ermoe_ba.training_scans import TRAINING_SCANS, read_training_scans
 
 
 @dataclass(frozen=True)
@@ -52,11 +52,12 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
     Raises
     ------
     UsageError
-        If all members were trained on some of the participants.
+        If all members were trained on some of the participants, or the model's table of them
+        cannot be read.
     """
     members = [path.name.split("_")[0] for path in sorted(folder.glob("fold-*.safetensors"))]
-    path = folder / TRAINING_SCANS
-    if not path.is_file():
+    trained = read_training_scans(folder)
+    if trained is None:
         everybody = np.ones((len(members), len(scans)), dtype=bool)
         return Seen(
             everybody,
@@ -64,10 +65,9 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
             f"{folder} does not say whom it was trained on ({TRAINING_SCANS}): if it was any of "
             "these people, its figures are too good.",
         )
-    trained = read_run_table(path)
     found: dict[str, set[str]] = {str(person): set() for person in scans["participant_id"]}
     for key in ("participant_id", "voxel_hash"):
-        fold_of = dict(zip(trained[key], trained["fold"].astype(str), strict=True))
+        fold_of = dict(zip(trained[key], trained["fold"], strict=True))
         for person, value in zip(scans["participant_id"], scans[key].astype(str), strict=True):
             if value in fold_of:
                 found[str(person)].add(f"fold-{fold_of[value]}")

@@ -5,18 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from ermoe_ba.atlas import load_atlas
+from ermoe_ba.brain_age import BrainAgeModel, Examined
 from ermoe_ba.checkpoint import load_ensemble
-from ermoe_ba.cohort import Participants
+from ermoe_ba.cohort import Participants, chronological_age
 from ermoe_ba.derivatives import read_derivative
-from ermoe_ba.errors import RefusedScanError, ScanError
+from ermoe_ba.errors import ScanError
 from ermoe_ba.io import content_hash
-from ermoe_ba.naming import ScanName
 from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
-from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
-from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
-from ermoe_ba.widening import FIGURE
+from ermoe_ba.training_scans import SEEN
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
 
@@ -40,7 +38,8 @@ class PredictSettings:
     scan_space : tuple of str
         Keys of `SCAN_SPACE`: maps to write on the scan's own grid as well.
     participants : Participants or None
-        Ages, which count before those that came with the scans, but for ages at a session.
+        Ages, which count before those that came with the scans, but for ages at a session. Whoever
+        is missing from it has no age.
     force : bool
         Give an age where the quality of a scan forbids it, with the reason beside it.
     resume : bool
@@ -87,14 +86,9 @@ class Predictor(Worker):
         self.settings = settings
         self.atlas = load_atlas(settings.atlas, settings.atlas_labels, settings.atlas_space)
         self.ensemble = load_ensemble(settings.model, settings.device)
-        card = self.ensemble.card
-        self.preprocessor = Preprocessor(card.preprocess, settings.device, force=settings.force)
-        self.reference = load_reference()
-        self.limits = load_limits().limits
-        if card.ages:
-            self.limits += age_limits(min(card.ages), max(card.ages))
-        if self.ensemble.widening is not None:
-            self.limits += (self.ensemble.widening.limit,)
+        wanted = self.ensemble.card.preprocess
+        self.preprocessor = Preprocessor(wanted, settings.device, force=settings.force)
+        self.model = BrainAgeModel(self.ensemble, self.preprocessor)
 
     def traced(self) -> dict[str, Any]:
         """Return the identities of model and preprocessing."""
@@ -106,8 +100,8 @@ class Predictor(Worker):
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
         """Predict a scan and write its files."""
         scan, settings = task.scan, self.settings
+        age = chronological_age(scan, settings.participants)
         try:
-            age = _chronological_age(scan, settings.participants)
             source = content_hash(scan.path)
         except ScanError:
             remove_scan(task.folder, scan.name)
@@ -132,36 +126,28 @@ class Predictor(Worker):
         remove_scan(task.folder, scan.name)
         state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
         clock("CheckQuality")
-        figures = state.figures | measure_figures(state.image, state.mask, self.reference)
-        known = {} if age is None else {"chronological_age": age}
-        verdict = assess(self.limits, figures | known, state.flags)
-        row["qc_flags"] = ";".join(verdict.flags) or None
+        examined = self.model.examine(state, scan, age)
+        row |= {"qc_flags": _listed(examined), SEEN: examined.seen_in_training}
         picture = thumbnail(state.image, state.mask)
-        refusal = verdict.refusing
+        refusal = examined.refusal
         if refusal is not None:
-            why = str(RefusedScanError(scan.path, **refusal.refusal()))
             if not settings.force:
                 row["chronological_age"] = age
-                return replace(
-                    failure(row, why, clock.seconds, status="refused"), thumbnail=picture
-                )
-            row["message"] = one_line(f"forced: {why}")
+                told = failure(row, str(refusal), clock.seconds, status="refused")
+                return replace(told, thumbnail=picture)
+            row["message"] = one_line(f"forced: {refusal}")
         clock("PredictAge")
-        prediction = predict_age(self.ensemble, state)
-        if prediction.description_distance is not None:
-            figures |= {FIGURE: prediction.description_distance}
-            verdict = assess(self.limits, figures | known, state.flags)
-            row["qc_flags"] = ";".join(verdict.flags) or None
-        maps = map_prediction(self.ensemble, prediction, state.mask) if settings.maps else None
+        found = self.model.read(examined, maps=settings.maps)
         row = {
             **row,
+            "qc_flags": _listed(found),
             "status": "ok",
-            "predicted_age": prediction.predicted_age,
-            "predicted_age_lower": prediction.lower,
-            "predicted_age_upper": prediction.upper,
-            "interval_widening": prediction.interval_widening,
+            "predicted_age": found.predicted_age,
+            "predicted_age_lower": found.interval[0],
+            "predicted_age_upper": found.interval[1],
+            "interval_widening": found.interval_widening,
             "chronological_age": age,
-            "brain_age_gap": None if age is None else prediction.predicted_age - age,
+            "brain_age_gap": found.brain_age_gap,
             "seconds": clock.seconds,
         }
         result = ScanResult(
@@ -169,10 +155,10 @@ class Predictor(Worker):
             row=row,
             input_sha256=source,
             state=state,
-            figures=figures,
-            checks=verdict.checks,
-            prediction=prediction,
-            maps=maps,
+            figures=found.figures,
+            checks=found.verdict.checks,
+            prediction=found.prediction,
+            maps=found.maps,
         )
         clock("WriteResults")
         paths = write_scan(
@@ -194,16 +180,6 @@ class Predictor(Worker):
         return read_derivative(task.derivative, task.scan.path, wanted, source)
 
 
-def _chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
-    if participants is None:
-        return scan.chronological_age
-    try:
-        age = participants.age_of(scan.participant_id)
-    except KeyError:
-        raise ScanError(
-            scan.path,
-            must_hold="its participant must stand in the participants table",
-            found=f"no row for {scan.participant_id!r}",
-            remedy="Add the row (age n/a if unknown), or leave --participants out.",
-        ) from None
-    return scan.chronological_age if scan.age_at_session else age
+def _listed(examined: Examined) -> str | None:
+    """Return the flags as the column ``qc_flags`` has them."""
+    return ";".join(examined.qc_flags) or None
