@@ -89,7 +89,12 @@ def _written(folder: Path, affine: Array, wanted: tuple[str, ...] = tuple(SCAN_S
         provenance={},
     )
     ensemble = SimpleNamespace(
-        card=card, tokens=tokens, model_id="m", member_stems=[0], widening=None
+        card=card,
+        tokens=tokens,
+        model_id="m",
+        member_stems=[0],
+        widening=None,
+        training_scans=None,
     )
     prediction, mask = _prediction(tokens), template("desc-brain_mask")
     result = ScanResult(
