@@ -3,9 +3,9 @@
 Command: python pipelines/families.py RUN SCAN... [--below AGE]
 Input:   RUN, a finished `ermoe-ba cross-validate` with what it kept; T1w scans.
 Method:  with the routing as it is, what an expert says of a token is linear in the token's content,
-         so that the years are an exact sum over families and tissues, and of what the routing alone
-         says. The cohort's people are read by the members that never saw them, a scan by all; the
-         years of a scan are means over folds.
+         compressed as it is, so that the years are an exact sum over families and tissues, and of
+         what the routing alone says. The cohort's people are read by the members that never saw
+         them, a scan by all; the years of a scan are means over folds.
 Time:    about 10 s of one core a scan, and 20 s.
 Result:  printed, by scan: years by family, beside mean and standard deviation of the cohort's
          people below AGE (default 32 years), and the difference by tissue.
@@ -35,10 +35,10 @@ def years_of(member: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
     read_ter = torch.einsum("ed,edr->er", experts.expert_readout_ed, u_edr) + torch.einsum(
         "td,edr->ter", experts.position_readout_td, u_edr
     )
-    # From content to what each expert says of it, and from the description to content.
+    # From content to what each expert says of it, and from the compressed description to content.
     reads_ted = torch.einsum("ter,edr->ted", read_ter * experts.s_er, v_edr)
     reads_teq = reads_ted @ member.embed.weight
-    unlike_btq = ((described_btfc - member.location_tfc) / member.spread_tfc).flatten(2)
+    unlike_btq = member.unlike(described_btfc).flatten(2)
     weights_bte = output.routing.weights_bte
     share = member.scale / described_btfc.shape[1]
     years_bq = share * torch.einsum("bte,teq,btq->bq", weights_bte, reads_teq, unlike_btq)

@@ -49,7 +49,14 @@ def start_ages(
     network.eval()
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
     centre_on(network, train_nv[:, 0].float(), ages, age.spread_floor)
-    start_readouts(network, train_nv, ages_n, age.ridge_strength, age.invariance)
+    start_readouts(
+        network,
+        train_nv,
+        ages_n,
+        age.ridge_strength,
+        age.invariance,
+        length=age.readout_length,
+    )
     output = network.read_age(test_nv[:, 0].float())
     return np.asarray((output if isinstance(output, Tensor) else output.age_b).numpy())
 

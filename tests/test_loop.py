@@ -290,9 +290,10 @@ def test_nothing_is_mixed_by_default() -> None:
         assert tuple(names) == batch.participants
 
 
-def test_negative_mixup_is_refused() -> None:
-    with pytest.raises(ValueError, match="mixup must be 0 or more; found -1"):
-        replace(AGE, mixup=-1)
+@pytest.mark.parametrize("setting", ["mixup", "readout_length"])
+def test_negative_settings_are_refused(setting: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting} must be 0 or more; found -1"):
+        replace(AGE, **{setting: -1})
 
 
 def test_too_few_participants_to_set_some_aside_are_refused() -> None:

@@ -55,6 +55,35 @@ def test_a_contribution_is_weight_times_what_the_expert_says_over_the_tokens(
 
 
 @torch.no_grad()
+def test_long_tokens_are_compressed_by_their_own_length(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """By hand: with a power of 1/2, a token of squared length r D is divided by (r + 0.1)^(1/4)."""
+    config = replace(small_config, compression=0.5)
+    member = ErmoeBrainAge(config, small_tokens).eval()
+    shape = member.location_tfc.shape
+    described = torch.zeros(1, *shape)
+    # Squared lengths of 0.9 D and 15.9 D, whose fourth roots with the floor are 1 and 2.
+    lengths = torch.tensor([0.9, 15.9]) * config.hidden_size
+    described[0, 0, 1, 2], described[0, 3, 0, 5] = lengths.sqrt()
+    expected = torch.zeros_like(described)
+    expected[0, 0, 1, 2] = described[0, 0, 1, 2]
+    expected[0, 3, 0, 5] = described[0, 3, 0, 5] / 2
+    torch.testing.assert_close(member.unlike(described), expected)
+    # Without the power, nothing is compressed.
+    plain = ErmoeBrainAge(small_config, small_tokens).eval()
+    assert torch.equal(plain.unlike(described), described)
+
+
+@pytest.mark.parametrize("compression", [-0.1, 1.5])
+def test_a_compression_out_of_range_is_refused(
+    small_config: ModelConfig, compression: float
+) -> None:
+    with pytest.raises(ValueError, match=rf"between 0 and 1; found {compression}"):
+        replace(small_config, compression=compression)
+
+
+@torch.no_grad()
 def test_silenced_experts_leave_the_baseline(make_member: MakeMember, small_scans: Tensor) -> None:
     """No path leads around the experts."""
     member = make_member()

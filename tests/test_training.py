@@ -43,7 +43,7 @@ from ermoe_ba.training.pretrain_config import (
     VolumesStage,
 )
 from ermoe_ba.training.probe import probe_routing
-from ermoe_ba.training.readout_start import start_readouts
+from ermoe_ba.training.readout_start import place_prior, start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
 from ermoe_ba.training.run_folder import RunFolder, data_hash, fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage
@@ -383,6 +383,37 @@ def test_read_outs_start_at_the_ridge_regression(
     np.testing.assert_allclose(
         predicted, planted.ages.mean() + 2.0 * features @ expected, atol=1e-2
     )
+
+
+def test_places_near_each_other_are_alike_beforehand(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Against the primal normal equations, with the inverse of the prior for a penalty."""
+    planted = _planted(small_tokens, 9, seed=0)
+    described = planted.described[:, 0].float()
+    torch.manual_seed(1)
+    member = ErmoeBrainAge(small_config, small_tokens).eval()
+    start_readouts(member, described[:, None], planted.ages, 0.5, 0.0, length=0.8)
+    with torch.no_grad():
+        phi_ntd = member.readout_inputs(described).double().numpy()
+    phi_ntd -= phi_ntd.mean(axis=0)
+    apart = np.linalg.norm(small_tokens.positions[:, None] - small_tokens.positions, axis=-1)
+    prior = np.eye(len(apart)) / 2 + np.exp(-(apart**2) / (2 * 0.8**2)) / 2
+    weight = np.kron(np.linalg.inv(prior), np.eye(phi_ntd.shape[-1]))
+    flat = phi_ntd.reshape(len(phi_ntd), -1)
+    kernel = flat @ np.linalg.inv(weight) @ flat.T
+    gram = flat.T @ flat + 0.5 * kernel.diagonal().mean() * weight
+    expected = np.linalg.solve(gram, flat.T @ (planted.ages - planted.ages.mean()))
+    found = member.experts.position_readout_td.detach().double().numpy().ravel()
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-3 * np.abs(expected).max())
+
+
+def test_prior_of_places_by_hand() -> None:
+    """Two places a token and a half apart, with a length of 1.5: exp(-1/2) shared by half."""
+    prior = place_prior(torch.tensor([[0.0, 0, 0], [0, 1.5, 0]]), 1.5)
+    shared = float(np.exp(-0.5)) / 2
+    expected = torch.tensor([[1.0, shared], [shared, 1.0]])
+    torch.testing.assert_close(prior, expected)
 
 
 def test_copies_are_made_as_old_as_their_scans_at_the_weight_given(

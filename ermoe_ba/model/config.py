@@ -68,6 +68,9 @@ class ModelConfig:
         Step of the selection bias towards even load after each training step; 0 switches it off.
     token_dropout : float
         Share of tokens that are silenced in a training step.
+    compression : float
+        Power of its own length that a token's content is divided by, as `TokenContent.unlike`
+        says: 0 leaves content as it is, 1 leaves little but its direction.
     """
 
     patch_size: int
@@ -86,6 +89,8 @@ class ModelConfig:
     temperature: float
     bias_step: float
     token_dropout: float
+    # Absent from what was trained before there was such a setting.
+    compression: float = 0.0
 
     def __post_init__(self) -> None:
         if self.patch_size < 2:
@@ -113,6 +118,8 @@ class ModelConfig:
             raise ValueError(
                 f"token_dropout must be 0 or more, and less than 1; found {self.token_dropout}."
             )
+        if not 0 <= self.compression <= 1:
+            raise ValueError(f"compression must lie between 0 and 1; found {self.compression}.")
         if self.num_heads < 1 or self.hidden_size % self.num_heads:
             raise ValueError("hidden_size must be a multiple of num_heads.")
 

@@ -51,7 +51,7 @@ class ErmoeBrainAge(TokenContent):
         coordinates = self.patches.box(grid_coordinates(tokens.grid.shape))
         coordinates_txijk = self.patches.windows(coordinates[None], 0)[0]
         self.register_buffer("coordinates_txijk", coordinates_txijk, persistent=False)
-        self.hold_content(num_tokens, config.hidden_size)
+        self.hold_content(tokens, config)
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("reference_te", torch.zeros(num_tokens, config.num_experts))

@@ -62,6 +62,9 @@ class AgeConfig:
     validation_share : float
         Share of the participants that nothing is learnt from; the error on their unchanged scans is
         looked at after each epoch.
+    readout_length : float
+        How far in tokens the position read-outs of that regression are alike beforehand, as
+        `ermoe_ba.training.readout_start.place_prior` says; 0 leaves each place to itself.
     mixup : float
         Scans of a batch and their ages are mixed in pairs, as `ScanBatches` says; 0 mixes nothing.
     changes : ChangeConfig
@@ -70,7 +73,7 @@ class AgeConfig:
     Raises
     ------
     ValueError
-        If `validation_share` or `mixup` is out of range.
+        If `validation_share`, `readout_length` or `mixup` is out of range.
     """
 
     num_variants: int
@@ -83,6 +86,7 @@ class AgeConfig:
     spread_floor: float
     optimiser: OptimiserConfig
     validation_share: float = 0.0
+    readout_length: float = 0.0
     mixup: float = 0.0
     changes: ChangeConfig = USUAL
 
@@ -92,8 +96,9 @@ class AgeConfig:
                 "validation_share must be 0 or more, and less than 1; found "
                 f"{self.validation_share}"
             )
-        if self.mixup < 0:
-            raise ValueError(f"mixup must be 0 or more; found {self.mixup}")
+        for setting in ("readout_length", "mixup"):
+            if getattr(self, setting) < 0:
+                raise ValueError(f"{setting} must be 0 or more; found {getattr(self, setting)}")
 
 
 def scan_variants(
@@ -230,7 +235,14 @@ def train_age(
     unchanged = inputs_nv[:, 0].float()
     centre_on(model, unchanged, ages, config.spread_floor)
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):
-        start_readouts(model, inputs_nv, ages_n, config.ridge_strength, config.invariance)
+        start_readouts(
+            model,
+            inputs_nv,
+            ages_n,
+            config.ridge_strength,
+            config.invariance,
+            length=config.readout_length,
+        )
     batches = ScanBatches(
         inputs_nv,
         ages,

@@ -21,15 +21,19 @@ def start_readouts(
     ages_n: Array,
     strength: float,
     invariance: float,
+    *,
+    length: float = 0.0,
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
     The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
     network's `readout_inputs`. What is minimised is ``sum_n (q . phi_n0 - age_n)^2 + invariance *
-    sum_n mean_v (q . (phi_nv - phi_n0))^2 + penalty * |q|^2``: a changed copy is to be as old as
-    its scan. There are far more read-outs than scans, so the regression is solved in its dual form
-    (kernel ridge, linear kernel), where differences to copies are samples of age 0. Adam from zero,
-    which moves every coordinate alike, was measured to end 0.5 years above it.
+    sum_n mean_v (q . (phi_nv - phi_n0))^2 + penalty * sum_tu q_t . (S^-1)_tu q_u``: a changed copy
+    is to be as old as its scan, and read-outs of places near each other are alike beforehand, as
+    `place_prior` says (with a length of 0, S is the identity and the last sum ``|q|^2``). There are
+    far more read-outs than scans, so the regression is solved in its dual form (kernel ridge,
+    linear kernel), where differences to copies are samples of age 0. Adam from zero, which moves
+    every coordinate alike, was measured to end 0.5 years above it.
 
     Parameters
     ----------
@@ -41,6 +45,8 @@ def start_readouts(
         Their ages in years.
     strength, invariance : float
         As `AgeConfig.ridge_strength` and `AgeConfig.invariance`.
+    length : float
+        As `AgeConfig.readout_length`.
     """
     readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
     copies = described_nvtfc.shape[1] - 1
@@ -52,15 +58,44 @@ def start_readouts(
         for copy in range(1, copies + 1):
             changed_ntd = model.readout_inputs(described_nvtfc[:, copy].float())
             rows.append(weight * (changed_ntd - phi_ntd))
-    unlike = torch.cat([row.flatten(1) for row in rows]).double()
+    unlike_mtd = torch.cat(rows).double()
+    # The prior in the place of the identity: of the dual form it asks for one product more.
+    shared_mtd = unlike_mtd
+    if length > 0:
+        prior_tu = place_prior(model.positions_tx, length).double()
+        shared_mtd = torch.einsum("mtd,tu->mud", unlike_mtd, prior_tu)
+    unlike, shared = unlike_mtd.flatten(1), shared_mtd.flatten(1)
     target = np.zeros(len(unlike))
     target[: len(ages_n)] = (ages_n - ages_n.mean()) / float(model.scale)
-    kernel = (unlike @ unlike.T).numpy()
+    kernel = (unlike @ shared.T).numpy()
     # Of the scans alone, so that copies do not change what a strength means.
     ridge = KernelRidge(
         alpha=strength * kernel.diagonal()[: len(ages_n)].mean(), kernel="precomputed"
     )
     ridge.fit(kernel, target)
-    readout_td = (torch.as_tensor(ridge.dual_coef_) @ unlike).float().reshape(mean_td.shape)
+    readout_td = (torch.as_tensor(ridge.dual_coef_) @ shared).float().reshape(mean_td.shape)
     readouts.position_readout_td.copy_(readout_td)
     model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())
+
+
+def place_prior(positions_tx: Tensor, length: float) -> Tensor:
+    """Return how alike the read-outs of two places are before anything is learnt.
+
+    ``S_tu = ([t = u] + exp(-|x_t - x_u|^2 / (2 length^2))) / 2``: half of a read-out is its
+    place's own, the other half a Gaussian process over the brain.
+
+    Parameters
+    ----------
+    positions_tx : Tensor, shape (T, 3)
+        Places, in tokens.
+    length : float
+        In tokens, above 0.
+
+    Returns
+    -------
+    Tensor, shape (T, T)
+        Covariance, 1 on its diagonal.
+    """
+    squared_tu = torch.cdist(positions_tx, positions_tx).square()
+    near_tu = torch.exp(-squared_tu / (2.0 * length**2))
+    return (torch.eye(len(positions_tx)) + near_tu) / 2.0

@@ -44,4 +44,4 @@ class DenseTokens(PlainNetwork, TokenContent):
     def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
         super().__init__()
         self.token_dropout = config.token_dropout
-        self.hold_content(len(tokens), config.hidden_size)
+        self.hold_content(tokens, config)
