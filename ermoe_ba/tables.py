@@ -24,8 +24,8 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
     "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",
     "seen_in_training": "yes: the model was trained on these voxels; name: on a participant of "
-    "that name, but on other voxels; no: on neither; n/a where the model does not tell, or the "
-    "scan could not be read",
+    "that name, but on other voxels; no: on neither; n/a where the model does not tell whom it "
+    "was trained on, or not of all of them, or the scan could not be read",
     "model_id": "name and content hash of the model",
     "preprocessing_id": "hash of the preprocessing's settings",
     "seconds": "time spent on the scan",
