@@ -32,6 +32,9 @@ class BidsScan:
         Years, from ``sub-…_sessions.tsv`` or else ``participants.tsv``.
     age_at_session : bool
         Whether it is from the former.
+    other_sessions : bool
+        Whether the data set has anatomical scans of the participant at other sessions, asked for
+        or not.
     entities : dict
         All that the file name says.
     """
@@ -41,7 +44,19 @@ class BidsScan:
     session_id: str | None
     chronological_age: float | None
     age_at_session: bool
+    other_sessions: bool
     entities: dict[str, Any]
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the data set says of it, by the fields of `ermoe_ba.naming.ScanName`."""
+        return {
+            "participant_id": self.participant_id,
+            "session_id": self.session_id,
+            "chronological_age": self.chronological_age,
+            "age_at_session": self.age_at_session,
+            "other_sessions": self.other_sessions,
+        }
 
 
 def is_dataset(folder: Path) -> bool:
@@ -119,12 +134,15 @@ def scans_of(
     else:
         ages = _stated_ages(root / "participants.tsv", "participant_id", remarks)
     at_sessions: dict[str, dict[str, float]] = {}
+    several: dict[str, bool] = {}
     scans = []
     for file in sorted(files, key=lambda file: str(file.path)):
         participant, session = str(file.entities["subject"]), file.entities.get("session")
         if session and participant not in at_sessions:
-            table = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+            home = root / f"sub-{participant}"
+            table = home / f"sub-{participant}_sessions.tsv"
             at_sessions[participant] = _stated_ages(table, "session_id", remarks)
+            several[participant] = len(list(home.glob("ses-*/anat"))) > 1
         at_session = at_sessions[participant].get(session) if session else None
         scans.append(
             BidsScan(
@@ -133,6 +151,7 @@ def scans_of(
                 session_id=session,
                 chronological_age=ages.get(participant) if at_session is None else at_session,
                 age_at_session=at_session is not None,
+                other_sessions=bool(session) and several[participant],
                 entities=dict(file.entities),
             )
         )

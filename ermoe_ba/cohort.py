@@ -1,12 +1,13 @@
 """Who is in a study: the participants table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import UsageError, printable
 from ermoe_ba.naming import ScanName
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
@@ -62,6 +63,45 @@ def chronological_age(scan: ScanName, participants: Participants | None) -> floa
         return scan.chronological_age
     known = scan.participant_id in participants.table.index
     return participants.age_of(scan.participant_id) if known else None
+
+
+def one_age_remark(scans: Sequence[ScanName], participants: Participants | None) -> str:
+    """Return what must be said of sessions that take the one age known of their participant.
+
+    Whoever is scanned years apart has one of these ages only.
+
+    Parameters
+    ----------
+    scans : sequence of ScanName
+        All of a run.
+    participants : Participants or None
+        The table that was given, if any.
+
+    Returns
+    -------
+    str
+        How many participants, what is assumed of them and what to provide; empty where each session
+        has its own age, or none is known.
+    """
+    lacking: dict[str, set[str]] = {}
+    # Those with sessions that this run need not have been asked for.
+    elsewhere = {scan.participant_id for scan in scans if scan.other_sessions}
+    for scan in scans:
+        known = chronological_age(scan, participants) is not None and not scan.age_at_session
+        if known and scan.session_id is not None:
+            lacking.setdefault(scan.participant_id, set()).add(scan.session_id)
+    # Without a table of participants, files outside a data set come with an age each.
+    several = 2 if participants is not None else np.inf
+    affected = [who for who, own in lacking.items() if who in elsewhere or len(own) >= several]
+    if not affected:
+        return ""
+    return (
+        f"{len(affected)} participants have several sessions but one age "
+        f"({printable(affected[0])}{', ...' if len(affected) > 1 else ''}): it is assumed at every "
+        "session that has none of its own, so that age and gap are wrong by the time between "
+        "them. State the age at each session in the data set's sub-<participant>_sessions.tsv "
+        "(columns session_id and age)."
+    )
 
 
 def read_participants(path: Path) -> Participants:

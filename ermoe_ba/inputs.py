@@ -158,13 +158,7 @@ def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
             "One a session by rule: --one-per-session."
         )
     for scan in scans:
-        found.add(
-            scan.path,
-            participant_id=scan.participant_id,
-            session_id=scan.session_id,
-            chronological_age=scan.chronological_age,
-            age_at_session=scan.age_at_session,
-        )
+        found.add(scan.path, **scan.said)
 
 
 def _add_table(found: _Found, table: Path) -> None:

@@ -36,6 +36,8 @@ class ScanName:
     age_at_session : bool
         Whether that is the age at this very session. It then counts before that of a participants
         table, which knows one age a person.
+    other_sessions : bool
+        Whether its data set has scans of the participant at other sessions.
     """
 
     path: Path
@@ -44,6 +46,7 @@ class ScanName:
     session_id: str | None
     chronological_age: float | None = None
     age_at_session: bool = False
+    other_sessions: bool = False
 
 
 def volumes_in(folder: Path) -> list[Path]:

@@ -1216,11 +1216,15 @@ def test_participants_one_by_one_and_then_the_group(
     assert _app(dataset, out, "group") == 2
     assert "Run participant first" in capsys.readouterr().err
     assert _app(dataset, out, "participant", "--participant-label", "1", "--no-report") == 0
+    app_told = capsys.readouterr().err
     assert not (out / "predictions.tsv").exists()
     assert _app(dataset, out, "group") == 1
     assert f"no results yet: {out / 'sub-2' / 'sub-2_predictions.tsv'}" in capsys.readouterr().err
     assert _app(dataset, out, "participant", "--participant_label", "sub-2", "--no-report") == 0
     assert len(seen) == 4
+    # Said of participant 1 alone, in its own job, once.
+    assert app_told.count("1 participants have several sessions but one age (1)") == 1
+    assert "one age" not in capsys.readouterr().err
     assert _app(dataset, out, "group") == 0
     table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
     assert table.columns.tolist() == list(PREDICTION_COLUMNS)
@@ -1250,8 +1254,9 @@ def test_an_age_at_a_session_counts_before_any_participants_table(
     (dataset / "sub-1" / "sub-1_sessions.tsv").write_text(sessions, encoding="utf-8")
     people = dataset.parent / "people.tsv"
     people.write_text("participant_id\tage\nsub-1\t50\nsub-2\t60\n", encoding="utf-8")
-    own = predict(dataset, "--no-maps").table["chronological_age"]
-    assert own.fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
+    run = predict(dataset, "--no-maps")
+    assert run.table["chronological_age"].fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
+    assert run.stderr.count("1 participants have several sessions but one age (1)") == 1
     told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
     assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
     people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")

@@ -128,6 +128,16 @@ def test_a_data_set_gives_all_scans_at_the_age_of_their_session(dataset: Path) -
     assert study.participants.table["age"].to_dict() == {"1": pytest.approx(95.5 / 3), "2": 40.0}
 
 
+def test_sessions_at_one_age_are_told_of(dataset: Path) -> None:
+    table = dataset / "participants.tsv"
+    assert not any("one age" in remark for remark in read_study(table, None, None).remarks)
+    (dataset / "sub-1" / "sub-1_sessions.tsv").unlink()
+    study = read_study(table, None, None)
+    assert {scan.chronological_age for scan in study.scans if scan.participant_id == "1"} == {30.0}
+    (told,) = [remark for remark in study.remarks if "one age" in remark]
+    assert told.startswith("1 participants have several sessions but one age (1)")
+
+
 def test_another_table_in_the_data_set_says_who_takes_part(dataset: Path) -> None:
     controls = _table(dataset / "controls.tsv", "sub-2\t41\n")
     study = read_study(controls, None, None)

@@ -14,7 +14,7 @@ import torch
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.progress import run_tasks
-from ermoe_ba.cli.scans import meant_scans, tell_missing
+from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
@@ -51,6 +51,7 @@ def run_predict(options: argparse.Namespace) -> int:
     scans = meant_scans(options)
     settings = predict_settings(options, resume=options.resume)
     tell_missing(scans, settings.participants)
+    tell_one_age(scans, settings.participants)
     worker = settings.start()
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
 from ermoe_ba.cli.predict import cannot_write, chosen_device
-from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.cli.scans import meant_scans, tell_one_age
 from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
@@ -34,6 +34,7 @@ def run_probe(options: argparse.Namespace) -> int:
     """
     scans = meant_scans(options)
     participants = read_participants(options.participants)
+    tell_one_age(scans, participants)
     ensemble = load_ensemble(options.model or DEFAULT_MODEL, chosen_device(options.device))
     preprocessor = Preprocessor(ensemble.card.preprocess, chosen_device(options.device))
     places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
