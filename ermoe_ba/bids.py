@@ -26,6 +26,8 @@ class BidsScan:
     ----------
     path : Path
         The file.
+    in_dataset : str
+        Its path in the data set, with slashes.
     participant_id, session_id : str, str or None
         Without ``sub-`` and ``ses-``.
     chronological_age : float or None
@@ -40,6 +42,7 @@ class BidsScan:
     """
 
     path: Path
+    in_dataset: str
     participant_id: str
     session_id: str | None
     chronological_age: float | None
@@ -51,6 +54,7 @@ class BidsScan:
     def said(self) -> dict[str, Any]:
         """What the data set says of it, by the fields of `ermoe_ba.naming.ScanName`."""
         return {
+            "in_dataset": self.in_dataset,
             "participant_id": self.participant_id,
             "session_id": self.session_id,
             "chronological_age": self.chronological_age,
@@ -147,6 +151,7 @@ def scans_of(
         scans.append(
             BidsScan(
                 path=Path(file.path),
+                in_dataset=Path(file.path).relative_to(str(layout.root)).as_posix(),
                 participant_id=participant,
                 session_id=session,
                 chronological_age=ages.get(participant) if at_session is None else at_session,

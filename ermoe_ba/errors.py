@@ -37,7 +37,12 @@ class ScanError(ErmoeError):
 
     def __init__(self, where: Path | str, *, must_hold: str, found: str, remedy: str) -> None:
         self.where, self.must_hold, self.found, self.remedy = where, must_hold, found, remedy
-        super().__init__(f"{printable(str(where))}: {must_hold}; found {found}. {remedy}")
+        super().__init__(f"{printable(str(where))}: {self.why}")
+
+    @property
+    def why(self) -> str:
+        """What must hold, what was found and what to do, without the file."""
+        return f"{self.must_hold}; found {self.found}. {self.remedy}"
 
 
 class RefusedScanError(ScanError):

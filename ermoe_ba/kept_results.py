@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,21 +91,39 @@ def read_kept(path: Path) -> KeptScan:
     return KeptScan(folder=path.parent, name=name, result=result)
 
 
-def rows_without_result(root: Path, inputs: set[str]) -> list[dict[str, Any]]:
-    """Return the rows of all tables in a folder and below whose input is none of those given.
+def rows_without_result(root: Path, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of all tables in a folder and below that are of none of some results.
+
+    Parameters
+    ----------
+    root : Path
+        Of the tables.
+    results : sequence of dict
+        What ``prediction.json`` holds, of each scan.
+
+    Returns
+    -------
+    list of dict
+        One an input, by column, all cells text.
 
     Raises
     ------
     UsageError
         If a table cannot be read.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for path in sorted(root.rglob(TABLE)):
-        for row in read_predictions(path).to_dict("records"):
-            if row["input"] not in inputs:
-                # The group level of a BIDS App gathers tables that stand below as well.
-                rows[str(row["input"])] = {str(key): value for key, value in row.items()}
-    return list(rows.values())
+    known = {_age_of(result) for result in results}
+    tables = [read_predictions(path) for path in sorted(root.rglob(f"*{TABLE}"))]
+    # A BIDS App writes a table a session, and gathers them into one, which may be older: of an
+    # input that has a result, no table may tell what was before.
+    rows = [row for table in tables for row in table.to_dict("records")]
+    done = {row["input"] for row in rows if _age_of(row) in known}
+    rest = {row["input"]: row for row in rows if row["input"] not in done}
+    return [{str(key): value for key, value in row.items()} for row in rest.values()]
+
+
+def _age_of(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+    """Return what ties a row to its result: tables name a scan by its path, results do not."""
+    return str(row["participant_id"]), str(row["session_id"] or "n/a"), str(row["predicted_age"])
 
 
 @dataclass

@@ -38,6 +38,8 @@ class ScanName:
         table, which knows one age a person.
     other_sessions : bool
         Whether its data set has scans of the participant at other sessions.
+    in_dataset : str or None
+        Its path in its BIDS data set, with slashes; None outside of one.
     """
 
     path: Path
@@ -47,6 +49,15 @@ class ScanName:
     chronological_age: float | None = None
     age_at_session: bool = False
     other_sessions: bool = False
+    in_dataset: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What the scan is called where no folder of its machine is to be told.
+
+        Its path in its BIDS data set, else the name of its file or folder.
+        """
+        return self.in_dataset or self.path.name or self.name
 
 
 def volumes_in(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble
+from ermoe_ba.errors import printable
 from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.maps.experts import expert_labels
@@ -169,7 +170,8 @@ def write_scan(
     assert state.scan_to_template is not None
     content = {
         **result.row,
-        "input_path": str(result.scan.path.absolute()),
+        # Results are shared, and the folders of a machine are nobody else's business.
+        "input": printable(result.scan.source),
         "input_sha256": result.input_sha256,
         "baseline_years": prediction.baseline_years,
         "expert_years": dict(

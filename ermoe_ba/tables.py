@@ -12,7 +12,8 @@ from ermoe_ba.io import write_text
 PREDICTION_COLUMNS: dict[str, str] = {
     "participant_id": "BIDS participant, without sub-",
     "session_id": "BIDS session, without ses-; n/a where the name has none",
-    "input": "the file as given",
+    "input": "the file as given; in prediction.json its path in its BIDS data set, or its name, so "
+    "that shared results tell no folder of a machine",
     "status": "ok; refused (readable, but its content forbids an age) or failed: then message says "
     "why and no age is given",
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -25,12 +26,13 @@ from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import read_t1w, write_volume
+from ermoe_ba.kept_results import rows_without_result
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
-from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS, predictions_table, write_table
 from ermoe_ba.training_scans import (
     TrainingScans,
     keep_training_scans,
@@ -521,7 +523,9 @@ def test_equal_file_names_do_not_overwrite_one_another(
     for name, age in zip(("a_head", "b_head"), ages, strict=True):
         content = json.loads((run.out / f"{name}_prediction.json").read_text(encoding="utf-8"))
         assert content["predicted_age"] == pytest.approx(age)
-        assert content["input"] == str(tmp_path / name[0] / "head.nii.gz")
+        assert content["input"] == "head.nii.gz"
+    # The table is the user's own: it names the files as they were given.
+    assert run.table["input"].tolist() == [str(tmp_path / n / "head.nii.gz") for n in "ab"]
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -1039,6 +1043,27 @@ def test_force_gives_the_age_with_the_reason_against_it(
 
 
 @pytest.mark.usefixtures("_stand_ins")
+def test_results_tell_no_folder_of_their_machine_and_go_on_elsewhere(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    """One scan that is fine and one that is forced, then both in another folder."""
+    scans = [write_head("inverted_T1w.nii.gz"), write_head("sub-1_T1w.nii.gz")]
+    atlas = _labels(tmp_path / "block.nii.gz", {})
+    options = ("--force", "--atlas", str(atlas))
+    run = predict(*scans, *options)
+    assert run.code == 0
+    told = [path for path in run.out.iterdir() if os.fsencode(tmp_path) in path.read_bytes()]
+    # The table is the user's own: it names the files as they were given.
+    assert [path.name for path in told] == ["predictions.tsv"]
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    scans = [scan.rename(moved / scan.name) for scan in scans]
+    again = predict(*scans, *options, "--resume")
+    assert "2 of 2 scans had been finished before" in again.stdout
+    assert again.table["input"].tolist() == list(map(str, scans))
+
+
+@pytest.mark.usefixtures("_stand_ins")
 def test_ages_beyond_the_training_cohort_are_flagged_and_told(
     tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
 ) -> None:
@@ -1241,6 +1266,8 @@ def test_participants_one_by_one_and_then_the_group(
         (found,) = out.rglob(f"{name}_prediction.json")
         content = json.loads(found.read_text(encoding="utf-8"))
         assert repr(content["predicted_age"]) == row["predicted_age"]
+        # The table names the file, the result its place in the data set.
+        assert row["input"] == str(dataset / content["input"])
         assert found.parent.name == "anat"
         assert found.parent.parent.name == ("ses-" + row["session_id"]).replace("ses-n/a", "sub-2")
 
@@ -1340,6 +1367,22 @@ def test_reports_are_made_again_byte_for_byte_with_an_index(
     # A run that replaces the ages leaves no index that tells of the former ones.
     predict(tmp_path / "none_T1w.nii.gz", "--overwrite")
     assert not (run.out / "index.html").exists()
+
+
+def test_rows_without_a_result_are_those_of_no_input_that_has_one(tmp_path: Path) -> None:
+    """Two files of one name and person, of which the one has an age; and what an old table says."""
+    row = {"participant_id": "1", "session_id": None, "status": "ok", "predicted_age": 40.1}
+    failed = {**row, "status": "failed", "predicted_age": None}
+    fresh = [{**row, "input": "a/1.nii"}, {**failed, "input": "b/1.nii"}]
+    write_table(tmp_path / "sub-1" / "sub-1_predictions.tsv", predictions_table(fresh))
+    old = [{**failed, "input": "a/1.nii"}, {**failed, "input": "c/1.nii"}]
+    for name in ("old", "older"):
+        write_table(tmp_path / name / "predictions.tsv", predictions_table(old))
+    write_table(tmp_path / "predictions.tsv", predictions_table(fresh))
+    result = {**row, "input": "1.nii"}
+    others = rows_without_result(tmp_path, [result])
+    assert sorted(other["input"] for other in others) == ["b/1.nii", "c/1.nii"]
+    assert len(rows_without_result(tmp_path, [{**result, "predicted_age": 40.2}])) == 3
 
 
 def test_a_report_can_be_made_again_with_an_atlas_whose_table_lies_elsewhere(

@@ -9,7 +9,7 @@ from ermoe_ba.brain_age import BrainAgeModel, Examined
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import Participants, chronological_age
 from ermoe_ba.derivatives import read_derivative
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import ScanError, printable
 from ermoe_ba.io import content_hash
 from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
 from ermoe_ba.preprocess import Preprocessor, ScanState
@@ -115,14 +115,19 @@ class Predictor(Worker):
         if settings.resume:
             atlas = self.atlas if settings.maps else None
             traced = provenance(self.ensemble, atlas, forced=settings.force)
-            before = {**row, "chronological_age": age}
+            before = {**row, "input": printable(scan.source), "chronological_age": age}
             done = finished_row(
                 task.folder, before, name=scan.name, files=files, traced=traced, input_sha256=source
             )
             if done is not None:
                 written = tuple(task.folder / name for name in sorted(files))
                 picture = kept_thumbnail(task.folder, scan.name)
-                return Outcome(row=done, written=written, kept=True, thumbnail=picture)
+                return Outcome(
+                    row={**done, "input": row["input"]},
+                    written=written,
+                    kept=True,
+                    thumbnail=picture,
+                )
         remove_scan(task.folder, scan.name)
         state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
         clock("CheckQuality")
@@ -135,7 +140,7 @@ class Predictor(Worker):
                 row["chronological_age"] = age
                 told = failure(row, str(refusal), clock.seconds, status="refused")
                 return replace(told, thumbnail=picture)
-            row["message"] = one_line(f"forced: {refusal}")
+            row["message"] = one_line(f"forced: {refusal.why}")
         clock("PredictAge")
         found = self.model.read(examined, maps=settings.maps)
         row = {
