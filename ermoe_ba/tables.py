@@ -17,7 +17,7 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "status": "ok; refused (readable, but its content forbids an age) or failed: then message says "
     "why and no age is given",
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",
-    "predicted_age_lower": "years; lower end of the prediction interval",
+    "predicted_age_lower": "years; lower end of the prediction interval, at least 0",
     "predicted_age_upper": "years; upper end of the prediction interval",
     "interval_widening": "times that the interval is as wide as that of a scan like the model's "
     "training cohort, at least 1; n/a where the model does not tell",

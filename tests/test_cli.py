@@ -1020,6 +1020,22 @@ def test_a_scan_of_another_contrast_is_refused_and_costs_no_other(
 
 
 @pytest.mark.usefixtures("_stand_ins")
+def test_no_interval_begins_before_birth(
+    ensemble: Ensemble,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interval of 200 years either way; its upper end stays where it was."""
+    wide = replace(ensemble, card=replace(ensemble.card, half_width=200.0))
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: wide)
+    row = predict(write_head(), "--no-maps").table.iloc[0]
+    assert 0 < row["predicted_age"] < 200
+    assert row["predicted_age_lower"] == 0
+    assert row["predicted_age_upper"] == pytest.approx(row["predicted_age"] + 200)
+
+
+@pytest.mark.usefixtures("_stand_ins")
 def test_force_gives_the_age_with_the_reason_against_it(
     write_head: WriteHead, predict: Callable[..., Run]
 ) -> None:
