@@ -3,6 +3,7 @@
 Needs the extra ``bids`` (pybids), which is imported when it is called.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,24 +108,28 @@ def scans_of(
             f"{root}: reading a BIDS data set needs an extra; install it: "
             "pip install 'ermoe_ba[bids]'."
         ) from error
-    try:
-        layout = BIDSLayout(root, indexer=BIDSLayoutIndexer(index_metadata=False))
-    except (ValueError, OSError, TypeError) as error:
-        raise UsageError(
-            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
-        ) from error
     wanted = {
         "subject": [label.removeprefix("sub-") for label in participant_labels],
         "session": [label.removeprefix("ses-") for label in session_labels],
     }
+    # A job for one participant must not walk through thousands of others.
+    indexer = BIDSLayoutIndexer(index_metadata=False, ignore=[_elsewhere(**wanted)])
+    try:
+        layout = BIDSLayout(root, indexer=indexer)
+    except (ValueError, OSError, TypeError) as error:
+        raise UsageError(
+            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
+        ) from error
     files = layout.get(suffix="T1w", extension=[".nii", ".nii.gz"], datatype="anat")
     for entity, labels in wanted.items():
         there = {file.entities.get(entity) for file in files}
         gone = [label for label in labels if label not in there]
         if gone:
+            folders = root.glob({"subject": "sub-*", "session": "sub-*/ses-*"}[entity])
+            others = sorted({re.sub(_PREFIX, "", folder.name) for folder in folders})
             raise UsageError(
                 f"{root}: {entity} {', '.join(gone)} must have T1w scans; found none. "
-                f"There are {', '.join(sorted(filter(None, there))) or 'no labels'}."
+                f"There are folders of {', '.join(others) or 'none'}."
             )
         if labels:
             files = [file for file in files if file.entities.get(entity) in labels]
@@ -161,6 +166,12 @@ def scans_of(
             )
         )
     return scans, remarks
+
+
+def _elsewhere(subject: Sequence[str], session: Sequence[str]) -> re.Pattern[str]:
+    """Return what the paths inside a data set match that hold no scan that is meant."""
+    who, when = ("|".join(map(re.escape, labels)) or "[^/]+" for labels in (subject, session))
+    return re.compile(rf"^(?!/sub-(?:{who})(?:/ses-(?:{when}))?(?:/anat(?:/.*)?)?$)")
 
 
 def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]:

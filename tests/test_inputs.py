@@ -1,9 +1,11 @@
 """What the user points at becomes scans: whose they are, how old, and which of several."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -266,9 +268,39 @@ def test_labels_choose_with_or_without_their_prefix(
     assert [(s.participant_id, s.session_id) for s in scans] == [("01", "b"), ("03", "b")]
 
 
+def test_a_job_for_one_session_looks_into_no_other_folder(
+    dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster runs a job for each of thousands of participants on one file server."""
+    root = dataset(
+        *(f"sub-{who}_ses-{when}_T1w.nii.gz" for who in ("01", "012", "02") for when in "ab")
+    )
+    for folder in ("code", "sub-01/ses-a/func", "derivatives/x/sub-01/anat"):
+        (root / folder).mkdir(parents=True)
+    listed: list[str] = []
+
+    def note(path: Any) -> None:
+        place = Path(os.fsdecode(path)).absolute()
+        if place.is_relative_to(root):
+            listed.append(place.relative_to(root).as_posix())
+
+    for name in ("scandir", "listdir"):
+        plain = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path=".", ask=plain: (note(path), ask(path))[1])
+    chosen = Selection(participant_labels=("01",), session_labels=("a",))
+    scans, _ = find_scans([root], chosen)
+    assert [s.path.name for s in scans] == ["sub-01_ses-a_T1w.nii.gz"]
+    # Whether there are other sessions at all is asked of the participant's own folder.
+    assert {"sub-01", "sub-01/ses-a/anat"} < set(listed)
+    assert set(listed) <= {".", "sub-01", "sub-01/ses-a", "sub-01/ses-b", "sub-01/ses-a/anat"}
+    listed.clear()
+    find_scans([root], ALL)
+    assert {"sub-012/ses-b/anat", "sub-02/ses-a/anat"} < set(listed)
+
+
 def test_labels_that_nobody_bears_are_refused(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz")
-    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*There are 01"):
+    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*folders of 01\."):
         find_scans([root], Selection(participant_labels=("01", "07")))
 
 
