@@ -11,7 +11,7 @@ import numpy as np
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import printable
-from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
+from ermoe_ba.io import read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.naming import ScanName
@@ -36,6 +36,7 @@ from ermoe_ba.scan_files import (
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
+from ermoe_ba.t1w import read_scan_grid
 from ermoe_ba.tables import write_table
 
 

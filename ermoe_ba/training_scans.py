@@ -11,7 +11,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.tables import write_table
 
 # Of a model: who was trained on, in which fold they were left out, and the hash of their voxels.

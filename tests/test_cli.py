@@ -25,13 +25,14 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w, write_volume
+from ermoe_ba.io import write_volume
 from ermoe_ba.kept_results import rows_without_result
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS, predictions_table, write_table
 from ermoe_ba.training_scans import (
     TrainingScans,

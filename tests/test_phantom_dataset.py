@@ -14,7 +14,7 @@ from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas, registry
 from ermoe_ba.cli.main import main
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.io import read_t1w, read_volume, write_volume
+from ermoe_ba.io import read_volume, write_volume
 from ermoe_ba.model.config import TISSUES
 from ermoe_ba.phantom import dataset
 from ermoe_ba.phantom.anatomy import muse_regions
@@ -29,6 +29,7 @@ from ermoe_ba.report.phantom import (
     draw_trajectories,
 )
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
+from ermoe_ba.t1w import read_t1w
 
 CONFIG = PhantomConfig(seed=3, only=("hippocampus_L",))
 

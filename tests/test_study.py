@@ -12,10 +12,10 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.inspection import SCAN_COLUMNS, inspect_scans, refuse_twins
-from ermoe_ba.io import read_t1w
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.study import read_study
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.training.ready_study import make_ready
 
 SHAPE = (17, 18, 19)

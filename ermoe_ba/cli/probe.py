@@ -13,9 +13,10 @@ from ermoe_ba.cli.scans import meant_scans, tell_one_age
 from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.io import content_hash, write_json
+from ermoe_ba.io import write_json
 from ermoe_ba.predict import described_once
 from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training_scans import SEEN, count_seen, seen_in_training, seen_remark
 

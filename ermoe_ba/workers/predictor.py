@@ -10,10 +10,10 @@ from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import Participants, chronological_age
 from ermoe_ba.derivatives import read_derivative
 from ermoe_ba.errors import ScanError, printable
-from ermoe_ba.io import content_hash
 from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.training_scans import SEEN
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
