@@ -13,6 +13,7 @@ import pandas as pd
 
 from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, read_participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.tables import read_tsv
 
 DESCRIPTION = "dataset_description.json"
 # Of names in its tables.
@@ -213,14 +214,10 @@ def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float
     if not table.is_file() or not {names, "age"} <= set(_header(table)):
         return {}
     try:
-        content = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
-        if not isinstance(content.index, pd.RangeIndex):
-            raise ValueError("rows of more cells than the header")
+        content = read_tsv(table)
     except (OSError, ValueError) as error:
         remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
         return {}
-    # A row shorter than the header has gaps in spite of `keep_default_na`.
-    content = content[[names, "age"]].fillna("")
     who = content[names].str.replace(_PREFIX, "", regex=True)
     years = pd.to_numeric(content["age"], errors="coerce")
     known = years.between(0, MAX_AGE)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError, printable
 from ermoe_ba.naming import ScanName
+from ermoe_ba.tables import read_tsv
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
@@ -125,14 +126,9 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        # Text as it stands: pandas would take a participant called NA for a gap.
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_values=list(UNKNOWN_AGES)
-        )
+        table = read_tsv(path, gaps=UNKNOWN_AGES)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UsageError(f"{path}: each row must have as many cells as the header; found more.")
     missing = {"participant_id", "age"} - set(table.columns)
     if missing:
         raise UsageError(

@@ -17,7 +17,13 @@ from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.space import TEMPLATE_SPACE
-from ermoe_ba.tables import LATER_COLUMNS, PREDICTION_COLUMNS, REGION_COLUMNS, read_predictions
+from ermoe_ba.tables import (
+    LATER_COLUMNS,
+    PREDICTION_COLUMNS,
+    REGION_COLUMNS,
+    read_predictions,
+    read_tsv,
+)
 
 TABLE = "predictions.tsv"
 AGAIN = "Predict the scan again, with maps."
@@ -235,7 +241,7 @@ class ReportMaker:
 def _read_regions(path: Path) -> pd.DataFrame:
     try:
         # As text at first: names may read n/a, and Python reads numbers back to the last digit.
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
         for name in REGION_COLUMNS:
             if name == "index":
                 table[name] = [int(cell) for cell in table[name]]

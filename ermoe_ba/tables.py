@@ -1,5 +1,6 @@
-"""Columns: what the tables that the project writes are made of, and how they are written."""
+"""Tables: columns of those that the project writes, and how TSV is written and read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,42 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
 
 
+def read_tsv(
+    path: Path, *, text: Sequence[str] | None = None, gaps: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table whose names stay as they are written, be they 007, 1e5 or NA.
+
+    Parameters
+    ----------
+    path : Path
+        Tab-separated, with a header.
+    text : sequence of str, optional
+        Columns of names, as far as they are there; the others are what pandas takes them for. By
+        default all cells are text.
+    gaps : sequence of str
+        Cells that hold no value (NaN); by default ``n/a`` and empty cells are kept as text too.
+
+    Returns
+    -------
+    DataFrame
+        Names that a row shorter than the header lacks are empty.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or its rows have more cells than the header, which pandas would
+        put below their neighbours' names.
+    """
+    kinds = str if text is None else dict.fromkeys(text, str)
+    table = pd.read_csv(path, sep="\t", dtype=kinds, keep_default_na=False)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("each row must have as many cells as the header; found more")
+    names = table.columns if text is None else table.columns.intersection(list(text))
+    # What a short row lacks is a gap in spite of `keep_default_na`, but not in every pandas.
+    table[names] = table[names].fillna("")
+    return table.mask(table.isin(list(gaps))) if gaps else table
+
+
 def markdown_table(table: pd.DataFrame, decimals: int) -> str:
     """Return a table as markdown, fractions rounded to so many decimals."""
     rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
@@ -168,7 +205,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         If the file cannot be read or has other columns.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the table cannot be read ({error}).") from error
     for name in LATER_COLUMNS:

@@ -12,7 +12,7 @@ import pandas as pd
 from ermoe_ba.errors import UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.t1w import read_t1w
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import read_tsv, write_table
 
 # Of a model: who was trained on, in which fold they were left out, and the hash of their voxels.
 TRAINING_SCANS = "training_scans.tsv"
@@ -158,7 +158,7 @@ def read_training_scans(folder: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: the table of training scans cannot be read ({error})."
