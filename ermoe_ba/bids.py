@@ -66,7 +66,18 @@ class BidsScan:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell whether a folder is the root of a BIDS data set."""
+    """Tell whether a folder is the root of a BIDS data set.
+
+    Parameters
+    ----------
+    folder : Path
+        Any path; it need not exist.
+
+    Returns
+    -------
+    bool
+        Whether there is a ``dataset_description.json`` in it.
+    """
     return (folder / DESCRIPTION).is_file()
 
 
@@ -181,6 +192,11 @@ def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]
     The rule: a scan without contrast agent (``ce-``) before one with it; then the one whose name
     has the fewest entities, the plain product of its scanner; then the last run, as a run is
     repeated where the one before was not good enough; then the last name.
+
+    Parameters
+    ----------
+    scans : sequence of BidsScan
+        Of one data set.
 
     Returns
     -------

@@ -38,6 +38,16 @@ class Participants:
     def age_of(self, participant_id: str) -> float | None:
         """Return a participant's age in years, or None where it is not known.
 
+        Parameters
+        ----------
+        participant_id : str
+            Without ``sub-``.
+
+        Returns
+        -------
+        float or None
+            From 0 to `MAX_AGE`.
+
         Raises
         ------
         KeyError
@@ -59,6 +69,11 @@ def chronological_age(scan: ScanName, participants: Participants | None) -> floa
         The scan.
     participants : Participants or None
         The table that was given, if any.
+
+    Returns
+    -------
+    float or None
+        From 0 to `MAX_AGE`.
     """
     if participants is None or scan.age_at_session:
         return scan.chronological_age

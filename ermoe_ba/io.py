@@ -49,7 +49,18 @@ def read_volume(path: Path, space: str) -> Volume:
 
 
 def to_nibabel(volume: Volume) -> nib.Nifti1Image:
-    """Return a volume as a nibabel image, units mm, both header affines set."""
+    """Return a volume as a nibabel image, units mm, both header affines set.
+
+    Parameters
+    ----------
+    volume : Volume
+        Shape (I, J, K) or (I, J, K, channels), of a data type that NIfTI knows.
+
+    Returns
+    -------
+    Nifti1Image
+        Of the same voxels; code 1 (scanner) in space ``scan``, else 4 (MNI 152).
+    """
     image = nib.Nifti1Image(volume.data, volume.grid.affine)
     image.header.set_xyzt_units("mm")
     # NIfTI codes: 1 scanner, 4 MNI 152.
@@ -61,6 +72,11 @@ def to_nibabel(volume: Volume) -> nib.Nifti1Image:
 
 def remove_file(path: Path) -> None:
     """Remove a file, and what killed processes left of it half-written.
+
+    Parameters
+    ----------
+    path : Path
+        Need not exist.
 
     Raises
     ------
@@ -105,12 +121,28 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_volume(path: Path, volume: Volume) -> None:
-    """Write a volume as NIfTI, whole or not at all."""
+    """Write a volume as NIfTI, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.nii`` or ``.nii.gz``; its folder is made if need be.
+    volume : Volume
+        As of `to_nibabel`.
+    """
     write_whole(path, to_nibabel(volume).to_filename)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file (UTF-8), whole or not at all."""
+    """Write a text file (UTF-8), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made if need be.
+    text : str
+        As it shall stand there.
+    """
 
     def write(partial: Path) -> None:
         partial.write_text(text, encoding="utf-8")
@@ -119,5 +151,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a JSON file, whole or not at all; not-a-number values are a ValueError."""
+    """Write a JSON file, whole or not at all; not-a-number values are a ValueError.
+
+    Parameters
+    ----------
+    path : Path
+        Its folder is made if need be.
+    content : dict
+        Of plain values.
+    """
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,12 +50,33 @@ class KeptScan:
     result: dict[str, Any]
 
     def path(self, suffix: str) -> Path:
-        """Return the path of one of its files, by what follows the scan's name."""
+        """Return the path of one of its files, by what follows the scan's name.
+
+        Parameters
+        ----------
+        suffix : str
+            As in `ermoe_ba.scan_files`.
+
+        Returns
+        -------
+        Path
+            It need not exist.
+        """
         return self.folder / f"{self.name}_{suffix}"
 
 
 def find_kept(root: Path) -> list[Path]:
     """Return the ``prediction.json`` of all scans in a folder and below, by path.
+
+    Parameters
+    ----------
+    root : Path
+        Of results.
+
+    Returns
+    -------
+    list of Path
+        At least one.
 
     Raises
     ------
@@ -73,6 +94,16 @@ def find_kept(root: Path) -> list[Path]:
 
 def read_kept(path: Path) -> KeptScan:
     """Read one ``prediction.json``.
+
+    Parameters
+    ----------
+    path : Path
+        Of the JSON; the scan's other files lie beside it.
+
+    Returns
+    -------
+    KeptScan
+        The JSON's content, with its name and folder.
 
     Raises
     ------
@@ -127,7 +158,7 @@ def rows_without_result(root: Path, results: Sequence[dict[str, Any]]) -> list[d
     return [{str(key): value for key, value in row.items()} for row in rest.values()]
 
 
-def _age_of(row: Mapping[Hashable, Any]) -> tuple[str, str, str]:
+def _age_of(row: Mapping[Any, Any]) -> tuple[str, str, str]:
     """Return what ties a row to its result: tables name a scan by its path, results do not."""
     return str(row["participant_id"]), str(row["session_id"] or "n/a"), str(row["predicted_age"])
 
@@ -155,6 +186,11 @@ class ReportMaker:
 
     def make(self, scan: KeptScan) -> Path:
         """Write the report of one scan, byte for byte what `predict` writes of the same results.
+
+        Parameters
+        ----------
+        scan : KeptScan
+            From `read_kept`.
 
         Returns
         -------

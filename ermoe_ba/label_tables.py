@@ -73,6 +73,16 @@ def hemisphere_of(name: str) -> str:
 
     Read are ``lh`` and ``rh`` as a part of their own, ``Left`` and ``Right`` in front, and ``_L``
     or `` L`` at the end.
+
+    Parameters
+    ----------
+    name : str
+        Of a region.
+
+    Returns
+    -------
+    {"L", "R", "n/a"}
+        In BIDS's letters.
     """
     found = _SIDES.search(name)
     if not found:

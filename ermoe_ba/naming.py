@@ -65,6 +65,16 @@ def volumes_in(folder: Path) -> list[Path]:
 
     Derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) and hidden files are
     left out. A link to a file that is not there is a scan, which fails by name.
+
+    Parameters
+    ----------
+    folder : Path
+        Its subfolders are not looked into.
+
+    Returns
+    -------
+    list of Path
+        None where it holds no volume.
     """
     # macOS keeps what it knows of a file in a hidden one beside it, under the same suffix. A data
     # set of DataLad is links, some of them to content that was not fetched: none may vanish.

@@ -74,7 +74,18 @@ class Study:
         return Participants(self.table.loc[mean.index].assign(age=mean))
 
     def without(self, unusable: pd.DataFrame) -> "Study":
-        """Return the study without the scans of a table of unusable ones."""
+        """Return the study without the scans of a table of unusable ones.
+
+        Parameters
+        ----------
+        unusable : DataFrame
+            Column ``scan``: names of scans, which need not be the study's.
+
+        Returns
+        -------
+        Study
+            In the same order.
+        """
         gone = set(unusable["scan"])
         kept = tuple(scan for scan in self.scans if scan.name not in gone)
         return Study(self.root, kept, self.table, self.remarks)

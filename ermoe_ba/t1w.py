@@ -143,6 +143,16 @@ def read_t1w(path: Path) -> Volume:
 def read_scan_grid(path: Path) -> SpatialGrid:
     """Return the grid that `read_t1w` would read a scan on, from its header alone.
 
+    Parameters
+    ----------
+    path : Path
+        As `read_t1w` takes it.
+
+    Returns
+    -------
+    SpatialGrid
+        In the file's own axis order, space ``scan``.
+
     Raises
     ------
     ScanError
@@ -184,6 +194,16 @@ def form_disagreement_mm(path: Path) -> float:
 
 def content_hash(path: Path) -> str:
     """Return the SHA-256 of a scan's files: one, the two of a pair, or those of a DICOM series.
+
+    Parameters
+    ----------
+    path : Path
+        As `read_t1w` takes it.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
 
     Raises
     ------

@@ -144,7 +144,15 @@ EFFECT_COLUMNS: dict[str, str] = {
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""
+    """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to; its folder is made if need be.
+    table : DataFrame
+        Its index is not written.
+    """
     write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
 
 
@@ -185,7 +193,20 @@ def read_tsv(
 
 
 def markdown_table(table: pd.DataFrame, decimals: int) -> str:
-    """Return a table as markdown, fractions rounded to so many decimals."""
+    """Return a table as markdown, fractions rounded to so many decimals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Its index is left out.
+    decimals : int
+        At least 0; whole numbers and text stay as they are.
+
+    Returns
+    -------
+    str
+        With a line break at the end.
+    """
     rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
     rows += [
         [f"{cell:.{decimals}f}" if isinstance(cell, float) else str(cell) for cell in record]
@@ -198,6 +219,16 @@ def read_predictions(path: Path) -> pd.DataFrame:
     """Read a ``predictions.tsv`` as it stands, all cells text, so that writing changes no digit.
 
     Columns that earlier versions did not write are ``n/a``.
+
+    Parameters
+    ----------
+    path : Path
+        As `write_table` wrote it, of this or an earlier version.
+
+    Returns
+    -------
+    DataFrame
+        The columns `PREDICTION_COLUMNS` in their order, one row a scan.
 
     Raises
     ------
@@ -221,6 +252,16 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def predictions_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as a table with the columns of ``predictions.tsv`` in their order.
+
+    Parameters
+    ----------
+    rows : list of dict
+        By column; columns that a row lacks are gaps.
+
+    Returns
+    -------
+    DataFrame
+        The columns `PREDICTION_COLUMNS`, one row each.
 
     Raises
     ------

@@ -142,6 +142,16 @@ class TokenGrid:
     def held_ml(self, mask: Volume) -> Array:
         """Return how much of a mask each token holds in millilitres, shape (T,).
 
+        Parameters
+        ----------
+        mask : Volume
+            Not 0 inside, on the grid.
+
+        Returns
+        -------
+        ndarray, shape (T,)
+            From 0 to the volume of a patch.
+
         Raises
         ------
         ValueError

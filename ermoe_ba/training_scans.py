@@ -19,7 +19,8 @@ TRAINING_SCANS = "training_scans.tsv"
 _COLUMNS = ["participant_id", "session_id", "voxel_hash", "fold"]
 # Its row for people that nobody wrote down: a model tuned from one that does not tell of them. No
 # hash is written so.
-UNTOLD = pd.DataFrame([dict.fromkeys(_COLUMNS, "n/a")])
+_NOT_KNOWN = "n/a"
+UNTOLD = pd.DataFrame([dict.fromkeys(_COLUMNS, _NOT_KNOWN)])
 # What predictions.tsv says in the column of this name; n/a where the model does not tell.
 SEEN = "seen_in_training"
 Answer = Literal["yes", "name", "no"]
@@ -113,7 +114,7 @@ def told_of(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         Shorter than the table where the model learnt from others as well (`UNTOLD`).
     """
-    return table[table["voxel_hash"] != UNTOLD["voxel_hash"].item()]
+    return table[table["voxel_hash"] != _NOT_KNOWN]
 
 
 def keep_training_scans(out: Path, scans: pd.DataFrame, fold_of: pd.Series | None) -> None:
@@ -223,6 +224,11 @@ def seen_remark(counts: Mapping[str, int]) -> str:
     ----------
     counts : mapping of str to int
         From `count_seen`.
+
+    Returns
+    -------
+    str
+        Sentences, without a line break.
     """
     total, told = sum(counts.values()), []
     if counts["yes"]:

@@ -216,6 +216,17 @@ def data_hash(study: Study) -> str:
 
 
 def read_run_table(path: Path) -> pd.DataFrame:
-    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits."""
+    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits.
+
+    Parameters
+    ----------
+    path : Path
+        ``scans.tsv``, ``splits.tsv`` or predictions of a run.
+
+    Returns
+    -------
+    DataFrame
+        One row as the file has it; numbers as numbers.
+    """
     text = ("participant_id", "session_id", "scan", "content_hash", "voxel_hash")
     return read_tsv(path, text=text)

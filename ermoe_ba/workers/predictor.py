@@ -64,6 +64,11 @@ class PredictSettings:
     def start(self) -> "Predictor":
         """Load the model and whatever else all scans share.
 
+        Returns
+        -------
+        Predictor
+            Ready for the first scan.
+
         Raises
         ------
         UsageError
@@ -91,14 +96,35 @@ class Predictor(Worker):
         self.model = BrainAgeModel(self.ensemble, self.preprocessor)
 
     def traced(self) -> dict[str, Any]:
-        """Return the identities of model and preprocessing."""
+        """Return the identities of model and preprocessing.
+
+        Returns
+        -------
+        dict
+            ``model_id`` and ``preprocessing_id``.
+        """
         return {
             "model_id": self.ensemble.model_id,
             "preprocessing_id": self.ensemble.card.preprocessing_id,
         }
 
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
-        """Predict a scan and write its files."""
+        """Predict a scan and write its files.
+
+        Parameters
+        ----------
+        task : Task
+            The scan, and where its files go.
+        row : dict
+            What is known of it, by columns of ``predictions.tsv``.
+        clock : Clock
+            Told of each stage.
+
+        Returns
+        -------
+        Outcome
+            Of status ``ok`` or ``refused``.
+        """
         scan, settings = task.scan, self.settings
         age = chronological_age(scan, settings.participants)
         try:
