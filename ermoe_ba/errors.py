@@ -7,6 +7,16 @@ def printable(text: str) -> str:
     """Return a text that fits one line of any file: file names may hold anything but a slash.
 
     Line breaks, tabs and other control characters, and bytes that are no UTF-8, are escaped.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Of printable characters alone, in one line.
     """
     kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)

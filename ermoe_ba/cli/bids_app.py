@@ -34,6 +34,11 @@ from ermoe_ba.workers import Outcome, Task
 def run_bids_app(options: argparse.Namespace) -> int:
     """Run one level of the app; return the exit code.
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError

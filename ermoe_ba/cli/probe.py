@@ -28,6 +28,11 @@ SEED = 0
 def run_probe(options: argparse.Namespace) -> int:
     """Probe a model; return the exit code (0 all scans taken, 1 some could not be used).
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError

@@ -15,6 +15,11 @@ from ermoe_ba.scan_files import REPORT
 def run_report(options: argparse.Namespace) -> int:
     """Make the reports and the index; return the exit code (0 all done, 1 some could not be).
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError

@@ -13,6 +13,16 @@ from ermoe_ba.naming import ScanName
 def meant_scans(options: argparse.Namespace) -> list[ScanName]:
     """Return the scans that the options choose; tell what was chosen for the user.
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    list of ScanName
+        Each once, in the order given.
+
     Raises
     ------
     UsageError

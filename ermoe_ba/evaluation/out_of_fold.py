@@ -79,7 +79,13 @@ class OutOfFold:
         return len(np.unique(self.participants))
 
     def by_person(self) -> list[Array]:
-        """Return the places of each participant's rows, in order of age; P arrays."""
+        """Return the places of each participant's rows, in order of age; P arrays.
+
+        Returns
+        -------
+        list of ndarray of int
+            Each of shape (scans of that participant,), numbers of rows from 0.
+        """
         order = np.argsort(self.chronological, kind="stable")
         found = pd.Series(order).groupby(self.participants[order]).indices
         return [order[places] for places in found.values()]
