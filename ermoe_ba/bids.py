@@ -3,6 +3,7 @@
 Needs the extra ``bids`` (pybids), which is imported when it is called.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ import pandas as pd
 
 from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, read_participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.tables import read_tsv
 
 DESCRIPTION = "dataset_description.json"
 # Of names in its tables.
@@ -26,26 +28,56 @@ class BidsScan:
     ----------
     path : Path
         The file.
+    in_dataset : str
+        Its path in the data set, with slashes.
     participant_id, session_id : str, str or None
         Without ``sub-`` and ``ses-``.
     chronological_age : float or None
         Years, from ``sub-…_sessions.tsv`` or else ``participants.tsv``.
     age_at_session : bool
         Whether it is from the former.
+    other_sessions : bool
+        Whether the data set has anatomical scans of the participant at other sessions, asked for
+        or not.
     entities : dict
         All that the file name says.
     """
 
     path: Path
+    in_dataset: str
     participant_id: str
     session_id: str | None
     chronological_age: float | None
     age_at_session: bool
+    other_sessions: bool
     entities: dict[str, Any]
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What the data set says of it, by the fields of `ermoe_ba.naming.ScanName`."""
+        return {
+            "in_dataset": self.in_dataset,
+            "participant_id": self.participant_id,
+            "session_id": self.session_id,
+            "chronological_age": self.chronological_age,
+            "age_at_session": self.age_at_session,
+            "other_sessions": self.other_sessions,
+        }
 
 
 def is_dataset(folder: Path) -> bool:
-    """Tell whether a folder is the root of a BIDS data set."""
+    """Tell whether a folder is the root of a BIDS data set.
+
+    Parameters
+    ----------
+    folder : Path
+        Any path; it need not exist.
+
+    Returns
+    -------
+    bool
+        Whether there is a ``dataset_description.json`` in it.
+    """
     return (folder / DESCRIPTION).is_file()
 
 
@@ -88,24 +120,28 @@ def scans_of(
             f"{root}: reading a BIDS data set needs an extra; install it: "
             "pip install 'ermoe_ba[bids]'."
         ) from error
-    try:
-        layout = BIDSLayout(root, indexer=BIDSLayoutIndexer(index_metadata=False))
-    except (ValueError, OSError, TypeError) as error:
-        raise UsageError(
-            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
-        ) from error
     wanted = {
         "subject": [label.removeprefix("sub-") for label in participant_labels],
         "session": [label.removeprefix("ses-") for label in session_labels],
     }
+    # A job for one participant must not walk through thousands of others.
+    indexer = BIDSLayoutIndexer(index_metadata=False, ignore=[_elsewhere(**wanted)])
+    try:
+        layout = BIDSLayout(root, indexer=indexer)
+    except (ValueError, OSError, TypeError) as error:
+        raise UsageError(
+            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
+        ) from error
     files = layout.get(suffix="T1w", extension=[".nii", ".nii.gz"], datatype="anat")
     for entity, labels in wanted.items():
         there = {file.entities.get(entity) for file in files}
         gone = [label for label in labels if label not in there]
         if gone:
+            folders = root.glob({"subject": "sub-*", "session": "sub-*/ses-*"}[entity])
+            others = sorted({re.sub(_PREFIX, "", folder.name) for folder in folders})
             raise UsageError(
                 f"{root}: {entity} {', '.join(gone)} must have T1w scans; found none. "
-                f"There are {', '.join(sorted(filter(None, there))) or 'no labels'}."
+                f"There are folders of {', '.join(others) or 'none'}."
             )
         if labels:
             files = [file for file in files if file.entities.get(entity) in labels]
@@ -119,24 +155,35 @@ def scans_of(
     else:
         ages = _stated_ages(root / "participants.tsv", "participant_id", remarks)
     at_sessions: dict[str, dict[str, float]] = {}
+    several: dict[str, bool] = {}
     scans = []
     for file in sorted(files, key=lambda file: str(file.path)):
         participant, session = str(file.entities["subject"]), file.entities.get("session")
         if session and participant not in at_sessions:
-            table = root / f"sub-{participant}" / f"sub-{participant}_sessions.tsv"
+            home = root / f"sub-{participant}"
+            table = home / f"sub-{participant}_sessions.tsv"
             at_sessions[participant] = _stated_ages(table, "session_id", remarks)
+            several[participant] = len(list(home.glob("ses-*/anat"))) > 1
         at_session = at_sessions[participant].get(session) if session else None
         scans.append(
             BidsScan(
                 path=Path(file.path),
+                in_dataset=Path(file.path).relative_to(str(layout.root)).as_posix(),
                 participant_id=participant,
                 session_id=session,
                 chronological_age=ages.get(participant) if at_session is None else at_session,
                 age_at_session=at_session is not None,
+                other_sessions=bool(session) and several[participant],
                 entities=dict(file.entities),
             )
         )
     return scans, remarks
+
+
+def _elsewhere(subject: Sequence[str], session: Sequence[str]) -> re.Pattern[str]:
+    """Return what the paths inside a data set match that hold no scan that is meant."""
+    who, when = ("|".join(map(re.escape, labels)) or "[^/]+" for labels in (subject, session))
+    return re.compile(rf"^(?!/sub-(?:{who})(?:/ses-(?:{when}))?(?:/anat(?:/.*)?)?$)")
 
 
 def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]:
@@ -145,6 +192,11 @@ def one_a_session(scans: Sequence[BidsScan]) -> tuple[list[BidsScan], list[str]]
     The rule: a scan without contrast agent (``ce-``) before one with it; then the one whose name
     has the fewest entities, the plain product of its scanner; then the last run, as a run is
     repeated where the one before was not good enough; then the last name.
+
+    Parameters
+    ----------
+    scans : sequence of BidsScan
+        Of one data set.
 
     Returns
     -------
@@ -178,14 +230,10 @@ def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float
     if not table.is_file() or not {names, "age"} <= set(_header(table)):
         return {}
     try:
-        content = pd.read_csv(table, sep="\t", dtype=str, keep_default_na=False)
-        if not isinstance(content.index, pd.RangeIndex):
-            raise ValueError("rows of more cells than the header")
+        content = read_tsv(table)
     except (OSError, ValueError) as error:
         remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
         return {}
-    # A row shorter than the header has gaps in spite of `keep_default_na`.
-    content = content[[names, "age"]].fillna("")
     who = content[names].str.replace(_PREFIX, "", regex=True)
     years = pd.to_numeric(content["age"], errors="coerce")
     known = years.between(0, MAX_AGE)

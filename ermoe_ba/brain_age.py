@@ -79,7 +79,7 @@ class BrainAge(Examined):
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Ends of the prediction interval in years."""
+        """Ends of the prediction interval in years, the lower one at least 0."""
         return self.prediction.lower, self.prediction.upper
 
     @property

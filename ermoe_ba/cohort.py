@@ -1,13 +1,15 @@
 """Who is in a study: the participants table."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import UsageError, printable
 from ermoe_ba.naming import ScanName
+from ermoe_ba.tables import read_tsv
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
@@ -36,6 +38,16 @@ class Participants:
     def age_of(self, participant_id: str) -> float | None:
         """Return a participant's age in years, or None where it is not known.
 
+        Parameters
+        ----------
+        participant_id : str
+            Without ``sub-``.
+
+        Returns
+        -------
+        float or None
+            From 0 to `MAX_AGE`.
+
         Raises
         ------
         KeyError
@@ -57,11 +69,55 @@ def chronological_age(scan: ScanName, participants: Participants | None) -> floa
         The scan.
     participants : Participants or None
         The table that was given, if any.
+
+    Returns
+    -------
+    float or None
+        From 0 to `MAX_AGE`.
     """
     if participants is None or scan.age_at_session:
         return scan.chronological_age
     known = scan.participant_id in participants.table.index
     return participants.age_of(scan.participant_id) if known else None
+
+
+def one_age_remark(scans: Sequence[ScanName], participants: Participants | None) -> str:
+    """Return what must be said of sessions that take the one age known of their participant.
+
+    Whoever is scanned years apart has one of these ages only.
+
+    Parameters
+    ----------
+    scans : sequence of ScanName
+        All of a run.
+    participants : Participants or None
+        The table that was given, if any.
+
+    Returns
+    -------
+    str
+        How many participants, what is assumed of them and what to provide; empty where each session
+        has its own age, or none is known.
+    """
+    lacking: dict[str, set[str]] = {}
+    # Those with sessions that this run need not have been asked for.
+    elsewhere = {scan.participant_id for scan in scans if scan.other_sessions}
+    for scan in scans:
+        known = chronological_age(scan, participants) is not None and not scan.age_at_session
+        if known and scan.session_id is not None:
+            lacking.setdefault(scan.participant_id, set()).add(scan.session_id)
+    # Without a table of participants, files outside a data set come with an age each.
+    several = 2 if participants is not None else np.inf
+    affected = [who for who, own in lacking.items() if who in elsewhere or len(own) >= several]
+    if not affected:
+        return ""
+    return (
+        f"{len(affected)} participants have several sessions but one age "
+        f"({printable(affected[0])}{', ...' if len(affected) > 1 else ''}): it is assumed at every "
+        "session that has none of its own, so that age and gap are wrong by the time between "
+        "them. State the age at each session in the data set's sub-<participant>_sessions.tsv "
+        "(columns session_id and age)."
+    )
 
 
 def read_participants(path: Path) -> Participants:
@@ -85,14 +141,9 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        # Text as it stands: pandas would take a participant called NA for a gap.
-        table = pd.read_csv(
-            path, sep="\t", dtype=str, keep_default_na=False, na_values=list(UNKNOWN_AGES)
-        )
+        table = read_tsv(path, gaps=UNKNOWN_AGES)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UsageError(f"{path}: each row must have as many cells as the header; found more.")
     missing = {"participant_id", "age"} - set(table.columns)
     if missing:
         raise UsageError(

@@ -15,11 +15,12 @@ from tqdm import tqdm
 from ermoe_ba.batch import run_batch
 from ermoe_ba.errors import ScanError
 from ermoe_ba.inspection import UNUSABLE_COLUMNS
-from ermoe_ba.io import content_hash, read_volume, write_json, write_volume
+from ermoe_ba.io import read_volume, write_json, write_volume
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.study import StudyScan
+from ermoe_ba.t1w import content_hash
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,6 +46,11 @@ _COMMON: dict[str, dict[str, Any]] = {
 def describe_dataset(root: Path) -> None:
     """Write what makes a folder a BIDS derivative data set, if it is none yet.
 
+    Parameters
+    ----------
+    root : Path
+        The folder; it is made if need be.
+
     Raises
     ------
     UsageError

@@ -147,7 +147,13 @@ def write_derivative(
 
 
 def remove_derivative(place: Derivative) -> None:
-    """Remove what there is of a derivative, the sidecar that vouches for the others first."""
+    """Remove what there is of a derivative, the sidecar that vouches for the others first.
+
+    Parameters
+    ----------
+    place : Derivative
+        Its files need not exist.
+    """
     for path in place.files:
         remove_file(path)
 
@@ -208,6 +214,11 @@ def itk_affine(scan_to_template: Array) -> str:
     scan_to_template : ndarray, shape (4, 4)
         Between RAS+ coordinates in mm. ITK asks the other way, in LPS+: from a point of the
         image to be made to the point of the image it is made of.
+
+    Returns
+    -------
+    str
+        The content of a file ``_xfm.txt``.
     """
     matrix = RAS_TO_LPS @ np.linalg.inv(scan_to_template) @ RAS_TO_LPS
     parameters = [*matrix[:3, :3].ravel(), *matrix[:3, 3]]

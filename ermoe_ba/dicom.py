@@ -30,12 +30,33 @@ _TAGS = [
 
 
 def dicom_files(folder: Path) -> list[Path]:
-    """Return the DICOM files directly inside a folder, by name; needs no extra."""
+    """Return the DICOM files directly inside a folder, by name; needs no extra.
+
+    Parameters
+    ----------
+    folder : Path
+        Its subfolders are not looked into.
+
+    Returns
+    -------
+    list of Path
+        Those that begin as DICOM files do; none where there is none.
+    """
     return sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path))
 
 
 def patient_age(folder: Path) -> float | None:
     """Return the age in years that a series states (PatientAge), or None where it states none.
+
+    Parameters
+    ----------
+    folder : Path
+        Of one series, its files directly inside.
+
+    Returns
+    -------
+    float or None
+        In days, weeks, months or years as DICOM states it, brought to years.
 
     Raises
     ------

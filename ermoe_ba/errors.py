@@ -7,6 +7,16 @@ def printable(text: str) -> str:
     """Return a text that fits one line of any file: file names may hold anything but a slash.
 
     Line breaks, tabs and other control characters, and bytes that are no UTF-8, are escaped.
+
+    Parameters
+    ----------
+    text : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Of printable characters alone, in one line.
     """
     kept = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in kept)
@@ -37,7 +47,12 @@ class ScanError(ErmoeError):
 
     def __init__(self, where: Path | str, *, must_hold: str, found: str, remedy: str) -> None:
         self.where, self.must_hold, self.found, self.remedy = where, must_hold, found, remedy
-        super().__init__(f"{printable(str(where))}: {must_hold}; found {found}. {remedy}")
+        super().__init__(f"{printable(str(where))}: {self.why}")
+
+    @property
+    def why(self) -> str:
+        """What must hold, what was found and what to do, without the file."""
+        return f"{self.must_hold}; found {self.found}. {self.remedy}"
 
 
 class RefusedScanError(ScanError):

@@ -22,7 +22,7 @@ def voxel_hash(volume: Volume) -> str:
     Parameters
     ----------
     volume : Volume
-        A scan as `ermoe_ba.io.read_t1w` returns it.
+        A scan as `ermoe_ba.t1w.read_t1w` returns it.
 
     Returns
     -------

@@ -5,14 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ermoe_ba.bids import is_dataset, one_a_session, scans_of
 from ermoe_ba.cohort import MAX_AGE
 from ermoe_ba.dicom import dicom_files, patient_age
 from ermoe_ba.errors import UsageError
 from ermoe_ba.formats import volume_files
 from ermoe_ba.naming import ScanName, name_scans, volumes_in
+from ermoe_ba.tables import read_tsv
 
 # A table of paths: one column is asked for, the others are the user's choice.
 PATH_COLUMN = "path"
@@ -158,20 +157,12 @@ def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
             "One a session by rule: --one-per-session."
         )
     for scan in scans:
-        found.add(
-            scan.path,
-            participant_id=scan.participant_id,
-            session_id=scan.session_id,
-            chronological_age=scan.chronological_age,
-            age_at_session=scan.age_at_session,
-        )
+        found.add(scan.path, **scan.said)
 
 
 def _add_table(found: _Found, table: Path) -> None:
     try:
-        content = pd.read_csv(
-            table, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""]
-        )
+        content = read_tsv(table, gaps=["n/a", ""])
     except (OSError, ValueError) as error:
         raise UsageError(f"{table}: the table of paths cannot be read ({error}).") from error
     if PATH_COLUMN not in content.columns or content[PATH_COLUMN].isna().any():

@@ -7,8 +7,9 @@ from tqdm import tqdm
 
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import content_hash, read_t1w, remove_file
+from ermoe_ba.io import remove_file
 from ermoe_ba.study import Study
+from ermoe_ba.t1w import content_hash, read_t1w
 from ermoe_ba.tables import write_table
 
 # scans.tsv of a run, one row a scan: name, and what it holds.

@@ -14,6 +14,11 @@ def smallest_cohort(coverage: float) -> int:
     ----------
     coverage : float
         Between 0 and 1.
+
+    Returns
+    -------
+    int
+        At least 1.
     """
     # The slack is for quotients that miss a whole number by rounding.
     return int(np.ceil(coverage / (1.0 - coverage) - 1e-9))

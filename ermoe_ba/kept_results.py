@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,13 @@ from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.space import TEMPLATE_SPACE
-from ermoe_ba.tables import LATER_COLUMNS, PREDICTION_COLUMNS, REGION_COLUMNS, read_predictions
+from ermoe_ba.tables import (
+    LATER_COLUMNS,
+    PREDICTION_COLUMNS,
+    REGION_COLUMNS,
+    read_predictions,
+    read_tsv,
+)
 
 TABLE = "predictions.tsv"
 AGAIN = "Predict the scan again, with maps."
@@ -43,12 +50,33 @@ class KeptScan:
     result: dict[str, Any]
 
     def path(self, suffix: str) -> Path:
-        """Return the path of one of its files, by what follows the scan's name."""
+        """Return the path of one of its files, by what follows the scan's name.
+
+        Parameters
+        ----------
+        suffix : str
+            As in `ermoe_ba.scan_files`.
+
+        Returns
+        -------
+        Path
+            It need not exist.
+        """
         return self.folder / f"{self.name}_{suffix}"
 
 
 def find_kept(root: Path) -> list[Path]:
     """Return the ``prediction.json`` of all scans in a folder and below, by path.
+
+    Parameters
+    ----------
+    root : Path
+        Of results.
+
+    Returns
+    -------
+    list of Path
+        At least one.
 
     Raises
     ------
@@ -66,6 +94,16 @@ def find_kept(root: Path) -> list[Path]:
 
 def read_kept(path: Path) -> KeptScan:
     """Read one ``prediction.json``.
+
+    Parameters
+    ----------
+    path : Path
+        Of the JSON; the scan's other files lie beside it.
+
+    Returns
+    -------
+    KeptScan
+        The JSON's content, with its name and folder.
 
     Raises
     ------
@@ -90,21 +128,39 @@ def read_kept(path: Path) -> KeptScan:
     return KeptScan(folder=path.parent, name=name, result=result)
 
 
-def rows_without_result(root: Path, inputs: set[str]) -> list[dict[str, Any]]:
-    """Return the rows of all tables in a folder and below whose input is none of those given.
+def rows_without_result(root: Path, results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows of all tables in a folder and below that are of none of some results.
+
+    Parameters
+    ----------
+    root : Path
+        Of the tables.
+    results : sequence of dict
+        What ``prediction.json`` holds, of each scan.
+
+    Returns
+    -------
+    list of dict
+        One an input, by column, all cells text.
 
     Raises
     ------
     UsageError
         If a table cannot be read.
     """
-    rows: dict[str, dict[str, Any]] = {}
-    for path in sorted(root.rglob(TABLE)):
-        for row in read_predictions(path).to_dict("records"):
-            if row["input"] not in inputs:
-                # The group level of a BIDS App gathers tables that stand below as well.
-                rows[str(row["input"])] = {str(key): value for key, value in row.items()}
-    return list(rows.values())
+    known = {_age_of(result) for result in results}
+    tables = [read_predictions(path) for path in sorted(root.rglob(f"*{TABLE}"))]
+    # A BIDS App writes a table a session, and gathers them into one, which may be older: of an
+    # input that has a result, no table may tell what was before.
+    rows = [row for table in tables for row in table.to_dict("records")]
+    done = {row["input"] for row in rows if _age_of(row) in known}
+    rest = {row["input"]: row for row in rows if row["input"] not in done}
+    return [{str(key): value for key, value in row.items()} for row in rest.values()]
+
+
+def _age_of(row: Mapping[Any, Any]) -> tuple[str, str, str]:
+    """Return what ties a row to its result: tables name a scan by its path, results do not."""
+    return str(row["participant_id"]), str(row["session_id"] or "n/a"), str(row["predicted_age"])
 
 
 @dataclass
@@ -130,6 +186,11 @@ class ReportMaker:
 
     def make(self, scan: KeptScan) -> Path:
         """Write the report of one scan, byte for byte what `predict` writes of the same results.
+
+        Parameters
+        ----------
+        scan : KeptScan
+            From `read_kept`.
 
         Returns
         -------
@@ -216,7 +277,7 @@ class ReportMaker:
 def _read_regions(path: Path) -> pd.DataFrame:
     try:
         # As text at first: names may read n/a, and Python reads numbers back to the last digit.
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
         for name in REGION_COLUMNS:
             if name == "index":
                 table[name] = [int(cell) for cell in table[name]]

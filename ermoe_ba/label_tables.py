@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ermoe_ba.errors import UsageError
+from ermoe_ba.tables import read_tsv
 
 SUFFIXES = (".tsv", ".txt", ".json")
 _NUMBERED = re.compile(r"(\d+)\s+([^\s\d]\S*)((?:\s+\d+){3,4})?")
@@ -45,7 +46,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     try:
         if path.suffix == ".tsv":
-            labels = pd.read_csv(path, sep="\t", keep_default_na=False)
+            labels = read_tsv(path, text=["name", "hemisphere"])
         elif path.suffix == ".json":
             labels = _listed(json.loads(path.read_text(encoding="utf-8"))["labels"], first=0)
         elif path.suffix == ".txt":
@@ -60,6 +61,7 @@ def read_labels(path: Path) -> pd.DataFrame:
         raise UsageError(f"{path}: a label table must have the columns index and name.")
     if not pd.api.types.is_integer_dtype(labels["index"]) or labels["index"].duplicated().any():
         raise UsageError(f"{path}: the column index must hold whole numbers, each once.")
+    # JSON may name labels by numbers.
     labels["name"] = labels["name"].astype(str)
     if "hemisphere" not in labels:
         labels["hemisphere"] = labels["name"].map(hemisphere_of)
@@ -71,6 +73,16 @@ def hemisphere_of(name: str) -> str:
 
     Read are ``lh`` and ``rh`` as a part of their own, ``Left`` and ``Right`` in front, and ``_L``
     or `` L`` at the end.
+
+    Parameters
+    ----------
+    name : str
+        Of a region.
+
+    Returns
+    -------
+    {"L", "R", "n/a"}
+        In BIDS's letters.
     """
     found = _SIDES.search(name)
     if not found:

@@ -136,6 +136,16 @@ def rank_agreement(one_t: Array, other_t: Array) -> float:
 
     The figure by which Adebayo 2018 (arXiv 1810.03292) asks whether a map depends on what a network
     has learnt.
+
+    Parameters
+    ----------
+    one_t, other_t : ndarray, shape (T,)
+        Values by token, in any unit.
+
+    Returns
+    -------
+    float
+        By ranks, ties sharing theirs.
     """
     if np.ptp(one_t) == 0 or np.ptp(other_t) == 0:
         return 0.0

@@ -107,6 +107,11 @@ def load_gini(load_e: Array) -> float:
     ----------
     load_e : ndarray, shape (E,)
         Share of tokens that each expert serves, not all zero.
+
+    Returns
+    -------
+    float
+        From 0 to 1 - 1 / E.
     """
     differences = np.abs(load_e[:, None] - load_e[None, :]).sum()
     return float(differences / (2 * len(load_e) * load_e.sum()))
@@ -121,6 +126,11 @@ def load_entropy(load_e: Array) -> float:
     ----------
     load_e : ndarray, shape (E,)
         Share of tokens that each expert serves, not all zero.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
     """
     if len(load_e) == 1:
         return 1.0

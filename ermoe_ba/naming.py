@@ -36,6 +36,10 @@ class ScanName:
     age_at_session : bool
         Whether that is the age at this very session. It then counts before that of a participants
         table, which knows one age a person.
+    other_sessions : bool
+        Whether its data set has scans of the participant at other sessions.
+    in_dataset : str or None
+        Its path in its BIDS data set, with slashes; None outside of one.
     """
 
     path: Path
@@ -44,6 +48,16 @@ class ScanName:
     session_id: str | None
     chronological_age: float | None = None
     age_at_session: bool = False
+    other_sessions: bool = False
+    in_dataset: str | None = None
+
+    @property
+    def source(self) -> str:
+        """What the scan is called where no folder of its machine is to be told.
+
+        Its path in its BIDS data set, else the name of its file or folder.
+        """
+        return self.in_dataset or self.path.name or self.name
 
 
 def volumes_in(folder: Path) -> list[Path]:
@@ -51,6 +65,16 @@ def volumes_in(folder: Path) -> list[Path]:
 
     Derivatives (``desc-`` in the name, ``_dseg``, ``_probseg``, ``_mask``) and hidden files are
     left out. A link to a file that is not there is a scan, which fails by name.
+
+    Parameters
+    ----------
+    folder : Path
+        Its subfolders are not looked into.
+
+    Returns
+    -------
+    list of Path
+        None where it holds no volume.
     """
     # macOS keeps what it knows of a file in a hidden one beside it, under the same suffix. A data
     # set of DataLad is links, some of them to content that was not fetched: none may vanish.

@@ -10,7 +10,8 @@ import numpy as np
 
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import Ensemble
-from ermoe_ba.io import read_scan_grid, read_volume, write_json, write_volume
+from ermoe_ba.errors import printable
+from ermoe_ba.io import read_volume, write_json, write_volume
 from ermoe_ba.maps import region_table
 from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.naming import ScanName
@@ -35,6 +36,7 @@ from ermoe_ba.scan_files import (
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.software import software
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
+from ermoe_ba.t1w import read_scan_grid
 from ermoe_ba.tables import write_table
 
 
@@ -73,7 +75,23 @@ class ScanResult:
 
 
 def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict[str, str]:
-    """Return versions, model and settings that a result can be traced by."""
+    """Return versions, model and settings that a result can be traced by.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        The model.
+    atlas : Atlas or None
+        Of the region table; None where no maps are made.
+    forced : bool
+        Whether ages are given whatever the quality.
+
+    Returns
+    -------
+    dict of str to str
+        What stands as ``provenance`` in ``prediction.json``: equal where the same scan would give
+        the same files.
+    """
     return {
         **software(),
         "model_id": ensemble.model_id,
@@ -94,7 +112,18 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
 
 
 def atlas_hash(atlas: Atlas) -> str:
-    """Return a hash of an atlas' labels, in the image and in the table."""
+    """Return a hash of an atlas' labels, in the image and in the table.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        On the model grid.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits.
+    """
     digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
     digest.update(atlas.labels.to_csv().encode())
     return digest.hexdigest()[:12]
@@ -102,6 +131,18 @@ def atlas_hash(atlas: Atlas) -> str:
 
 def kept_thumbnail(folder: Path, name: str) -> bytes:
     """Draw the thumbnail of a scan that an earlier run finished, from what it wrote.
+
+    Parameters
+    ----------
+    folder : Path
+        Of its results.
+    name : str
+        First part of its files' names.
+
+    Returns
+    -------
+    bytes
+        PNG.
 
     Raises
     ------
@@ -113,7 +154,20 @@ def kept_thumbnail(folder: Path, name: str) -> bytes:
 
 
 def thumbnail(t1w: Volume, brain_mask: Volume) -> bytes:
-    """Draw a preprocessed scan as the page of its batch shows it, PNG."""
+    """Draw a preprocessed scan as the page of its batch shows it, PNG.
+
+    Parameters
+    ----------
+    t1w : Volume
+        Shape (91, 109, 91), on the model grid, white matter at 1.
+    brain_mask : Volume
+        1 in the brain, on the same grid.
+
+    Returns
+    -------
+    bytes
+        PNG.
+    """
     from ermoe_ba.report import draw_thumbnail
 
     return draw_thumbnail(t1w, brain_mask)
@@ -169,7 +223,8 @@ def write_scan(
     assert state.scan_to_template is not None
     content = {
         **result.row,
-        "input_path": str(result.scan.path.absolute()),
+        # Results are shared, and the folders of a machine are nobody else's business.
+        "input": printable(result.scan.source),
         "input_sha256": result.input_sha256,
         "baseline_years": prediction.baseline_years,
         "expert_years": dict(

@@ -10,7 +10,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file, write_whole
-from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS
+from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS, read_tsv
 
 # Below, a table has at most 2 MB and any program reads it at once: nobody gains by a second file.
 # Above, a fifth of the size counts (100,000 rows: 4.6 MB against 21.4), and so do columns that can
@@ -113,7 +113,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Rows of a TSV that are shorter than its header have gaps (NaN).
+        As from `ermoe_ba.tables.read_tsv`.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def read_text_table(path: Path) -> pd.DataFrame:
         If the file cannot be read.
     """
     if path.suffix.lower() != PARQUET_SUFFIX:
-        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        return read_tsv(path)
     try:
         import duckdb
     except ImportError as error:

@@ -27,7 +27,8 @@ class Prediction:
     predicted_age : float
         Mean over the ensemble's members, in years.
     lower, upper : float
-        Ends of the prediction interval in years.
+        Ends of the prediction interval in years; the lower one is at least 0, below which no age
+        lies, so that the interval covers as many.
     description_distance : float or None
         How far the scan lies from those that the model learnt from; None where the model has no
         rule by which its interval widens.
@@ -136,7 +137,7 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
     half_width = ensemble.card.half_width * (1.0 if widening is None else widening)
     return Prediction(
         predicted_age=age,
-        lower=age - half_width,
+        lower=max(age - half_width, 0.0),
         upper=age + half_width,
         description_distance=distance,
         interval_widening=widening,

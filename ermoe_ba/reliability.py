@@ -50,6 +50,11 @@ def within_subject_sd(values_nk: Array) -> float:
     values_nk : ndarray, shape (N, K)
         One row a subject.
 
+    Returns
+    -------
+    float
+        At least 0.
+
     Raises
     ------
     ValueError

@@ -73,6 +73,11 @@ def other_scans(folder: Path, names: set[str]) -> list[str]:
         Of results; need not exist.
     names : set of str
         Those that are meant.
+
+    Returns
+    -------
+    list of str
+        In the order of the alphabet.
     """
     ending = f"_{PREDICTION}"
     there = {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
@@ -80,7 +85,15 @@ def other_scans(folder: Path, names: set[str]) -> list[str]:
 
 
 def remove_scan(folder: Path, name: str) -> None:
-    """Remove what an earlier run wrote of a scan: old and new results must not stand together."""
+    """Remove what an earlier run wrote of a scan: old and new results must not stand together.
+
+    Parameters
+    ----------
+    folder : Path
+        Of results; need not exist.
+    name : str
+        First part of its files' names.
+    """
     # The JSON vouches for the others, so it goes first.
     for suffix in reversed(ALL_FILES):
         remove_file(folder / f"{name}_{suffix}")

@@ -7,12 +7,13 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.io import read_t1w, read_volume, write_volume
+from ermoe_ba.io import read_volume, write_volume
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.preprocess.intensity import NormaliseIntensity
 from ermoe_ba.resampling import resample
 from ermoe_ba.simulated_sites import SimulatedSite
 from ermoe_ba.space import MODEL_GRID, Volume
+from ermoe_ba.t1w import read_t1w
 
 # What preprocessing undoes before it normalises: fields by bias correction, position by
 # registration. On eight heads they moved ages by 0.2 to 0.3 years in the mean.

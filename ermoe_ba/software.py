@@ -12,7 +12,13 @@ TRACED = ("torch", "monai", "antspyx", "deepbet", "nibabel", "numpy", "scipy")
 
 
 def software() -> dict[str, str]:
-    """Return the versions of the package, of Python, of the traced libraries, and the platform."""
+    """Return the versions of the package, of Python, of the traced libraries, and the platform.
+
+    Returns
+    -------
+    dict of str to str
+        By name; ``platform`` is system and processor.
+    """
     return {
         "ermoe_ba": __version__,
         "python": platform.python_version(),
@@ -25,6 +31,11 @@ def commit() -> str:
     """Return the commit of the checkout that runs, ``-dirty`` where files differ from it.
 
     ``n/a`` where the package does not lie in a checkout of its own.
+
+    Returns
+    -------
+    str
+        10 hexadecimal digits, or more where 10 would not tell commits apart.
     """
     package = Path(__file__).parent
     command = ("git", "describe", "--always", "--dirty", "--abbrev=10", "--exclude=*")

@@ -63,7 +63,13 @@ class SpatialGrid:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
     def describe(self) -> dict[str, Any]:
-        """Return the grid as plain values for JSON."""
+        """Return the grid as plain values for JSON.
+
+        Returns
+        -------
+        dict
+            ``shape``, ``affine`` (4 lists of 4, mm) and ``space``.
+        """
         return {"shape": list(self.shape), "affine": self.affine.tolist(), "space": self.space}
 
 
@@ -94,7 +100,18 @@ class Volume:
             )
 
     def same_grid(self, data: Array) -> "Volume":
-        """Return a volume of other values on this volume's grid."""
+        """Return a volume of other values on this volume's grid.
+
+        Parameters
+        ----------
+        data : ndarray, shape (I, J, K) or (I, J, K, channels)
+            The other values.
+
+        Returns
+        -------
+        Volume
+            Of them; they are not copied.
+        """
         return Volume(data, self.grid)
 
 

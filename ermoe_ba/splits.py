@@ -9,6 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
+from ermoe_ba.tables import read_tsv
 
 # How folds are made: balanced in age and site, or one for each site.
 STRATIFIED, SITES = "stratified", "leave-site-out"
@@ -165,7 +166,7 @@ def read_splits(
         If somebody is missing, unknown, or stands in it twice, or a fold is empty or unknown.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the table of folds cannot be read ({error}).") from error
     columns = [fold_column(repeat) for repeat in range(num_repeats)]

@@ -1,12 +1,12 @@
 """A study: the scans of people of known age, where they lie and whose they are."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
 
 from ermoe_ba.bids import is_dataset, scans_of
-from ermoe_ba.cohort import Participants, read_participants
+from ermoe_ba.cohort import Participants, one_age_remark, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.naming import name_scans
 
@@ -74,7 +74,18 @@ class Study:
         return Participants(self.table.loc[mean.index].assign(age=mean))
 
     def without(self, unusable: pd.DataFrame) -> "Study":
-        """Return the study without the scans of a table of unusable ones."""
+        """Return the study without the scans of a table of unusable ones.
+
+        Parameters
+        ----------
+        unusable : DataFrame
+            Column ``scan``: names of scans, which need not be the study's.
+
+        Returns
+        -------
+        Study
+            In the same order.
+        """
         gone = set(unusable["scan"])
         kept = tuple(scan for scan in self.scans if scan.name not in gone)
         return Study(self.root, kept, self.table, self.remarks)
@@ -143,7 +154,10 @@ def _of_dataset(
     remarks += unread
     # A single echo is no T1w contrast.
     found = [scan for scan in found if "echo" not in scan.entities]
-    names = name_scans([scan.path for scan in found])
+    names = [
+        replace(name, **scan.said)
+        for name, scan in zip(name_scans([scan.path for scan in found]), found, strict=True)
+    ]
     known = set(participants.table.index)
     scans = []
     for scan, name in zip(found, names, strict=True):
@@ -159,6 +173,8 @@ def _of_dataset(
                 labels=None,
             )
         )
+    if remark := one_age_remark(names, None):
+        remarks.append(remark)
     seen = {scan.participant_id for scan in scans}
     for why, gone in (
         ("no T1w scan", sorted(set(participants.labelled.table.index) - seen)),

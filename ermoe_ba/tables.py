@@ -1,5 +1,6 @@
-"""Columns: what the tables that the project writes are made of, and how they are written."""
+"""Tables: columns of those that the project writes, and how TSV is written and read."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ from ermoe_ba.io import write_text
 PREDICTION_COLUMNS: dict[str, str] = {
     "participant_id": "BIDS participant, without sub-",
     "session_id": "BIDS session, without ses-; n/a where the name has none",
-    "input": "the file as given",
+    "input": "the file as given; in prediction.json its path in its BIDS data set, or its name, so "
+    "that shared results tell no folder of a machine",
     "status": "ok; refused (readable, but its content forbids an age) or failed: then message says "
     "why and no age is given",
     "predicted_age": "years; what the brain looks like, never corrected for chronological age",
-    "predicted_age_lower": "years; lower end of the prediction interval",
+    "predicted_age_lower": "years; lower end of the prediction interval, at least 0",
     "predicted_age_upper": "years; upper end of the prediction interval",
     "interval_widening": "times that the interval is as wide as that of a scan like the model's "
     "training cohort, at least 1; n/a where the model does not tell",
@@ -24,8 +26,8 @@ PREDICTION_COLUMNS: dict[str, str] = {
     "brain_age_gap": "years; predicted_age minus chronological_age, uncorrected",
     "qc_flags": "remarks on the scan's quality, separated by semicolons; n/a where there are none",
     "seen_in_training": "yes: the model was trained on these voxels; name: on a participant of "
-    "that name, but on other voxels; no: on neither; n/a where the model does not tell, or the "
-    "scan could not be read",
+    "that name, but on other voxels; no: on neither; n/a where the model does not tell whom it "
+    "was trained on, or not of all of them, or the scan could not be read",
     "model_id": "name and content hash of the model",
     "preprocessing_id": "hash of the preprocessing's settings",
     "seconds": "time spent on the scan",
@@ -142,12 +144,69 @@ EFFECT_COLUMNS: dict[str, str] = {
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all."""
+    """Write a table as BIDS-like TSV (``n/a`` where there is no value), whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to; its folder is made if need be.
+    table : DataFrame
+        Its index is not written.
+    """
     write_text(path, table.to_csv(sep="\t", index=False, na_rep="n/a"))
 
 
+def read_tsv(
+    path: Path, *, text: Sequence[str] | None = None, gaps: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Read a table whose names stay as they are written, be they 007, 1e5 or NA.
+
+    Parameters
+    ----------
+    path : Path
+        Tab-separated, with a header.
+    text : sequence of str, optional
+        Columns of names, as far as they are there; the others are what pandas takes them for. By
+        default all cells are text.
+    gaps : sequence of str
+        Cells that hold no value (NaN); by default ``n/a`` and empty cells are kept as text too.
+
+    Returns
+    -------
+    DataFrame
+        Names that a row shorter than the header lacks are empty.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, or its rows have more cells than the header, which pandas would
+        put below their neighbours' names.
+    """
+    kinds = str if text is None else dict.fromkeys(text, str)
+    table = pd.read_csv(path, sep="\t", dtype=kinds, keep_default_na=False)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise ValueError("each row must have as many cells as the header; found more")
+    names = table.columns if text is None else table.columns.intersection(list(text))
+    # What a short row lacks is a gap in spite of `keep_default_na`, but not in every pandas.
+    table[names] = table[names].fillna("")
+    return table.mask(table.isin(list(gaps))) if gaps else table
+
+
 def markdown_table(table: pd.DataFrame, decimals: int) -> str:
-    """Return a table as markdown, fractions rounded to so many decimals."""
+    """Return a table as markdown, fractions rounded to so many decimals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Its index is left out.
+    decimals : int
+        At least 0; whole numbers and text stay as they are.
+
+    Returns
+    -------
+    str
+        With a line break at the end.
+    """
     rows = [list(map(str, table.columns)), ["---"] * len(table.columns)]
     rows += [
         [f"{cell:.{decimals}f}" if isinstance(cell, float) else str(cell) for cell in record]
@@ -161,13 +220,23 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
     Columns that earlier versions did not write are ``n/a``.
 
+    Parameters
+    ----------
+    path : Path
+        As `write_table` wrote it, of this or an earlier version.
+
+    Returns
+    -------
+    DataFrame
+        The columns `PREDICTION_COLUMNS` in their order, one row a scan.
+
     Raises
     ------
     UsageError
         If the file cannot be read or has other columns.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the table cannot be read ({error}).") from error
     for name in LATER_COLUMNS:
@@ -183,6 +252,16 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def predictions_table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as a table with the columns of ``predictions.tsv`` in their order.
+
+    Parameters
+    ----------
+    rows : list of dict
+        By column; columns that a row lacks are gaps.
+
+    Returns
+    -------
+    DataFrame
+        The columns `PREDICTION_COLUMNS`, one row each.
 
     Raises
     ------

@@ -101,11 +101,6 @@ class TokenGrid:
         return np.asarray(ijk @ self.grid.affine[:3, :3].T + self.grid.affine[:3, 3])
 
     @cached_property
-    def support(self) -> Volume:
-        """Voxels that belong to a token: uint8, 1 inside, on the grid."""
-        return self.to_volume(np.ones(len(self), dtype=np.uint8))
-
-    @cached_property
     def numbers(self) -> Volume:
         """Token of each voxel, counted from 1, 0 where there is none: int32, on the grid."""
         return self.to_volume(np.arange(1, len(self) + 1, dtype=np.int32))
@@ -147,6 +142,16 @@ class TokenGrid:
     def held_ml(self, mask: Volume) -> Array:
         """Return how much of a mask each token holds in millilitres, shape (T,).
 
+        Parameters
+        ----------
+        mask : Volume
+            Not 0 inside, on the grid.
+
+        Returns
+        -------
+        ndarray, shape (T,)
+            From 0 to the volume of a patch.
+
         Raises
         ------
         ValueError
@@ -156,19 +161,6 @@ class TokenGrid:
             raise ValueError(f"The mask lies in {mask.grid.space}, not on the token grid.")
         patch_ml = self.patch_size**3 * self.grid.voxel_volume_ml
         return np.asarray(self.pool(mask.data > 0)[tuple(self.positions.T)] * patch_ml)
-
-    def from_volume(self, volume: Volume) -> Array:
-        """Average a volume over each token's voxels (none of them padding), shape (T,).
-
-        Raises
-        ------
-        ValueError
-            If the volume lies on another grid.
-        """
-        if volume.grid != self.grid:
-            raise ValueError(f"The volume lies in {volume.grid.space}, not on the token grid.")
-        share_inside = self.pool(np.ones(self.grid.shape))
-        return np.asarray((self.pool(volume.data) / share_inside)[tuple(self.positions.T)])
 
     def to_volume(self, values: Array) -> Volume:
         """Give each voxel its token's value.

@@ -11,12 +11,16 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w
-from ermoe_ba.tables import write_table
+from ermoe_ba.t1w import read_t1w
+from ermoe_ba.tables import read_tsv, write_table
 
 # Of a model: who was trained on, in which fold they were left out, and the hash of their voxels.
 TRAINING_SCANS = "training_scans.tsv"
 _COLUMNS = ["participant_id", "session_id", "voxel_hash", "fold"]
+# Its row for people that nobody wrote down: a model tuned from one that does not tell of them. No
+# hash is written so.
+_NOT_KNOWN = "n/a"
+UNTOLD = pd.DataFrame([dict.fromkeys(_COLUMNS, _NOT_KNOWN)])
 # What predictions.tsv says in the column of this name; n/a where the model does not tell.
 SEEN = "seen_in_training"
 Answer = Literal["yes", "name", "no"]
@@ -32,24 +36,41 @@ class TrainingScans:
         Hash of each scan, from `ermoe_ba.fingerprint.voxel_hash`.
     participants : frozenset of str
         Their names, without ``sub-``.
+    complete : bool
+        Whether there are no others. False of a model tuned from one that does not tell.
     identity : str
-        Hash of both, which results are traced by.
+        Hash of these, which results are traced by.
     """
 
     voxels: frozenset[str]
     participants: frozenset[str]
+    complete: bool
     identity: str
 
     @classmethod
     def of(cls, table: pd.DataFrame) -> "TrainingScans":
-        """Gather what a table from `read_training_scans` says."""
-        voxels = frozenset(table["voxel_hash"])
-        participants = frozenset(name.removeprefix("sub-") for name in table["participant_id"])
-        told = "\n".join([*sorted(voxels), "", *sorted(participants)])
-        identity = hashlib.sha256(told.encode()).hexdigest()[:12]
-        return cls(voxels=voxels, participants=participants, identity=identity)
+        """Gather what a table from `read_training_scans` says.
 
-    def find(self, participant_id: str, voxels: str) -> Answer:
+        Parameters
+        ----------
+        table : DataFrame
+            One row a scan, and that of `UNTOLD` where there were others.
+
+        Returns
+        -------
+        TrainingScans
+        """
+        rows = told_of(table)
+        complete = len(rows) == len(table)
+        voxels = frozenset(rows["voxel_hash"])
+        participants = frozenset(name.removeprefix("sub-") for name in rows["participant_id"])
+        told = "\n".join([*sorted(voxels), "", *sorted(participants)])
+        # The identity of a complete record is what it was before others could be unknown.
+        told += "" if complete else "\n\nand others"
+        identity = hashlib.sha256(told.encode()).hexdigest()[:12]
+        return cls(voxels=voxels, participants=participants, complete=complete, identity=identity)
+
+    def find(self, participant_id: str, voxels: str) -> Answer | None:
         """Tell whether a scan is one of them, by its voxels first.
 
         A name proves nothing, since data sets share names such as ``01``; but it is all that tells
@@ -65,16 +86,35 @@ class TrainingScans:
 
         Returns
         -------
-        {"yes", "name", "no"}
-            ``yes``: the model was trained on these very voxels. ``name``: not on these, but on a
-            participant of that name. ``no``: on neither.
+        {"yes", "name", "no"} or None
+            ``yes``: the model was trained on these very voxels. ``name``: not on these that it
+            tells of, but on a participant of that name. ``no``: on neither. None: on neither that
+            it tells of, and there were others.
         """
         if voxels in self.voxels:
             return "yes"
         # The name, and each of its beginnings that a sign which is no letter or digit ends.
         ends = [match.start() for match in re.finditer(r"[^A-Za-z0-9]", participant_id)]
         names = {participant_id[:end] for end in (*ends, len(participant_id))}
-        return "name" if names & self.participants else "no"
+        if names & self.participants:
+            return "name"
+        return "no" if self.complete else None
+
+
+def told_of(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table from `read_training_scans` that tell of a scan.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Column ``voxel_hash``.
+
+    Returns
+    -------
+    DataFrame
+        Shorter than the table where the model learnt from others as well (`UNTOLD`).
+    """
+    return table[table["voxel_hash"] != _NOT_KNOWN]
 
 
 def keep_training_scans(out: Path, scans: pd.DataFrame, fold_of: pd.Series | None) -> None:
@@ -85,7 +125,8 @@ def keep_training_scans(out: Path, scans: pd.DataFrame, fold_of: pd.Series | Non
     out : Path
         Folder of the model.
     scans : DataFrame
-        Columns ``participant_id``, ``session_id`` and ``voxel_hash``, one row a scan.
+        Columns ``participant_id``, ``session_id`` and ``voxel_hash``, one row a scan, and that of
+        `UNTOLD` where there were others.
     fold_of : Series or None
         By participant_id, the fold whose members did not see them; None where all members did.
     """
@@ -106,7 +147,8 @@ def read_training_scans(folder: Path) -> pd.DataFrame | None:
     -------
     DataFrame or None
         Columns ``participant_id``, ``session_id``, ``voxel_hash`` and ``fold``, all text: names
-        may be 007 or NA. None where the model does not tell.
+        may be 007 or NA; one row is `UNTOLD` where it tells of some only. None where the model
+        does not tell.
 
     Raises
     ------
@@ -117,7 +159,7 @@ def read_training_scans(folder: Path) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     try:
-        table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+        table = read_tsv(path)
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{path}: the table of training scans cannot be read ({error})."
@@ -146,7 +188,7 @@ def seen_in_training(known: TrainingScans | None, participant_id: str, path: Pat
     Returns
     -------
     {"yes", "name", "no"} or None
-        As `TrainingScans.find`; None where the model does not tell, and the file is not read.
+        As `TrainingScans.find`; where the model tells of nobody, None, and the file is not read.
 
     Raises
     ------
@@ -182,6 +224,11 @@ def seen_remark(counts: Mapping[str, int]) -> str:
     ----------
     counts : mapping of str to int
         From `count_seen`.
+
+    Returns
+    -------
+    str
+        Sentences, without a line break.
     """
     total, told = sum(counts.values()), []
     if counts["yes"]:
@@ -198,6 +245,6 @@ def seen_remark(counts: Mapping[str, int]) -> str:
     if counts["unknown"]:
         told.append(
             f"Not known whether seen in training: {counts['unknown']} of {total} scans. Only a "
-            f"model with its {TRAINING_SCANS} tells."
+            f"model tells whose {TRAINING_SCANS} names all it learnt from."
         )
     return " ".join(told)

@@ -59,6 +59,16 @@ class Likeness:
         """Return how far a scan lies from the others, as root mean square of standard deviations.
 
         The Mahalanobis distance divided by the root of Q: near 1 for a scan like the others.
+
+        Parameters
+        ----------
+        look_q : ndarray, shape (Q,)
+            From `look`, of this stem.
+
+        Returns
+        -------
+        float
+            At least 0.
         """
         off_q = look_q - self.mean_q
         return float(np.sqrt(max(off_q @ self.precision_qq @ off_q, 0.0) / len(off_q)))
@@ -142,6 +152,11 @@ class Widening:
         looks_sq : ndarray, shape (S, Q)
             From `look`, by stem.
 
+        Returns
+        -------
+        float
+            At least 0; near 1 for a scan like the others.
+
         Raises
         ------
         ValueError
@@ -151,7 +166,18 @@ class Widening:
         return float(np.mean([likeness.distance(look_q) for likeness, look_q in pairs]))
 
     def factor(self, distance: float) -> float:
-        """Return by what the half-width of the interval is multiplied, at least 1."""
+        """Return by what the half-width of the interval is multiplied, at least 1.
+
+        Parameters
+        ----------
+        distance : float
+            From `distance`.
+
+        Returns
+        -------
+        float
+            ``1 + slope max(0, distance / start - 1)``.
+        """
         return 1.0 + self.slope * max(0.0, distance / self.start - 1.0)
 
     @property
@@ -216,7 +242,7 @@ def conformal_slope(
 
 
 def save_widening(folder: Path, widening: Widening) -> None:
-    """Write a rule into a model's folder, whole or not at all."""
+    """Write a rule into the folder of its model, whole or not at all."""
     arrays = {
         "mean_sq": np.stack([likeness.mean_q for likeness in widening.likeness_s]),
         "precision_sqq": np.stack([likeness.precision_qq for likeness in widening.likeness_s]),
@@ -234,6 +260,11 @@ def save_widening(folder: Path, widening: Widening) -> None:
 
 def read_widening(folder: Path) -> Widening | None:
     """Read the rule in a model's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model.
 
     Returns
     -------

@@ -18,10 +18,11 @@ import pandas as pd
 from ermoe_ba.changes import CHANGES
 from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.errors import RefusedScanError, ScanError
-from ermoe_ba.io import read_t1w, read_volume, write_json, write_volume
+from ermoe_ba.io import read_volume, write_json, write_volume
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
 from ermoe_ba.space import Volume
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.tables import write_table
 
 # Name, change, amount. Amounts: a fault that a rater would exclude a scan for, and a lesser one.

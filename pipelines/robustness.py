@@ -24,12 +24,13 @@ from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import read_t1w, write_json, write_text, write_volume, write_whole
+from ermoe_ba.io import write_json, write_text, write_volume, write_whole
 from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
 from ermoe_ba.reliability import agreement_icc, within_subject_sd
 from ermoe_ba.report.robustness import draw_robustness
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.tables import markdown_table, write_table
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from ermoe_ba.changes import CHANGES, bright
+from ermoe_ba.changes import CHANGES
+from ermoe_ba.intensity_changes import bright
 from ermoe_ba.space import SpatialGrid, Volume
 
 

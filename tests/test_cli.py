@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,13 +25,15 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w, write_volume
+from ermoe_ba.io import write_volume
+from ermoe_ba.kept_results import rows_without_result
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
-from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS
+from ermoe_ba.t1w import read_t1w
+from ermoe_ba.tables import PREDICTION_COLUMNS, REGION_COLUMNS, predictions_table, write_table
 from ermoe_ba.training_scans import (
     TrainingScans,
     keep_training_scans,
@@ -521,7 +524,9 @@ def test_equal_file_names_do_not_overwrite_one_another(
     for name, age in zip(("a_head", "b_head"), ages, strict=True):
         content = json.loads((run.out / f"{name}_prediction.json").read_text(encoding="utf-8"))
         assert content["predicted_age"] == pytest.approx(age)
-        assert content["input"] == str(tmp_path / name[0] / "head.nii.gz")
+        assert content["input"] == "head.nii.gz"
+    # The table is the user's own: it names the files as they were given.
+    assert run.table["input"].tolist() == [str(tmp_path / n / "head.nii.gz") for n in "ab"]
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -1016,6 +1021,22 @@ def test_a_scan_of_another_contrast_is_refused_and_costs_no_other(
 
 
 @pytest.mark.usefixtures("_stand_ins")
+def test_no_interval_begins_before_birth(
+    ensemble: Ensemble,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An interval of 200 years either way; its upper end stays where it was."""
+    wide = replace(ensemble, card=replace(ensemble.card, half_width=200.0))
+    monkeypatch.setattr("ermoe_ba.workers.predictor.load_ensemble", lambda *_: wide)
+    row = predict(write_head(), "--no-maps").table.iloc[0]
+    assert 0 < row["predicted_age"] < 200
+    assert row["predicted_age_lower"] == 0
+    assert row["predicted_age_upper"] == pytest.approx(row["predicted_age"] + 200)
+
+
+@pytest.mark.usefixtures("_stand_ins")
 def test_force_gives_the_age_with_the_reason_against_it(
     write_head: WriteHead, predict: Callable[..., Run]
 ) -> None:
@@ -1036,6 +1057,27 @@ def test_force_gives_the_age_with_the_reason_against_it(
     assert again.code == 1
     assert again.table["status"].tolist() == ["refused"]
     assert "inverted_prediction.json" not in again.files()
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_results_tell_no_folder_of_their_machine_and_go_on_elsewhere(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    """One scan that is fine and one that is forced, then both in another folder."""
+    scans = [write_head("inverted_T1w.nii.gz"), write_head("sub-1_T1w.nii.gz")]
+    atlas = _labels(tmp_path / "block.nii.gz", {})
+    options = ("--force", "--atlas", str(atlas))
+    run = predict(*scans, *options)
+    assert run.code == 0
+    told = [path for path in run.out.iterdir() if os.fsencode(tmp_path) in path.read_bytes()]
+    # The table is the user's own: it names the files as they were given.
+    assert [path.name for path in told] == ["predictions.tsv"]
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    scans = [scan.rename(moved / scan.name) for scan in scans]
+    again = predict(*scans, *options, "--resume")
+    assert "2 of 2 scans had been finished before" in again.stdout
+    assert again.table["input"].tolist() == list(map(str, scans))
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -1216,11 +1258,15 @@ def test_participants_one_by_one_and_then_the_group(
     assert _app(dataset, out, "group") == 2
     assert "Run participant first" in capsys.readouterr().err
     assert _app(dataset, out, "participant", "--participant-label", "1", "--no-report") == 0
+    app_told = capsys.readouterr().err
     assert not (out / "predictions.tsv").exists()
     assert _app(dataset, out, "group") == 1
     assert f"no results yet: {out / 'sub-2' / 'sub-2_predictions.tsv'}" in capsys.readouterr().err
     assert _app(dataset, out, "participant", "--participant_label", "sub-2", "--no-report") == 0
     assert len(seen) == 4
+    # Said of participant 1 alone, in its own job, once.
+    assert app_told.count("1 participants have several sessions but one age (1)") == 1
+    assert "one age" not in capsys.readouterr().err
     assert _app(dataset, out, "group") == 0
     table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype=str, keep_default_na=False)
     assert table.columns.tolist() == list(PREDICTION_COLUMNS)
@@ -1237,6 +1283,8 @@ def test_participants_one_by_one_and_then_the_group(
         (found,) = out.rglob(f"{name}_prediction.json")
         content = json.loads(found.read_text(encoding="utf-8"))
         assert repr(content["predicted_age"]) == row["predicted_age"]
+        # The table names the file, the result its place in the data set.
+        assert row["input"] == str(dataset / content["input"])
         assert found.parent.name == "anat"
         assert found.parent.parent.name == ("ses-" + row["session_id"]).replace("ses-n/a", "sub-2")
 
@@ -1250,8 +1298,9 @@ def test_an_age_at_a_session_counts_before_any_participants_table(
     (dataset / "sub-1" / "sub-1_sessions.tsv").write_text(sessions, encoding="utf-8")
     people = dataset.parent / "people.tsv"
     people.write_text("participant_id\tage\nsub-1\t50\nsub-2\t60\n", encoding="utf-8")
-    own = predict(dataset, "--no-maps").table["chronological_age"]
-    assert own.fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
+    run = predict(dataset, "--no-maps")
+    assert run.table["chronological_age"].fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
+    assert run.stderr.count("1 participants have several sessions but one age (1)") == 1
     told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
     assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
     people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")
@@ -1335,6 +1384,22 @@ def test_reports_are_made_again_byte_for_byte_with_an_index(
     # A run that replaces the ages leaves no index that tells of the former ones.
     predict(tmp_path / "none_T1w.nii.gz", "--overwrite")
     assert not (run.out / "index.html").exists()
+
+
+def test_rows_without_a_result_are_those_of_no_input_that_has_one(tmp_path: Path) -> None:
+    """Two files of one name and person, of which the one has an age; and what an old table says."""
+    row = {"participant_id": "1", "session_id": None, "status": "ok", "predicted_age": 40.1}
+    failed = {**row, "status": "failed", "predicted_age": None}
+    fresh = [{**row, "input": "a/1.nii"}, {**failed, "input": "b/1.nii"}]
+    write_table(tmp_path / "sub-1" / "sub-1_predictions.tsv", predictions_table(fresh))
+    old = [{**failed, "input": "a/1.nii"}, {**failed, "input": "c/1.nii"}]
+    for name in ("old", "older"):
+        write_table(tmp_path / name / "predictions.tsv", predictions_table(old))
+    write_table(tmp_path / "predictions.tsv", predictions_table(fresh))
+    result = {**row, "input": "1.nii"}
+    others = rows_without_result(tmp_path, [result])
+    assert sorted(other["input"] for other in others) == ["b/1.nii", "c/1.nii"]
+    assert len(rows_without_result(tmp_path, [{**result, "predicted_age": 40.2}])) == 3
 
 
 def test_a_report_can_be_made_again_with_an_atlas_whose_table_lies_elsewhere(

@@ -9,7 +9,7 @@ import pytest
 
 from ermoe_ba.dicom import dicom_files, patient_age
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import content_hash, read_t1w
+from ermoe_ba.t1w import content_hash, read_t1w
 
 pydicom = pytest.importorskip("pydicom")
 pytest.importorskip("dicom2nifti")

@@ -26,7 +26,7 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
 from ermoe_ba.training.seen import find_seen
 from ermoe_ba.training.tuning import SiteView, Tuned, apply_tuning, tune
-from ermoe_ba.training_scans import read_training_scans
+from ermoe_ba.training_scans import TrainingScans, read_training_scans, told_of
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -257,7 +257,9 @@ def test_a_site_that_is_off_by_six_years_is_found_and_mended(
     assert card.half_width == pytest.approx(sorted(gap)[6])
     assert card.provenance["tuned_by"] == "offset"
     kept = pd.read_csv(out / "training_scans.tsv", sep="\t", dtype=str)
-    assert kept["participant_id"].tolist() == IDS
+    # Before those of the site stands whom the base, which does not tell, had learnt from.
+    assert kept["participant_id"].isna().tolist() == [True] + 12 * [False]
+    assert kept["participant_id"].tolist()[1:] == IDS
     assert kept["fold"].isna().all()
 
 
@@ -348,6 +350,29 @@ def test_a_tuned_model_has_still_seen_whom_it_had_seen(site: _Site) -> None:
     assert kept["participant_id"].tolist() == ["NA", *IDS]
     assert kept["voxel_hash"].iloc[0] == "0123"
     assert set(kept["fold"]) == {"n/a"}
+
+
+@pytest.mark.parametrize("record", [None, "n/a\tn/a\tn/a\tn/a\n"], ids=["none", "of some"])
+def test_whom_a_silent_base_had_seen_stays_unknown(site: _Site, record: str | None) -> None:
+    """A model that was tuned from one without a record hands on that it does not know."""
+    if record is not None:
+        text = f"participant_id\tsession_id\tvoxel_hash\tfold\n{record}"
+        (site.model / "training_scans.tsv").write_text(text, encoding="utf-8")
+    metrics = site.tuning({i: 40.0 + int(i) for i in IDS}).run()
+    assert "does not say" in metrics["remark"]
+    tuned = site.folder / "tuned"
+    table = read_training_scans(tuned)
+    assert table is not None
+    assert len(table) == 1 + 12
+    known = TrainingScans.of(table)
+    assert known.participants == set(IDS)
+    assert known.find("x", told_of(table)["voxel_hash"].iloc[3]) == "yes"
+    assert known.find(IDS[3], "0") == "name"
+    # They may have been one of the base's.
+    assert known.find("x", "0") is None
+    assert known.identity != TrainingScans.of(told_of(table)).identity
+    strangers = pd.DataFrame({"participant_id": ["x"], "voxel_hash": ["0"]})
+    assert "does not say who else" in find_seen(tuned, strangers).remark
 
 
 def test_too_few_people_and_a_folder_in_use_are_refused(site: _Site) -> None:

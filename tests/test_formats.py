@@ -12,7 +12,7 @@ import pytest
 
 from ermoe_ba.errors import ScanError
 from ermoe_ba.formats import MAX_DISAGREEMENT_MM, MAX_OFFSET, volume_files
-from ermoe_ba.io import content_hash, form_disagreement_mm, read_t1w
+from ermoe_ba.t1w import content_hash, form_disagreement_mm, read_t1w
 
 WriteHead = Callable[..., Path]
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import MAX_AXIS, MAX_VOXELS, MIN_AXIS, read_t1w
 from ermoe_ba.space import Volume
+from ermoe_ba.t1w import MAX_AXIS, MAX_VOXELS, MIN_AXIS, read_t1w
 
 SHAPE, VOXEL_MM = (20, 22, 24), 5.0
 # Format, and how many bytes of it come before the voxels.

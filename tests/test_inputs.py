@@ -1,12 +1,16 @@
 """What the user points at becomes scans: whose they are, how old, and which of several."""
 
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
+from ermoe_ba.cohort import Participants, one_age_remark
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inputs import Selection, find_scans
 from ermoe_ba.naming import ScanName
@@ -167,6 +171,44 @@ def test_the_age_at_a_session_counts_before_the_participant_s(
     assert ages == {("01", "a"): 40.0, ("01", "b"): 42.5, ("02", "a"): None, ("02", "b"): None}
 
 
+def test_sessions_that_share_one_age_are_told_of_whichever_are_asked_for(
+    dataset: Callable[..., Path],
+) -> None:
+    """1: none of two has its own age; 2: one of two; 3: both; 4: one session; 5: no age known."""
+    root = dataset(
+        *(f"sub-0{who}_ses-{when}_T1w.nii.gz" for who in (1, 2, 3, 5) for when in ("a", "b")),
+        "sub-01_ses-b_run-2_T1w.nii.gz",
+        "sub-04_ses-a_T1w.nii.gz",
+        "sub-04_ses-a_run-2_T1w.nii.gz",
+        participants="participant_id\tage\n01\t40\n02\t41\n03\t42\n04\t43\n05\tn/a\n",
+        **{"02": "session_id\tage\nb\t44\n", "03": "session_id\tage\na\t42\nb\t45\n"},
+    )
+    scans, _ = find_scans([root], ALL)
+    assert len(scans) == 11
+    told = one_age_remark(scans, None)
+    assert told.startswith("2 participants have several sessions but one age (01, ...)")
+    assert "sub-<participant>_sessions.tsv" in told
+    # A job for one session sees no other, and is as wrong.
+    later, _ = find_scans([root], Selection(session_labels=("b",)))
+    assert one_age_remark(later, None).startswith("1 participants")
+    assert one_age_remark([s for s in scans if s.participant_id in {"03", "04", "05"}], None) == ""
+    # Ages from a table that is given instead are one a participant just so.
+    table = Participants(pd.DataFrame({"age": [50.0]}, index=["05"]))
+    assert one_age_remark(scans, table).startswith("1 participants have several sessions but")
+    assert "(05)" in one_age_remark(scans, table)
+
+
+def test_files_share_an_age_by_a_table_of_participants_and_not_by_one_of_paths(
+    tmp_path: Path,
+) -> None:
+    rows = "".join(f"sub-1_ses-{when}_T1w.nii\t{age}\n" for when, age in (("a", 30), ("b", 30)))
+    scans, _ = find_scans([_table(tmp_path, f"path\tage\n{rows}")], ALL)
+    assert one_age_remark(scans, None) == ""
+    people = Participants(pd.DataFrame({"age": [30.0]}, index=["1"]))
+    assert "1 participants" in one_age_remark(scans, people)
+    assert one_age_remark(scans[:1], people) == ""
+
+
 def test_a_data_set_needs_no_ages(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tsex\nsub-01\tF\n")
     scans, _ = find_scans([root], ALL)
@@ -226,9 +268,39 @@ def test_labels_choose_with_or_without_their_prefix(
     assert [(s.participant_id, s.session_id) for s in scans] == [("01", "b"), ("03", "b")]
 
 
+def test_a_job_for_one_session_looks_into_no_other_folder(
+    dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster runs a job for each of thousands of participants on one file server."""
+    root = dataset(
+        *(f"sub-{who}_ses-{when}_T1w.nii.gz" for who in ("01", "012", "02") for when in "ab")
+    )
+    for folder in ("code", "sub-01/ses-a/func", "derivatives/x/sub-01/anat"):
+        (root / folder).mkdir(parents=True)
+    listed: list[str] = []
+
+    def note(path: Any) -> None:
+        place = Path(os.fsdecode(path)).absolute()
+        if place.is_relative_to(root):
+            listed.append(place.relative_to(root).as_posix())
+
+    for name in ("scandir", "listdir"):
+        plain = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda path=".", ask=plain: (note(path), ask(path))[1])
+    chosen = Selection(participant_labels=("01",), session_labels=("a",))
+    scans, _ = find_scans([root], chosen)
+    assert [s.path.name for s in scans] == ["sub-01_ses-a_T1w.nii.gz"]
+    # Whether there are other sessions at all is asked of the participant's own folder.
+    assert {"sub-01", "sub-01/ses-a/anat"} < set(listed)
+    assert set(listed) <= {".", "sub-01", "sub-01/ses-a", "sub-01/ses-b", "sub-01/ses-a/anat"}
+    listed.clear()
+    find_scans([root], ALL)
+    assert {"sub-012/ses-b/anat", "sub-02/ses-a/anat"} < set(listed)
+
+
 def test_labels_that_nobody_bears_are_refused(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz")
-    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*There are 01"):
+    with pytest.raises(UsageError, match=r"subject 07 must have T1w scans.*folders of 01\."):
         find_scans([root], Selection(participant_labels=("01", "07")))
 
 

@@ -66,7 +66,7 @@ def test_weights_sum_to_one_in_the_brain_and_are_zero_outside(
     wide = small_brain.data.copy()
     wide[:, 8, 5] = 1
     wide[0, 0, 0] = 1
-    assert ((wide > 0) & (small_tokens.support.data == 0)).sum() > 1
+    assert ((wide > 0) & (small_tokens.numbers.data == 0)).sum() > 1
     data = expert_map(_weights(small_tokens), small_tokens, small_brain.same_grid(wide)).data
     assert data.dtype == np.float32
     np.testing.assert_allclose(data.sum(axis=-1), wide, atol=1e-6)

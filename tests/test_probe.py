@@ -15,8 +15,8 @@ from ermoe_ba.cli import probe
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.training_scans import TrainingScans
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

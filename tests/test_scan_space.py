@@ -12,7 +12,6 @@ from scipy.spatial.transform import Rotation
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
-from ermoe_ba.io import read_scan_grid, read_t1w
 from ermoe_ba.maps import TokenPlaces
 from ermoe_ba.naming import ScanName
 from ermoe_ba.outputs import ScanResult, write_scan
@@ -20,6 +19,7 @@ from ermoe_ba.predict import Prediction, map_prediction
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.scan_files import SCAN_SPACE, remove_scan, scan_files
 from ermoe_ba.space import Array, SpatialGrid, Volume
+from ermoe_ba.t1w import read_scan_grid, read_t1w
 from ermoe_ba.tokens import TokenGrid
 
 NAMES = ("grey_matter", "free_1")

@@ -9,11 +9,12 @@ from scipy.ndimage import binary_erosion
 from ermoe_ba.assets import template
 from ermoe_ba.changes import CHANGES
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.io import read_t1w, write_volume
+from ermoe_ba.io import write_volume
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.simulated_sites import SimulatedSite, Step
 from ermoe_ba.site_scans import scan_head, scan_prepared
 from ermoe_ba.space import MODEL_GRID, SpatialGrid, Volume
+from ermoe_ba.t1w import read_t1w
 
 RNG = np.random.default_rng(0)
 

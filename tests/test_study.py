@@ -12,10 +12,10 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.inspection import SCAN_COLUMNS, inspect_scans, refuse_twins
-from ermoe_ba.io import read_t1w
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.study import read_study
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.training.ready_study import make_ready
 
 SHAPE = (17, 18, 19)
@@ -126,6 +126,16 @@ def test_a_data_set_gives_all_scans_at_the_age_of_their_session(dataset: Path) -
     assert [remark for remark in study.remarks if "no age in the table: 3" in remark]
     # Folds are balanced in one age a participant: (31 + 31 + 33.5) / 3.
     assert study.participants.table["age"].to_dict() == {"1": pytest.approx(95.5 / 3), "2": 40.0}
+
+
+def test_sessions_at_one_age_are_told_of(dataset: Path) -> None:
+    table = dataset / "participants.tsv"
+    assert not any("one age" in remark for remark in read_study(table, None, None).remarks)
+    (dataset / "sub-1" / "sub-1_sessions.tsv").unlink()
+    study = read_study(table, None, None)
+    assert {scan.chronological_age for scan in study.scans if scan.participant_id == "1"} == {30.0}
+    (told,) = [remark for remark in study.remarks if "one age" in remark]
+    assert told.startswith("1 participants have several sessions but one age (1)")
 
 
 def test_another_table_in_the_data_set_says_who_takes_part(dataset: Path) -> None:

@@ -40,7 +40,7 @@ def test_patches_of_7_keep_the_last_coronal_planes_of_the_model_grid() -> None:
     tokens = TokenGrid.over(mask, 7, 0.0)
     assert tokens.lattice_shape == (13, 16, 13)
     assert tokens.padding == ((0, 0), (1, 2), (0, 0))
-    assert tokens.support.data.all()
+    assert (tokens.numbers.data > 0).all()
 
 
 def test_a_pooled_value_is_the_mean_of_its_patch(oblique_grid: SpatialGrid) -> None:
@@ -134,13 +134,19 @@ def _values(tokens: TokenGrid) -> npt.NDArray[np.float64]:
     return (np.arange(len(tokens)) + 1) / 4
 
 
+def _means(tokens: TokenGrid, volume: Volume) -> npt.NDArray[np.float64]:
+    """Over each token's voxels: padding, which `pool` counts as 0, is none of them."""
+    inside = tokens.pool(np.ones(tokens.grid.shape))
+    return (tokens.pool(volume.data) / inside)[tuple(tokens.positions.T)]
+
+
 def test_values_come_back_from_the_volume_where_the_grid_is_not_padded(
     oblique_grid: SpatialGrid,
 ) -> None:
     grid = SpatialGrid((4, 8, 12), oblique_grid.affine, "scan")
     tokens = TokenGrid.over(Volume(np.ones(grid.shape), grid), 4, 0.0)
     values = _values(tokens)
-    np.testing.assert_array_equal(tokens.from_volume(tokens.to_volume(values)), values)
+    np.testing.assert_array_equal(_means(tokens, tokens.to_volume(values)), values)
 
 
 def test_values_come_back_from_the_volume_at_a_padded_border_too(
@@ -149,10 +155,10 @@ def test_values_come_back_from_the_volume_at_a_padded_border_too(
     """A token's mean is over its voxels; there are none outside the grid."""
     tokens = TokenGrid.over(Volume(np.ones((5, 7, 9)), oblique_grid), 4, 0.0)
     values = _values(tokens)
-    np.testing.assert_allclose(tokens.from_volume(tokens.to_volume(values)), values, rtol=1e-12)
+    np.testing.assert_allclose(_means(tokens, tokens.to_volume(values)), values, rtol=1e-12)
 
 
-def test_a_volume_on_another_grid_is_refused(oblique_grid: SpatialGrid) -> None:
+def test_a_mask_on_another_grid_is_refused(oblique_grid: SpatialGrid) -> None:
     tokens = TokenGrid.over(Volume(np.ones((5, 7, 9)), oblique_grid), 4, 0.0)
     affine = oblique_grid.affine.copy()
     affine[2, 3] += 1.0
@@ -161,7 +167,7 @@ def test_a_volume_on_another_grid_is_refused(oblique_grid: SpatialGrid) -> None:
         SpatialGrid((5, 7, 9), oblique_grid.affine, "MNI152NLin2009aSym"),
     ):
         with pytest.raises(ValueError, match="not on the token grid"):
-            tokens.from_volume(Volume(np.ones((5, 7, 9)), grid))
+            tokens.held_ml(Volume(np.ones((5, 7, 9)), grid))
 
 
 @pytest.mark.parametrize("number", [0, 1, 11, 13])
@@ -181,17 +187,19 @@ def test_channels_are_spread_each_as_one_map_would_be() -> None:
         np.testing.assert_array_equal(volume.data[..., channel], alone.data)
 
 
-def test_the_support_is_the_union_of_the_tokens_patches(oblique_grid: SpatialGrid) -> None:
+def test_voxels_have_the_number_of_the_token_in_whose_patch_they_lie(
+    oblique_grid: SpatialGrid,
+) -> None:
     """Brain in voxels (0, 0, 0) and (4, 6, 8): patches from -1 to 2 and 3 to 6, cut to the grid."""
     mask = np.zeros((5, 7, 9))
     mask[0, 0, 0] = mask[4, 6, 8] = 1
-    support = TokenGrid.over(Volume(mask, oblique_grid), 4, 0.0).support
-    expected = np.zeros((5, 7, 9), dtype=np.uint8)
+    numbers = TokenGrid.over(Volume(mask, oblique_grid), 4, 0.0).numbers
+    expected = np.zeros((5, 7, 9), dtype=np.int32)
     expected[:3, :4, :3] = 1
-    expected[3:, 4:, 7:] = 1
-    assert support.data.dtype == np.uint8
-    assert support.grid is oblique_grid
-    np.testing.assert_array_equal(support.data, expected)
+    expected[3:, 4:, 7:] = 2
+    assert numbers.data.dtype == np.int32
+    assert numbers.grid is oblique_grid
+    np.testing.assert_array_equal(numbers.data, expected)
 
 
 def test_token_grids_are_equal_where_grid_patch_and_tokens_are(oblique_grid: SpatialGrid) -> None:

@@ -10,8 +10,8 @@ import pytest
 from ermoe_ba.assets import PACKAGE
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
-from ermoe_ba.io import read_t1w
 from ermoe_ba.report.content import shown_flags
+from ermoe_ba.t1w import read_t1w
 from ermoe_ba.tables import PREDICTION_COLUMNS, predictions_table, read_predictions, write_table
 from ermoe_ba.training_scans import (
     TrainingScans,

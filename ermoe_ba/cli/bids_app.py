@@ -21,7 +21,7 @@ from ermoe_ba.cli.predict import (
     write_rows,
 )
 from ermoe_ba.cli.progress import run_tasks
-from ermoe_ba.cli.scans import meant_scans, tell_missing
+from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
 from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import Derivative, derivatives_of
 from ermoe_ba.errors import UsageError
@@ -33,6 +33,11 @@ from ermoe_ba.workers import Outcome, Task
 
 def run_bids_app(options: argparse.Namespace) -> int:
     """Run one level of the app; return the exit code.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
 
     Raises
     ------
@@ -52,6 +57,7 @@ def _participant(options: argparse.Namespace) -> int:
     # What is finished stays: a BIDS App is called again and again on one pair of folders.
     settings = predict_settings(options, resume=not options.overwrite)
     tell_missing(scans, settings.participants)
+    tell_one_age(scans, settings.participants)
     worker = settings.start()
     describe_dataset(options.out)
     homes = derivatives_of(options.out, scans)

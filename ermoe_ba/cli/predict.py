@@ -14,7 +14,7 @@ import torch
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.progress import run_tasks
-from ermoe_ba.cli.scans import meant_scans, tell_missing
+from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
@@ -36,6 +36,11 @@ TABLE_GROWTH = 0.01
 def run_predict(options: argparse.Namespace) -> int:
     """Predict all inputs; return the exit code (0 all done, 1 at least one scan failed).
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError
@@ -51,6 +56,7 @@ def run_predict(options: argparse.Namespace) -> int:
     scans = meant_scans(options)
     settings = predict_settings(options, resume=options.resume)
     tell_missing(scans, settings.participants)
+    tell_one_age(scans, settings.participants)
     worker = settings.start()
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
@@ -112,6 +118,18 @@ def _settle_others(options: argparse.Namespace, names: list[str]) -> None:
 def predict_settings(options: argparse.Namespace, *, resume: bool) -> PredictSettings:
     """Return what the options say of a prediction.
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+    resume : bool
+        Whether to keep what an earlier run finished.
+
+    Returns
+    -------
+    PredictSettings
+        For every process of the batch.
+
     Raises
     ------
     UsageError
@@ -138,7 +156,13 @@ def predict_settings(options: argparse.Namespace, *, resume: bool) -> PredictSet
 
 
 def load_ahead(jobs: int) -> None:
-    """Load what the later steps need while the first ones compute: it saves seconds on one scan."""
+    """Load what the later steps need while the first ones compute: it saves seconds on one scan.
+
+    Parameters
+    ----------
+    jobs : int
+        Processes, at least 1; where there are several, each loads for itself.
+    """
 
     def load() -> None:
         if jobs == 1:
@@ -152,12 +176,33 @@ def load_ahead(jobs: int) -> None:
 
 
 def write_rows(table: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write the table of all outcomes so far."""
+    """Write the table of all outcomes so far.
+
+    Parameters
+    ----------
+    table : Path
+        Where to.
+    outcomes : sequence of Outcome
+        In the order of the rows.
+    """
     write_table(table, predictions_table([outcome.row for outcome in outcomes]))
 
 
 def cannot_write(folder: Path, error: OSError) -> UsageError:
-    """Return what the user is told of a folder for results that cannot be used."""
+    """Return what the user is told of a folder for results that cannot be used.
+
+    Parameters
+    ----------
+    folder : Path
+        As given with ``--out``.
+    error : OSError
+        What the system said.
+
+    Returns
+    -------
+    UsageError
+        To be raised.
+    """
     return UsageError(
         f"--out {folder}: must be a folder that can be written; found: {error.strerror}. "
         "Choose another folder."
@@ -166,6 +211,16 @@ def cannot_write(folder: Path, error: OSError) -> UsageError:
 
 def chosen_device(asked: str) -> str:
     """Return a device that is there, the fastest where the choice is free.
+
+    Parameters
+    ----------
+    asked : str
+        ``auto``, ``cpu``, ``cuda`` or ``mps``.
+
+    Returns
+    -------
+    str
+        One of the last three.
 
     Raises
     ------
@@ -185,7 +240,18 @@ def chosen_device(asked: str) -> str:
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """Return 0 where all scans are done, 1 where at least one failed or was refused."""
+    """Return 0 where all scans are done, 1 where at least one failed or was refused.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        Of all scans.
+
+    Returns
+    -------
+    int
+        0 or 1.
+    """
     return 0 if all(outcome.row["status"] == "ok" for outcome in outcomes) else 1
 
 

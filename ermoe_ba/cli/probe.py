@@ -9,13 +9,14 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
 from ermoe_ba.cli.predict import cannot_write, chosen_device
-from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.cli.scans import meant_scans, tell_one_age
 from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.io import content_hash, write_json
+from ermoe_ba.io import write_json
 from ermoe_ba.predict import described_once
 from ermoe_ba.preprocess import Preprocessor
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training_scans import SEEN, count_seen, seen_in_training, seen_remark
 
@@ -27,6 +28,11 @@ SEED = 0
 def run_probe(options: argparse.Namespace) -> int:
     """Probe a model; return the exit code (0 all scans taken, 1 some could not be used).
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError
@@ -34,6 +40,7 @@ def run_probe(options: argparse.Namespace) -> int:
     """
     scans = meant_scans(options)
     participants = read_participants(options.participants)
+    tell_one_age(scans, participants)
     ensemble = load_ensemble(options.model or DEFAULT_MODEL, chosen_device(options.device))
     preprocessor = Preprocessor(ensemble.card.preprocess, chosen_device(options.device))
     places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None

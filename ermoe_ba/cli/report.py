@@ -15,6 +15,11 @@ from ermoe_ba.scan_files import REPORT
 def run_report(options: argparse.Namespace) -> int:
     """Make the reports and the index; return the exit code (0 all done, 1 some could not be).
 
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
     Raises
     ------
     UsageError
@@ -24,7 +29,7 @@ def run_report(options: argparse.Namespace) -> int:
 
     maker = ReportMaker(options.model, options.atlas, options.atlas_labels, options.atlas_space)
     found, failed = find_kept(options.results), 0
-    rows, inputs = [], set()
+    rows, results = [], []
     try:
         for path in tqdm(found, desc="reports", unit="scan"):
             try:
@@ -41,8 +46,8 @@ def run_report(options: argparse.Namespace) -> int:
             page = scan.path(REPORT)
             place = page.relative_to(options.results).as_posix() if page.is_file() else None
             rows.append(IndexRow.of(scan.result, scan.name, place))
-            inputs.add(scan.result["input"])
-        others = rows_without_result(options.results, inputs)
+            results.append(scan.result)
+        others = rows_without_result(options.results, results)
         rows += [IndexRow.of(row, Path(row["input"]).name, None) for row in others]
         quality = PAGE if (options.results / PAGE).is_file() else None
         write_index(options.results / INDEX, options.results.resolve().name, rows, quality)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from ermoe_ba.cohort import Participants
+from ermoe_ba.cohort import Participants, one_age_remark
 from ermoe_ba.errors import printable
 from ermoe_ba.inputs import Selection, find_scans
 from ermoe_ba.naming import ScanName
@@ -12,6 +12,16 @@ from ermoe_ba.naming import ScanName
 
 def meant_scans(options: argparse.Namespace) -> list[ScanName]:
     """Return the scans that the options choose; tell what was chosen for the user.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    list of ScanName
+        Each once, in the order given.
 
     Raises
     ------
@@ -51,5 +61,23 @@ def tell_missing(scans: Sequence[ScanName], participants: Participants | None) -
             f"known; found none of {len(missing)} ({printable(missing[0])}"
             f"{', ...' if len(missing) > 1 else ''}): their scans are predicted all the same, "
             "without chronological age and gap.",
+            file=sys.stderr,
+        )
+
+
+def tell_one_age(scans: Sequence[ScanName], participants: Participants | None) -> None:
+    """Tell once of a batch whose sessions take an age that may be that of another session.
+
+    Parameters
+    ----------
+    scans : sequence of ScanName
+        The batch.
+    participants : Participants or None
+        The table, if one was given.
+    """
+    if remark := one_age_remark(scans, participants):
+        print(
+            f"note    {remark} Of files outside a data set, give a table of paths (columns path, "
+            "participant_id, session_id and age) in place of --participants.",
             file=sys.stderr,
         )

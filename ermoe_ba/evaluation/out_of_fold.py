@@ -79,7 +79,13 @@ class OutOfFold:
         return len(np.unique(self.participants))
 
     def by_person(self) -> list[Array]:
-        """Return the places of each participant's rows, in order of age; P arrays."""
+        """Return the places of each participant's rows, in order of age; P arrays.
+
+        Returns
+        -------
+        list of ndarray of int
+            Each of shape (scans of that participant,), numbers of rows from 0.
+        """
         order = np.argsort(self.chronological, kind="stable")
         found = pd.Series(order).groupby(self.participants[order]).indices
         return [order[places] for places in found.values()]
@@ -158,8 +164,6 @@ def _read_text(path: Path) -> pd.DataFrame:
         table = read_text_table(path)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the predictions cannot be read ({error}).") from error
-    if not isinstance(table.index, pd.RangeIndex):
-        raise UsageError(f"{path}: each row must have as many cells as the header; found more.")
     missing = {"participant_id", "chronological_age", "predicted_age"} - set(table.columns)
     if missing:
         raise UsageError(
@@ -167,8 +171,7 @@ def _read_text(path: Path) -> pd.DataFrame:
             f"chronological_age and predicted_age (tab-separated); missing: "
             f"{', '.join(sorted(missing))}. `predict` adds chronological ages with --participants."
         )
-    # A row shorter than the header has gaps in spite of `keep_default_na`.
-    return table.fillna("")
+    return table
 
 
 def _ages(path: Path, source: pd.DataFrame, column: str) -> Array:

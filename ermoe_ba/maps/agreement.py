@@ -17,14 +17,36 @@ NUM_SPLITS = 200
 
 
 def correlation(first_t: Array, second_t: Array) -> float:
-    """Return Pearson's r of two maps, NaN where one of them is flat."""
+    """Return Pearson's r of two maps, NaN where one of them is flat.
+
+    Parameters
+    ----------
+    first_t, second_t : ndarray, shape (T,)
+        Values by token, in any unit.
+
+    Returns
+    -------
+    float
+        -1 to 1, or NaN.
+    """
     first, second = first_t - first_t.mean(), second_t - second_t.mean()
     norm = np.linalg.norm(first) * np.linalg.norm(second)
     return float(first @ second / norm) if norm > 0 else float("nan")
 
 
 def dice(first_t: Array, second_t: Array) -> float:
-    """Return the overlap of two sets, ``2 |A and B| / (|A| + |B|)``; NaN if both are empty."""
+    """Return the overlap of two sets, ``2 |A and B| / (|A| + |B|)``; NaN if both are empty.
+
+    Parameters
+    ----------
+    first_t, second_t : ndarray of bool, shape (T,)
+        Which tokens belong to each set.
+
+    Returns
+    -------
+    float
+        0 to 1, or NaN.
+    """
     total = np.count_nonzero(first_t) + np.count_nonzero(second_t)
     return float(2 * np.count_nonzero(first_t & second_t) / total) if total else float("nan")
 

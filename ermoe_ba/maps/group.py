@@ -134,6 +134,13 @@ def write_group_maps(
 def check_free(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that holds a cohort's maps, unless they may be replaced.
 
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+    overwrite : bool
+        Whether they may.
+
     Raises
     ------
     UsageError

@@ -159,10 +159,40 @@ class TokenPlaces:
 
 
 def expert_map(weights_te: Array, tokens: TokenGrid, brain_mask: Volume) -> Volume:
-    """Lay routing weights out on the brain: `TokenPlaces.weights` on the token grid."""
+    """Lay routing weights out on the brain: `TokenPlaces.weights` on the token grid.
+
+    Parameters
+    ----------
+    weights_te : ndarray, shape (T, E)
+        Routing weights, 0 to 1; each token's sum to 1.
+    tokens : TokenGrid
+        Of T tokens.
+    brain_mask : Volume
+        1 in the brain, on the grid of the tokens.
+
+    Returns
+    -------
+    Volume
+        float32, shape (I, J, K, E); sums to 1 in the brain, 0 outside.
+    """
     return TokenPlaces.of(tokens, brain_mask).weights(weights_te)
 
 
 def contribution_map(years_t: Array, tokens: TokenGrid, brain_mask: Volume) -> Volume:
-    """Lay contributions out on the brain: `TokenPlaces.years` on the token grid."""
+    """Lay contributions out on the brain: `TokenPlaces.years` on the token grid.
+
+    Parameters
+    ----------
+    years_t : ndarray, shape (T,)
+        Years that each token adds.
+    tokens : TokenGrid
+        Of T tokens.
+    brain_mask : Volume
+        1 in the brain, on the grid of the tokens.
+
+    Returns
+    -------
+    Volume
+        float32, years by voxel, with the sum of `years_t`; 0 outside the brain.
+    """
     return TokenPlaces.of(tokens, brain_mask).years(years_t)

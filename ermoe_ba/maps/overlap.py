@@ -38,7 +38,20 @@ class RegionOverlap:
 
     @classmethod
     def of(cls, tokens: TokenGrid, atlas: Atlas) -> "RegionOverlap":
-        """Count the voxels of the template's brain by token and region."""
+        """Count the voxels of the template's brain by token and region.
+
+        Parameters
+        ----------
+        tokens : TokenGrid
+            Of T tokens on the model grid.
+        atlas : Atlas
+            Of regions on the model grid; what has no label is one more, ``unlabelled``.
+
+        Returns
+        -------
+        RegionOverlap
+            R regions by T tokens.
+        """
         places = TokenPlaces.of(tokens, template("desc-brain_mask"))
         columns = ["index", "name", "hemisphere"]
         nowhere = pd.DataFrame([[0, "unlabelled", "n/a"]], columns=columns)

@@ -54,7 +54,20 @@ class MoranSurrogates:
         assert self.patterns_tk.shape == (count, count - 1)
 
     def draw(self, maps_te: Array, rng: np.random.Generator) -> Array:
-        """Return one surrogate of maps, with the same signs for all of them, shape (T, E)."""
+        """Return one surrogate of maps, with the same signs for all of them, shape (T, E).
+
+        Parameters
+        ----------
+        maps_te : ndarray, shape (T, E)
+            Values by token, in any unit.
+        rng : Generator
+            Of the signs.
+
+        Returns
+        -------
+        ndarray, shape (T, E)
+            Of the mean and the spatial autocorrelation of each map.
+        """
         coefficients_ke = self.patterns_tk.T @ maps_te
         signs_k = rng.choice([-1.0, 1.0], size=len(coefficients_ke))
         return np.asarray(

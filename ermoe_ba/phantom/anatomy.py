@@ -68,16 +68,6 @@ class Anatomy:
         what = self.cavity if self.head is None else self.cavity | (self.head > 0)
         return binary_dilation(what, generate_binary_structure(3, 3))
 
-    @cached_property
-    def region_fractions(self) -> Array:
-        """Volume of each region as a share of the cavity, shape (regions,)."""
-        free = self.solid == 0
-        count = len(REGIONS) + 1
-        total = np.bincount(self.solid[self.cavity], minlength=count)[:count].astype(float)
-        total += np.bincount(self.deep[free], self.white[free] / FULL, count)[:count]
-        total += np.bincount(self.cortex[free], self.grey[free] / FULL, count)[:count]
-        return np.asarray(total[1:] / self.cavity.sum())
-
     def labels(self) -> Array:
         """Return the commonest content of each voxel as a region's index, shape (I, J, K)."""
         sulci = np.full_like(self.cortex, SULCAL_CSF_INDEX)

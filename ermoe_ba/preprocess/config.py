@@ -48,7 +48,13 @@ class PreprocessConfig:
     intensity_ceiling: float = 1.5
 
     def identity(self) -> str:
-        """Return a short hash of settings, revision, grid and the generation of brain masks."""
+        """Return a short hash of settings, revision, grid and the generation of brain masks.
+
+        Returns
+        -------
+        str
+            12 hexadecimal digits: what models and prepared scans are matched by.
+        """
         content = {
             "config": asdict(self),
             "revision": REVISION,

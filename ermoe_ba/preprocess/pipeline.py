@@ -8,7 +8,6 @@ from monai.transforms import Compose, Transform
 
 from ermoe_ba.assets import template
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import form_disagreement_mm, read_t1w
 from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
@@ -16,6 +15,7 @@ from ermoe_ba.preprocess.intensity import CorrectBias, NormaliseIntensity, ToUni
 from ermoe_ba.preprocess.register import RegisterAffine
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import MODEL_GRID
+from ermoe_ba.t1w import form_disagreement_mm, read_t1w
 
 
 class LoadT1w(Transform):

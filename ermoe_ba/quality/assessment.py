@@ -51,7 +51,14 @@ class Check:
         return "flagged" if self.limit.flags(self.value) else "ok"
 
     def describe(self) -> dict[str, Any]:
-        """Return the check as plain values for JSON."""
+        """Return the check as plain values for JSON.
+
+        Returns
+        -------
+        dict
+            ``flag``, ``figure``, ``value``, ``side``, ``flag_at``, ``refuse_at`` (None where it
+            refuses nothing) and ``outcome``.
+        """
         return {
             "flag": self.limit.flag,
             "figure": self.limit.figure,
@@ -63,7 +70,13 @@ class Check:
         }
 
     def refusal(self) -> dict[str, str]:
-        """Return what must hold, what was found and what to do, where an age is refused."""
+        """Return what must hold, what was found and what to do, where an age is refused.
+
+        Returns
+        -------
+        dict of str to str
+            The arguments of `ScanError`, but for the file.
+        """
         must_hold, remedy = _REASONS[self.limit.flag]
         word = "at least" if self.limit.side == "low" else "at most"
         return {
@@ -143,7 +156,18 @@ def _for_extracted(limit: Limit) -> Limit:
 
 
 def age_limits(youngest: float, oldest: float) -> tuple[Limit, Limit]:
-    """Return the limits of chronological age, both in years: those of the training cohort."""
+    """Return the limits of chronological age, both in years: those of the training cohort.
+
+    Parameters
+    ----------
+    youngest, oldest : float
+        Years.
+
+    Returns
+    -------
+    tuple of Limit
+        The lower one first; they flag and refuse nothing.
+    """
     return (
         Limit(flag=AGE_FLAG, figure="chronological_age", side="low", flag_at=youngest),
         Limit(flag=AGE_FLAG, figure="chronological_age", side="high", flag_at=oldest),

@@ -69,6 +69,11 @@ def entropy_focus(values: Array) -> float:
     ----------
     values : ndarray, shape (n,)
         Intensities of at least 0; all zero gives 0.
+
+    Returns
+    -------
+    float
+        From 0, where one value holds everything, to 1.
     """
     size = float(np.sqrt((values.astype(np.float64) ** 2).sum()))
     if size == 0.0 or len(values) < 2:

@@ -124,11 +124,33 @@ class Limit:
         return value < limit if self.side == "low" else value > limit
 
     def flags(self, value: float) -> bool:
-        """Tell whether a value is remarkable."""
+        """Tell whether a value is remarkable.
+
+        Parameters
+        ----------
+        value : float
+            In the unit of the figure.
+
+        Returns
+        -------
+        bool
+            Whether it lies beyond `flag_at`.
+        """
         return self._beyond(value, self.flag_at)
 
     def refuses(self, value: float) -> bool:
-        """Tell whether a value forbids an age."""
+        """Tell whether a value forbids an age.
+
+        Parameters
+        ----------
+        value : float
+            In the unit of the figure.
+
+        Returns
+        -------
+        bool
+            Whether it lies beyond `refuse_at`; never, where there is none.
+        """
         return self.refuse_at is not None and self._beyond(value, self.refuse_at)
 
 
@@ -186,13 +208,31 @@ def _learn(rule: Rule, figures: Mapping[str, Array]) -> Limit:
 
 
 def save_limits(path: Path, limits: QualityLimits) -> None:
-    """Write limits as JSON, whole or not at all."""
+    """Write limits as JSON, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    limits : QualityLimits
+        All of them.
+    """
     write_json(path, asdict(limits))
 
 
 @cache
 def load_limits(path: Path = LIMITS_FILE) -> QualityLimits:
     """Read limits.
+
+    Parameters
+    ----------
+    path : Path
+        As `save_limits` wrote it.
+
+    Returns
+    -------
+    QualityLimits
+        Read once a process.
 
     Raises
     ------

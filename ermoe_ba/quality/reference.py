@@ -66,6 +66,11 @@ class Reference:
         ----------
         cells : ndarray
             From `cell_means`.
+
+        Returns
+        -------
+        float
+            At least 0.
         """
         off = cells[inside_cells()] - self.mean_c
         along_k = self.components_kc @ off
@@ -84,6 +89,11 @@ class Reference:
         ----------
         cells : ndarray
             From `cell_means`.
+
+        Returns
+        -------
+        float
+            Of either sign.
         """
         return float(_sides(cells) @ self.weight_h / (self.side_h @ self.weight_h))
 
@@ -114,7 +124,13 @@ def cell_means(t1w: Volume, brain_mask: Volume) -> Array:
 
 @cache
 def inside_cells() -> Array:
-    """Return which cells hold more template brain than not, shape (19, 22, 19), bool."""
+    """Return which cells hold more template brain than not, shape (19, 22, 19), bool.
+
+    Returns
+    -------
+    ndarray of bool, shape (19, 22, 19)
+        In the order of `cell_means`.
+    """
     brain = (template("desc-brain_mask").data > 0).astype(np.float32)
     return np.asarray(uniform_filter(brain, CELL)[_LATTICE] >= 0.5)
 
@@ -160,7 +176,15 @@ def fit_reference(cells_n: Array) -> Reference:
 
 
 def save_reference(path: Path, reference: Reference) -> None:
-    """Write a reference as safetensors of single precision, whole or not at all."""
+    """Write a reference as safetensors of single precision, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    reference : Reference
+        What it shall hold.
+    """
     arrays = {
         field.name: np.ascontiguousarray(getattr(reference, field.name), dtype=np.float32)
         for field in fields(Reference)
@@ -170,6 +194,16 @@ def save_reference(path: Path, reference: Reference) -> None:
 
 def load_reference(path: Path = REFERENCE_FILE) -> Reference:
     """Read a reference.
+
+    Parameters
+    ----------
+    path : Path
+        As `save_reference` wrote it.
+
+    Returns
+    -------
+    Reference
+        In double precision.
 
     Raises
     ------

@@ -151,7 +151,18 @@ class ReportContent(MappedBrain):
             raise ValueError(f"The region table lacks the columns {missing}.")
 
     def number(self, column: str) -> float | None:
-        """Return a number of the scan's row, or None where it is absent, n/a or not finite."""
+        """Return a number of the scan's row, or None where it is absent, n/a or not finite.
+
+        Parameters
+        ----------
+        column : str
+            Of ``predictions.tsv``.
+
+        Returns
+        -------
+        float or None
+            In the column's unit.
+        """
         value = self.row.get(column)
         if value is None or value in ("", "n/a"):
             return None
@@ -179,13 +190,29 @@ def shown_flags(qc_flags: str, seen_in_training: str) -> tuple[str, ...]:
     ----------
     qc_flags, seen_in_training : str
         Cells of ``predictions.tsv``; empty where there is no value.
+
+    Returns
+    -------
+    tuple of str
+        Those of quality first.
     """
     known = {"yes": ("seen_in_training",), "name": ("name_in_training",)}.get(seen_in_training, ())
     return (*filter(None, qc_flags.split(";")), *known)
 
 
 def in_words(identifier: str) -> str:
-    """Turn an identifier such as ``grey_matter`` into words: ``Grey matter``."""
+    """Turn an identifier such as ``grey_matter`` into words: ``Grey matter``.
+
+    Parameters
+    ----------
+    identifier : str
+        Parts joined by underscores.
+
+    Returns
+    -------
+    str
+        With a capital in front; known abbreviations as they are written.
+    """
     parts = [ABBREVIATIONS.get(part, part) for part in identifier.split("_")]
     text = " ".join(parts).strip()
     # Only the first letter: capitals further on are somebody's abbreviation.
@@ -193,12 +220,36 @@ def in_words(identifier: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a share of 1 as a percentage."""
+    """Write a share of 1 as a percentage.
+
+    Parameters
+    ----------
+    share : float
+        0 to 1.
+
+    Returns
+    -------
+    str
+        With up to six significant digits, and a space before the sign.
+    """
     return f"{share * 100:g} %"
 
 
 def signed(value: float, decimals: int = 1) -> str:
-    """Write a number with its sign, the minus as a minus and not as a hyphen."""
+    """Write a number with its sign, the minus as a minus and not as a hyphen.
+
+    Parameters
+    ----------
+    value : float
+        In any unit.
+    decimals : int
+        Kept after the point, at least 0.
+
+    Returns
+    -------
+    str
+        ``±`` stands before what rounds to 0.
+    """
     rounded = round(value, decimals) + 0.0
     sign = "+" if rounded > 0 else "−" if rounded < 0 else "±"
     return f"{sign}{abs(rounded):.{decimals}f}"

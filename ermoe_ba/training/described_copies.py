@@ -14,9 +14,10 @@ from torch import Tensor
 
 from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
-from ermoe_ba.io import content_hash, write_whole
+from ermoe_ba.io import write_whole
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.study import StudyScan
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.training.age import changed_copies
 from ermoe_ba.training.change_config import ChangeConfig
 from ermoe_ba.training.recipe import Recipe

@@ -37,7 +37,7 @@ from ermoe_ba.training.run_folder import (
 )
 from ermoe_ba.training.seen import Seen, find_seen
 from ermoe_ba.training.tuning import WAYS, SiteView, Tuned, Way, apply_tuning, tune
-from ermoe_ba.training_scans import keep_training_scans, read_training_scans
+from ermoe_ba.training_scans import UNTOLD, keep_training_scans, read_training_scans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,9 +155,9 @@ class FineTuning:
         write_table(self.out / SPLITS, folds.reset_index())
         write_table(self.out / PREDICTIONS, _table(ready.study.scans, fold_n, view, tuned_n))
         write_json(self.out / "metrics.json", metrics)
-        # Whom the model had seen before, it has seen still.
+        # Whom the model had seen before, it has seen still, told or not.
         before = read_training_scans(self.folder)
-        told = ready.scans if before is None else pd.concat([before, ready.scans])
+        told = pd.concat([UNTOLD if before is None else before, ready.scans])
         keep_training_scans(self.out, told.drop_duplicates("voxel_hash"), None)
         self._write_card(view, tuned_n, owners, metrics, data_hash(ready.study))
         return metrics

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.space import Array
+from ermoe_ba.tables import read_tsv
 
 
 def region_of_label(path: Path, labels: list[int]) -> list[str]:
@@ -39,7 +39,7 @@ def region_of_label(path: Path, labels: list[int]) -> list[str]:
         If the table cannot be read, or lacks a column or a label.
     """
     try:
-        table = pd.read_csv(path, sep="\t", dtype={"name": str}, keep_default_na=False)
+        table = read_tsv(path, text=["name"])
         sides = dict(zip(table["index"], table["hemisphere"].astype(str), strict=True))
         names = dict(zip(table["index"], table["name"], strict=True))
         return [names[label].removesuffix(f"_{sides[label]}") for label in labels]

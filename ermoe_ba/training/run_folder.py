@@ -16,6 +16,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.formats import volume_files
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.study import Study
+from ermoe_ba.tables import read_tsv
 from ermoe_ba.training.recipe import Recipe, RunConfig
 from ermoe_ba.training.trackers import Tracking
 
@@ -215,7 +216,17 @@ def data_hash(study: Study) -> str:
 
 
 def read_run_table(path: Path) -> pd.DataFrame:
-    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits."""
+    """Read a table of a run; names stay text, be they 007 or NA, and so do hashes of digits.
+
+    Parameters
+    ----------
+    path : Path
+        ``scans.tsv``, ``splits.tsv`` or predictions of a run.
+
+    Returns
+    -------
+    DataFrame
+        One row as the file has it; numbers as numbers.
+    """
     text = ("participant_id", "session_id", "scan", "content_hash", "voxel_hash")
-    names = dict.fromkeys(text, str)
-    return pd.read_csv(path, sep="\t", dtype=names, keep_default_na=False)
+    return read_tsv(path, text=text)

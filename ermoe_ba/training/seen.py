@@ -8,7 +8,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.space import Array
-from ermoe_ba.training_scans import TRAINING_SCANS, read_training_scans
+from ermoe_ba.training_scans import TRAINING_SCANS, read_training_scans, told_of
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,17 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
     """
     members = [path.name.split("_")[0] for path in sorted(folder.glob("fold-*.safetensors"))]
     trained = read_training_scans(folder)
+    untold = (
+        f"{folder} does not say {{}} it was trained on ({TRAINING_SCANS}): if it was any of these "
+        "people, its figures are too good."
+    )
     if trained is None:
         everybody = np.ones((len(members), len(scans)), dtype=bool)
-        return Seen(
-            everybody,
-            0,
-            f"{folder} does not say whom it was trained on ({TRAINING_SCANS}): if it was any of "
-            "these people, its figures are too good.",
-        )
+        return Seen(everybody, 0, untold.format("whom"))
+    rows = told_of(trained)
     found: dict[str, set[str]] = {str(person): set() for person in scans["participant_id"]}
     for key in ("participant_id", "voxel_hash"):
-        fold_of = dict(zip(trained[key], trained["fold"], strict=True))
+        fold_of = dict(zip(rows[key], rows["fold"], strict=True))
         for person, value in zip(scans["participant_id"], scans[key].astype(str), strict=True):
             if value in fold_of:
                 found[str(person)].add(f"fold-{fold_of[value]}")
@@ -87,4 +87,6 @@ def find_seen(folder: Path, scans: pd.DataFrame) -> Seen:
         if count
         else "By name and by voxels, the model was trained on none of these people."
     )
+    if len(rows) < len(trained):
+        remark = f"{remark} But {untold.format('who else')}"
     return Seen(unseen, count, remark)

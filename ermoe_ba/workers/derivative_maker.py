@@ -5,10 +5,10 @@ from typing import Any
 
 from ermoe_ba.derivatives import read_derivative, remove_derivative, write_derivative
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import content_hash
 from ermoe_ba.outputs import thumbnail
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.workers.outcome import Outcome, Task
 from ermoe_ba.workers.worker import Clock, Worker
 

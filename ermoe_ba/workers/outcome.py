@@ -60,17 +60,56 @@ def failure(
     *,
     status: Literal["failed", "refused"] = "failed",
 ) -> Outcome:
-    """Return the outcome of a scan that has none but a reason, which is brought to one line."""
+    """Return the outcome of a scan that has none but a reason, which is brought to one line.
+
+    Parameters
+    ----------
+    row : dict
+        What is known of the scan, by columns of ``predictions.tsv``.
+    message : str
+        Why there is no age, in any number of lines.
+    seconds : float, optional
+        Time spent on it; None where that is not known.
+    status : {"failed", "refused"}
+        Refused is what can be read, but whose content forbids an age.
+
+    Returns
+    -------
+    Outcome
+        With the row alone: no file.
+    """
     return Outcome(row={**row, "status": status, "message": one_line(message), "seconds": seconds})
 
 
 def one_line(message: str) -> str:
-    """Return a message in a form that a cell of a table holds."""
+    """Return a message in a form that a cell of a table holds.
+
+    Parameters
+    ----------
+    message : str
+        Any text.
+
+    Returns
+    -------
+    str
+        Without breaks, tabs and control characters.
+    """
     return printable(" ".join(message.split()))
 
 
 def lost(task: Task) -> Outcome:
-    """Return the outcome of a scan whose worker process was killed or crashed."""
+    """Return the outcome of a scan whose worker process was killed or crashed.
+
+    Parameters
+    ----------
+    task : Task
+        What it was at work on.
+
+    Returns
+    -------
+    Outcome
+        Failed, with the likely reason.
+    """
     return failure(
         known_of(task.scan),
         f"{task.scan.path}: its process must live to the end; found that it was killed or crashed. "
@@ -79,7 +118,19 @@ def lost(task: Task) -> Outcome:
 
 
 def known_of(scan: ScanName) -> dict[str, Any]:
-    """Return what a row holds of a scan before any work."""
+    """Return what a row holds of a scan before any work.
+
+    Parameters
+    ----------
+    scan : ScanName
+        Who it is.
+
+    Returns
+    -------
+    dict
+        By columns of ``predictions.tsv``: ``participant_id``, ``session_id`` (None where there is
+        none) and ``input``, each in one line.
+    """
     return {
         "participant_id": printable(scan.participant_id),
         "session_id": None if scan.session_id is None else printable(scan.session_id),

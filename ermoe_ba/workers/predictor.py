@@ -9,11 +9,11 @@ from ermoe_ba.brain_age import BrainAgeModel, Examined
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import Participants, chronological_age
 from ermoe_ba.derivatives import read_derivative
-from ermoe_ba.errors import ScanError
-from ermoe_ba.io import content_hash
+from ermoe_ba.errors import ScanError, printable
 from ermoe_ba.outputs import ScanResult, kept_thumbnail, provenance, thumbnail, write_scan
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.scan_files import finished_row, remove_scan, scan_files
+from ermoe_ba.t1w import content_hash
 from ermoe_ba.training_scans import SEEN
 from ermoe_ba.workers.outcome import Outcome, Task, failure, one_line
 from ermoe_ba.workers.worker import Clock, Worker
@@ -64,6 +64,11 @@ class PredictSettings:
     def start(self) -> "Predictor":
         """Load the model and whatever else all scans share.
 
+        Returns
+        -------
+        Predictor
+            Ready for the first scan.
+
         Raises
         ------
         UsageError
@@ -91,14 +96,35 @@ class Predictor(Worker):
         self.model = BrainAgeModel(self.ensemble, self.preprocessor)
 
     def traced(self) -> dict[str, Any]:
-        """Return the identities of model and preprocessing."""
+        """Return the identities of model and preprocessing.
+
+        Returns
+        -------
+        dict
+            ``model_id`` and ``preprocessing_id``.
+        """
         return {
             "model_id": self.ensemble.model_id,
             "preprocessing_id": self.ensemble.card.preprocessing_id,
         }
 
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
-        """Predict a scan and write its files."""
+        """Predict a scan and write its files.
+
+        Parameters
+        ----------
+        task : Task
+            The scan, and where its files go.
+        row : dict
+            What is known of it, by columns of ``predictions.tsv``.
+        clock : Clock
+            Told of each stage.
+
+        Returns
+        -------
+        Outcome
+            Of status ``ok`` or ``refused``.
+        """
         scan, settings = task.scan, self.settings
         age = chronological_age(scan, settings.participants)
         try:
@@ -115,14 +141,19 @@ class Predictor(Worker):
         if settings.resume:
             atlas = self.atlas if settings.maps else None
             traced = provenance(self.ensemble, atlas, forced=settings.force)
-            before = {**row, "chronological_age": age}
+            before = {**row, "input": printable(scan.source), "chronological_age": age}
             done = finished_row(
                 task.folder, before, name=scan.name, files=files, traced=traced, input_sha256=source
             )
             if done is not None:
                 written = tuple(task.folder / name for name in sorted(files))
                 picture = kept_thumbnail(task.folder, scan.name)
-                return Outcome(row=done, written=written, kept=True, thumbnail=picture)
+                return Outcome(
+                    row={**done, "input": row["input"]},
+                    written=written,
+                    kept=True,
+                    thumbnail=picture,
+                )
         remove_scan(task.folder, scan.name)
         state = self._preprocessed(task, source) or self.preprocessor(scan.path, clock)
         clock("CheckQuality")
@@ -135,7 +166,7 @@ class Predictor(Worker):
                 row["chronological_age"] = age
                 told = failure(row, str(refusal), clock.seconds, status="refused")
                 return replace(told, thumbnail=picture)
-            row["message"] = one_line(f"forced: {refusal}")
+            row["message"] = one_line(f"forced: {refusal.why}")
         clock("PredictAge")
         found = self.model.read(examined, maps=settings.maps)
         row = {
