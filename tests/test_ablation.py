@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ermoe_ba.assets import template
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
@@ -652,6 +653,8 @@ def test_regressions_are_rows_like_any_other(
     place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Label 4 takes the share of the age; the split is that of the networks."""
+    # Read while the folder of atlases is still the package's.
+    template()
     (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
     (tmp_path / "labels.tsv").write_text("index\ttissue\n4\tventricles\n7\tcortex\n", "utf-8")
     monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
