@@ -654,7 +654,8 @@ def test_regressions_are_rows_like_any_other(
 ) -> None:
     """Label 4 takes the share of the age; the split is that of the networks."""
     # Read while the folder of atlases is still the package's.
-    template()
+    for suffix in ("desc-brain_T1w", "label-WM_probseg"):
+        template(suffix)
     (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
     (tmp_path / "labels.tsv").write_text("index\ttissue\n4\tventricles\n7\tcortex\n", "utf-8")
     monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
