@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ermoe_ba.checkpoint import read_card
+from ermoe_ba.checkpoint import load_ensemble, read_card
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -1246,6 +1246,7 @@ def test_the_commands_go_from_scans_to_folds_to_a_model(
     assert main(train) == 0
     assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
     assert read_card(final).metrics["mae"] == mae
+    assert len(load_ensemble(str(final)).members) == study.recipe.run.num_starts
 
 
 RECIPE = """

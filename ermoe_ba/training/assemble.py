@@ -95,7 +95,20 @@ def assemble(
 
 
 def provenance_of(recipe: Recipe, data_hash: str) -> dict[str, Any]:
-    """Return what traces a model trained by a recipe: data, versions, settings."""
+    """Return what traces a model trained by a recipe: data, versions, settings.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All choices.
+    data_hash : str
+        Of the study, as `data_hash` gives it.
+
+    Returns
+    -------
+    dict
+        Plain values; the model's card holds them.
+    """
     return {
         "data": recipe.run.data,
         "licence": recipe.run.licence,

@@ -65,7 +65,13 @@ class DrawnAhead(Generic[Draws]):
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned; what was drawn ahead is dropped."""
+        """Go on from what `state_dict` returned; what was drawn ahead is dropped.
+
+        Parameters
+        ----------
+        state : dict
+            Of a generator of the same kind.
+        """
         if self._coming is not None:
             self._coming.result()
             self._coming = None

@@ -62,7 +62,18 @@ class Processes:
         return device
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum over the processes."""
+        """Return the sum over the processes.
+
+        Parameters
+        ----------
+        value : Tensor
+            Of the same shape in every process.
+
+        Returns
+        -------
+        Tensor
+            Of that shape, the same in every process.
+        """
         total: Tensor = self.accelerator.reduce(value, "sum")
         return total
 
@@ -152,7 +163,13 @@ class RandomStates:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set all generators; each process takes its own row."""
+        """Set all generators; each process takes its own row.
+
+        Parameters
+        ----------
+        state : dict
+            From `state_dict`, of as many processes.
+        """
         rows = {name: states[self.processes.number] for name, states in state["networks"].items()}
         set_random_state(rows, self.processes.device)
         if self.draws is not None:
