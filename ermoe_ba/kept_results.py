@@ -181,8 +181,8 @@ class ReportMaker:
     atlas: str | None
     atlas_labels: Path | None = None
     atlas_space: str | None = None
-    _cards: dict[str, ModelCard] = field(default_factory=dict)
-    _atlases: dict[str, Atlas] = field(default_factory=dict)
+    _cards: dict[str, ModelCard] = field(default_factory=dict, init=False)
+    _atlases: dict[str, Atlas] = field(default_factory=dict, init=False)
 
     def make(self, scan: KeptScan) -> Path:
         """Write the report of one scan, byte for byte what `predict` writes of the same results.

@@ -20,7 +20,17 @@ RUN_CARD = "model.json"
 
 
 def run_maps(options: argparse.Namespace) -> int:
-    """Write the maps and tables of a cohort; return 0.
+    """Write the maps and tables of a cohort, and their page.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
 
     Raises
     ------

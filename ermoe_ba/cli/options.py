@@ -5,7 +5,25 @@ from pathlib import Path
 
 
 def count_of(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Read a whole number of at least 1.
+
+    Parameters
+    ----------
+    text : str
+        As typed.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the number is less.
+    ValueError
+        If it is no whole number.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1; found {number}")
@@ -13,7 +31,13 @@ def count_of(text: str) -> int:
 
 
 def add_atlas(parser: argparse.ArgumentParser) -> None:
-    """Offer the choice of an atlas."""
+    """Offer the choice of an atlas.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
     parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
     parser.add_argument(
         "--atlas-labels",
@@ -30,7 +54,13 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
 
 
 def add_maps(parser: argparse.ArgumentParser) -> None:
-    """Offer what `ermoe-ba maps` asks for."""
+    """Offer what `ermoe-ba maps` asks for.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
     parser.add_argument(
         "predictions",
         type=Path,

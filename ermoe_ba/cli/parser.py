@@ -24,7 +24,13 @@ LEVELS = ("participant", "group")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    ArgumentParser
+        The name of the command chosen comes as ``command``.
+    """
     parser = argparse.ArgumentParser(
         prog="ermoe-ba",
         description="Brain age from a T1-weighted MRI, with maps of the experts it was read from. "
@@ -201,7 +207,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def build_app_parser() -> argparse.ArgumentParser:
-    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017)."""
+    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017).
+
+    Returns
+    -------
+    ArgumentParser
+        Whose ``command`` is always ``bids-app``.
+    """
     parser = argparse.ArgumentParser(
         prog="ermoe-ba", description="ermoe-ba as a BIDS App.", allow_abbrev=False
     )

@@ -34,12 +34,17 @@ TABLE_GROWTH = 0.01
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """Predict all inputs; return the exit code (0 all done, 1 at least one scan failed).
+    """Predict all inputs.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all are done, 1 if at least one scan failed.
 
     Raises
     ------

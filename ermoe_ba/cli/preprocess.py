@@ -12,7 +12,17 @@ from ermoe_ba.workers import Outcome, PreprocessSettings, Task
 
 
 def run_preprocess(options: argparse.Namespace) -> int:
-    """Preprocess all inputs; return the exit code (0 all done, 1 some failed or were refused).
+    """Preprocess all inputs.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all are done, 1 if some failed or were refused.
 
     Raises
     ------

@@ -26,12 +26,17 @@ SEED = 0
 
 
 def run_probe(options: argparse.Namespace) -> int:
-    """Probe a model; return the exit code (0 all scans taken, 1 some could not be used).
+    """Probe a model.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all scans were taken, 1 if some could not be used.
 
     Raises
     ------

@@ -27,7 +27,18 @@ PAIR_CORRELATION, KIND_CORRELATION = 0.78, 0.25
 
 
 def age_units(age: Array) -> Array:
-    """Return ages as −1 at the first age of the norms and 1 at the last."""
+    """Return ages as −1 at the first age of the norms and 1 at the last.
+
+    Parameters
+    ----------
+    age : ndarray
+        Years, any shape.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+    """
     return np.asarray((age - FIRST_AGE) / (LAST_AGE - FIRST_AGE) * 2 - 1)
 
 
@@ -68,13 +79,35 @@ class Norms:
         return np.asarray(np.moveaxis(level, 0, -1) + self.slope(age) * (age - inside)[..., None])
 
     def slope(self, age: Array) -> Array:
-        """Return by how much the medians of `log_fraction` change a year, shape (..., regions)."""
+        """Return by how much the medians of `log_fraction` change a year.
+
+        Parameters
+        ----------
+        age : ndarray, shape (...)
+            Years; beyond the norms' ages the slope is that at their end.
+
+        Returns
+        -------
+        ndarray, shape (..., regions)
+            Natural logarithm a year.
+        """
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
         by_unit = polynomial.polyval(t, polynomial.polyder(self.curves))
         return np.asarray(np.moveaxis(by_unit, 0, -1) * 2 / (LAST_AGE - FIRST_AGE))
 
     def spread(self, age: Array) -> Array:
-        """Return standard deviations of `log_fraction` among people, shape (..., regions)."""
+        """Return standard deviations of `log_fraction` among people.
+
+        Parameters
+        ----------
+        age : ndarray, shape (...)
+            Years; beyond the norms' ages the spread is that at their end.
+
+        Returns
+        -------
+        ndarray, shape (..., regions)
+            Of the natural logarithm.
+        """
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
         return np.asarray(np.moveaxis(polynomial.polyval(t, self.spreads), 0, -1))
 
