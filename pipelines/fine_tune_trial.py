@@ -17,8 +17,9 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import KernelCenterer
 
-from ermoe_ba.checkpoint import load_member, read_card, token_grid
+from ermoe_ba.checkpoint import load_member, token_grid
 from ermoe_ba.dataset import PreparedCohort
+from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study

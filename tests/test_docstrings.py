@@ -1,4 +1,4 @@
-"""What every public name of the package tells its reader, checked by numpydoc on the living objects.
+"""What every public name of the package tells its reader, checked by numpydoc on live objects.
 
 Not by ``numpydoc lint``: it reads the source alone, where a data class has no parameters and a
 property is a method that returns something.

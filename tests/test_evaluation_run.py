@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, WEIGHTS
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import UsageError
 from ermoe_ba.evaluation import Evaluation, evaluate
@@ -17,6 +16,7 @@ from ermoe_ba.evaluation.learning_curve import learning_curve
 from ermoe_ba.evaluation.out_of_fold import read_out_of_fold
 from ermoe_ba.evaluation.run_record import read_run_record
 from ermoe_ba.evaluation.sessions import longitudinal, retest_agreement
+from ermoe_ba.model_card import DEFAULT_MODEL, WEIGHTS
 from ermoe_ba.reliability import agreement_icc, within_subject_sd
 from ermoe_ba.report.cohort_page import write_cohort_page
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.study import tell_study
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.training.fine_tune import FineTuning
 
 # What is shown of both models, and in which unit.

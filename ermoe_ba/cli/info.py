@@ -8,8 +8,8 @@ from typing import Any
 
 from ermoe_ba import __version__
 from ermoe_ba.atlas import registry
-from ermoe_ba.checkpoint import WEIGHTS, model_folder, read_card, shipped_models
 from ermoe_ba.errors import UsageError
+from ermoe_ba.model_card import WEIGHTS, model_folder, read_card, shipped_models
 from ermoe_ba.software import TRACED
 from ermoe_ba.space import MODEL_GRID
 

@@ -12,7 +12,7 @@ from ermoe_ba.maps.cohort import CohortMaps, read_cohort
 from ermoe_ba.maps.group import check_free, write_group_maps
 
 if TYPE_CHECKING:
-    from ermoe_ba.checkpoint import ModelCard
+    from ermoe_ba.model_card import ModelCard
 
 PAGE = "maps.html"
 # Stands in a finished run of `cross-validate`, and in no folder of predictions.
@@ -85,7 +85,8 @@ def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":
     That of the run, of the model that was given, or of the shipped one; None where the predictions
     are of another that was not given.
     """
-    from ermoe_ba.checkpoint import model_folder, model_identity, read_card, shipped_models
+    from ermoe_ba.checkpoint import model_identity
+    from ermoe_ba.model_card import model_folder, read_card, shipped_models
 
     if (folder / RUN_CARD).is_file():
         if model is not None:
