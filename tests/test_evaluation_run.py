@@ -211,6 +211,19 @@ def test_the_table_keeps_rows_and_digits_and_says_nothing_of_rows_left_out(tmp_p
     assert "Units" not in sidecar["fold"]
 
 
+def test_the_tables_intervals_are_cut_at_0_and_there_alone(tmp_path: Path) -> None:
+    """Predictions from 0.5 to 20 years, which err by 4 or more: some intervals reach below 0."""
+    scans = [(f"{n:03d}", n / 2 + (4 if n % 2 else 9), n / 2) for n in range(1, 41)]
+    table = evaluate(_table(tmp_path / "predictions.tsv", scans)).table
+    predicted = np.array([years for _, _, years in scans])
+    lower, upper = (table[f"predicted_age_{end}_90"].to_numpy() for end in ("lower", "upper"))
+    # No upper end is cut, so that it tells the half-width.
+    uncut = 2 * predicted - upper
+    assert (uncut < 0).any()
+    assert (uncut > 0).any()
+    np.testing.assert_allclose(lower, np.maximum(uncut, 0), atol=1e-9)
+
+
 def test_scans_seen_in_training_are_counted_and_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
