@@ -240,6 +240,22 @@ def model_identity(folder: Path, card: ModelCard) -> str:
     return f"{card.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
 
 
+def model_name(model_id: str) -> str:
+    """Return the name that a model's identity begins with.
+
+    Parameters
+    ----------
+    model_id : str
+        From `model_identity`.
+
+    Returns
+    -------
+    str
+        Without the last hyphen and the hash behind it.
+    """
+    return model_id.rpartition("-")[0]
+
+
 def _member_files(folder: Path) -> list[Path]:
     paths = sorted(folder.glob("fold-*.safetensors"))
     if not paths:

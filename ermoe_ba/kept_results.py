@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.atlas import Atlas, load_atlas
-from ermoe_ba.checkpoint import model_identity
+from ermoe_ba.checkpoint import model_identity, model_name
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_volume
 from ermoe_ba.model_card import ModelCard, model_folder, read_card
@@ -244,8 +244,7 @@ class ReportMaker:
     def _card(self, scan: KeptScan) -> ModelCard:
         made_by = str(scan.result["model_id"])
         if made_by not in self._cards:
-            # A model's identity is its name, a hyphen, and the hash of its weights.
-            folder = model_folder(self.model or made_by.rpartition("-")[0])
+            folder = model_folder(self.model or model_name(made_by))
             card = read_card(folder)
             found = model_identity(folder, card)
             if found != made_by:

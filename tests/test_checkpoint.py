@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from ermoe_ba.checkpoint import load_ensemble, load_fold, load_member, save_member
+from ermoe_ba.checkpoint import (
+    load_ensemble,
+    load_fold,
+    load_member,
+    model_identity,
+    model_name,
+    save_member,
+)
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -116,6 +123,16 @@ def test_the_model_id_changes_with_any_weight(
             member.experts.s_er[0, 0] += 1e-3
     assert len(ids) == 2
     assert all(model_id.startswith("small-") for model_id in ids)
+
+
+@pytest.mark.parametrize("name", ["small", "two-part", "ends-in-0123456789ab"])
+def test_the_name_comes_back_out_of_the_id(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember, name: str
+) -> None:
+    save_member(tmp_path / "fold-0.safetensors", make_member())
+    model_id = model_identity(tmp_path, replace(card, name=name))
+    assert model_id != name
+    assert model_name(model_id) == name
 
 
 @pytest.mark.usefixtures("small_token_grid")

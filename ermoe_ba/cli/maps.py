@@ -85,15 +85,14 @@ def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":
     That of the run, of the model that was given, or of the shipped one; None where the predictions
     are of another that was not given.
     """
-    from ermoe_ba.checkpoint import model_identity
+    from ermoe_ba.checkpoint import model_identity, model_name
     from ermoe_ba.model_card import model_folder, read_card, shipped_models
 
     if (folder / RUN_CARD).is_file():
         if model is not None:
             raise UsageError(f"{folder} is a run, which has its own model: leave --model out.")
         return read_card(folder)
-    # A model's identity is its name, a hyphen, and the hash of its weights.
-    name = model_id.rpartition("-")[0]
+    name = model_name(model_id)
     if model is None and name not in shipped_models():
         return None
     where = model_folder(model or name)
