@@ -42,6 +42,11 @@ class TrialConfig:
         takes a pass for each token.
     curve_steps : int
         Of insertion and deletion.
+
+    Raises
+    ------
+    ValueError
+        If there is less than two folds, one subject or one step.
     """
 
     num_folds: int

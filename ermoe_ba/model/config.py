@@ -71,6 +71,11 @@ class ModelConfig:
     compression : float
         Power of its own length that a token's content is divided by, as `TokenContent.unlike`
         says: 0 leaves content as it is, 1 leaves little but its direction.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, a region unknown or named twice; the message says which.
     """
 
     patch_size: int

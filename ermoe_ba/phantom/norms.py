@@ -133,7 +133,13 @@ class Norms:
 
 @cache
 def load_norms() -> Norms:
-    """Return the norms of `REGIONS`, in their order."""
+    """Return the norms of `REGIONS`, in their order.
+
+    Returns
+    -------
+    Norms
+        Of `NORMS_FILE`, one for all callers.
+    """
     table = pd.read_csv(NORMS_FILE, sep="\t", index_col="region")
     rows = table.loc[[region.name for region in REGIONS]].to_numpy(dtype=float).T
     cavity = {}
@@ -145,7 +151,13 @@ def load_norms() -> Norms:
 
 @cache
 def residual_correlation() -> Array:
-    """Return how regions vary together at one age, shape (regions, regions)."""
+    """Return how regions vary together at one age, shape (regions, regions).
+
+    Returns
+    -------
+    ndarray, shape (regions, regions)
+        Symmetric, 1 on the diagonal.
+    """
     same_pair = np.array([[a.pair == b.pair for b in REGIONS] for a in REGIONS])
     same_kind = np.array([[a.kind == b.kind for b in REGIONS] for a in REGIONS])
     matrix = np.where(same_kind, KIND_CORRELATION, 0.0)

@@ -89,7 +89,7 @@ class DerivativeMaker(Worker):
         Raises
         ------
         ScanError
-            If the scan cannot be used; what stood of its derivative is gone then.
+            If the scan cannot be used.
         OSError
             If the derivative cannot be written.
         """
