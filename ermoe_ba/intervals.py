@@ -8,7 +8,7 @@ from ermoe_ba.space import Array
 def age_interval(predicted: Array | float, half_width: Array | float) -> tuple[Array, Array]:
     """Return the ends of prediction intervals of ages: ``max(0, predicted -/+ half_width)``.
 
-    No age lies below 0: what an interval leaves out there, it covers nobody by.
+    No age lies below 0, so that what is cut off there would cover nobody.
 
     Parameters
     ----------

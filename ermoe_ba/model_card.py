@@ -95,7 +95,7 @@ def read_card(folder: Path) -> ModelCard:
     Returns
     -------
     ModelCard
-        Checked by type.
+        Checked by type and range.
 
     Raises
     ------

@@ -91,7 +91,7 @@ class Response:
         Returns
         -------
         ndarray, shape (regions,)
-            As the class says.
+            Of each region, as the class says.
         """
         source, own = sources(growth), np.diag(self.matrix)
         alone = own * source

@@ -53,7 +53,7 @@ class Sfcn(nn.Module):
         Returns
         -------
         Tensor, shape (B, 1)
-            Of any size.
+            Unbounded.
         """
         answer_b1: Tensor = self.layers(image_bxijk)
         return answer_b1
