@@ -7,7 +7,7 @@ import pandas as pd
 
 from ermoe_ba.bids import is_dataset, scans_of
 from ermoe_ba.cohort import Participants, one_age_remark, read_participants
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import UsageError, printable
 from ermoe_ba.naming import name_scans
 
 # A table of some participants leaves out all others of its data set: a line has room for a few.
@@ -89,6 +89,32 @@ class Study:
         gone = set(unusable["scan"])
         kept = tuple(scan for scan in self.scans if scan.name not in gone)
         return Study(self.root, kept, self.table, self.remarks)
+
+    def refuse_beyond(self, bounds: tuple[float, ...]) -> None:
+        """Refuse ages that a model with these bounds cannot give.
+
+        Parameters
+        ----------
+        bounds : tuple of float
+            Lowest and highest age in years, as ``age_bounds`` of a recipe's ``[model]``; none
+            refuses nobody.
+
+        Raises
+        ------
+        UsageError
+            If a scan's age does not lie between them: all of these, named.
+        """
+        if not bounds:
+            return
+        low, high = bounds
+        beyond = [scan for scan in self.scans if not low < scan.chronological_age < high]
+        if beyond:
+            named = ", ".join(f"{s.name} ({s.chronological_age:g})" for s in beyond[:MAX_NAMED])
+            raise UsageError(
+                f"Ages must lie between {low:g} and {high:g} years, the recipe's age_bounds; found "
+                f"{len(beyond)} beyond: {printable(named)}. State other bounds, or leave these "
+                "scans out."
+            )
 
 
 def read_study(participants_path: Path, t1w: str | None, labels: str | None) -> Study:

@@ -43,7 +43,10 @@ def years_of(member: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
     weights_bte = output.routing.weights_bte
     share = member.scale / described_btfc.shape[1]
     years_bq = share * torch.einsum("bte,teq,btq->bq", weights_bte, reads_teq, unlike_btq)
-    rest_b = output.age_b - member.baseline - years_bq.sum(dim=1)
+    # All of them at the mean slope of the curve, as tokens and experts are.
+    score_b = member.baseline + member.shares(described_btfc)[0].sum(dim=(1, 2))
+    years_bq = years_bq * member.curve.mean_slope(member.baseline, score_b)[:, None]
+    rest_b = output.age_b - output.baseline - years_bq.sum(dim=1)
     return torch.cat([years_bq, rest_b[:, None]], dim=1)
 
 

@@ -16,9 +16,11 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import KernelCenterer
+from torch import Tensor
 
 from ermoe_ba.checkpoint import load_member, token_grid
 from ermoe_ba.dataset import PreparedCohort
+from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
@@ -41,6 +43,12 @@ def other_scanner(t1w: Array, seed: int) -> Array:
     field = np.exp(np.tensordot(random.uniform(-BIAS, BIAS, 3), axes, axes=1))
     noisy = data * field + NOISE * random.normal(size=t1w.shape)
     return np.asarray((np.clip(noisy, 0, 1.5) * brain).astype(np.float32))
+
+
+def rate(member: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
+    """Return the years that a unit more of what the read-outs say adds, shape (B, 1)."""
+    score_b = member.baseline + member.shares(described_btfc)[0].sum(dim=(1, 2))
+    return (member.scale * member.curve.slope(score_b))[:, None]
 
 
 def ridge_change(kernel_nn: Array, left: Array, test: int, strength: float) -> float:
@@ -97,7 +105,11 @@ for fold, rows in table.groupby("fold"):
             [members[0].describe(torch.as_tensor(volume)[None]).half() for volume in changed]
         ).float()
         base_mn = np.stack([m.read_age(described).age_b.numpy() for m in members]).astype(float)
-        products = [(m.scale * m.readout_inputs(described)).flatten(1).double() for m in members]
+        products = [
+            # Years, as far as the curve of ages is straight.
+            (rate(m, described) * m.readout_inputs(described).flatten(1)).double()
+            for m in members
+        ]
     kernels = np.stack([(product @ product.T).numpy() for product in products])
     sites.append(errors_of_site(rows["chronological_age"].to_numpy(), base_mn, kernels))
 print(f"unchanged scans, untuned: {table['brain_age_gap'].abs().mean():.2f} years")

@@ -37,6 +37,23 @@ def _table(path: Path, rows: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("bounds", "named"), [((), ""), ((20, 80), ""), ((20.5, 80), "a"), ((0, 61), "b")]
+)
+def test_ages_beyond_a_models_bounds_are_refused_by_name(
+    tmp_path: Path, bounds: tuple[float, ...], named: str
+) -> None:
+    """At a bound, 61 years, is beyond: the score that it would need is infinite."""
+    table = _table(tmp_path / "participants.tsv", "a\t20.5\nb\t61\n")
+    study = read_study(table, "{participant_id}.nii", None)
+    if not named:
+        study.refuse_beyond(bounds)
+        return
+    with pytest.raises(UsageError, match=r"found 1 beyond") as told:
+        study.refuse_beyond(bounds)
+    assert f": {named} (" in str(told.value)
+
+
 # Fingerprints
 
 

@@ -145,7 +145,8 @@ def run_trial(
             if name == "trained":
                 trained = network
         seen = unchanged_ntfc[test]
-        predicted[test] = years["trained"][test].sum(axis=1) + float(trained.baseline)
+        with torch.no_grad():
+            predicted[test] = trained.read_age(seen).age_b.numpy()
         asked, rankings = seen[: config.num_compared], {}
         for name, method in METHODS.items():
             maps[name].append(method(trained, asked).abs().numpy())

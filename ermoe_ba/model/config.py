@@ -71,6 +71,9 @@ class ModelConfig:
     compression : float
         Power of its own length that a token's content is divided by, as `TokenContent.unlike`
         says: 0 leaves content as it is, 1 leaves little but its direction.
+    age_bounds : tuple of float
+        Ages in years between which every prediction lies, as `AgeCurve` says; none: the age is the
+        sum of the shares itself.
 
     Raises
     ------
@@ -94,8 +97,9 @@ class ModelConfig:
     temperature: float
     bias_step: float
     token_dropout: float
-    # Absent from what was trained before there was such a setting.
+    # Absent from what was trained before there were such settings.
     compression: float = 0.0
+    age_bounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.patch_size < 2:
@@ -125,6 +129,13 @@ class ModelConfig:
             )
         if not 0 <= self.compression <= 1:
             raise ValueError(f"compression must lie between 0 and 1; found {self.compression}.")
+        if self.age_bounds and not (
+            len(self.age_bounds) == 2 and self.age_bounds[0] < self.age_bounds[1]
+        ):
+            raise ValueError(
+                "age_bounds must be the lowest and the highest age, or nothing; found "
+                f"{list(self.age_bounds)}."
+            )
         if self.num_heads < 1 or self.hidden_size % self.num_heads:
             raise ValueError("hidden_size must be a multiple of num_heads.")
 

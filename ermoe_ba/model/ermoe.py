@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ermoe_ba.model.age_curve import AgeCurve
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
 from ermoe_ba.model.config import FAMILIES, REGIONS, TISSUES, ModelConfig
 from ermoe_ba.model.content import TokenContent
@@ -22,7 +23,8 @@ from ermoe_ba.tokens import TokenGrid
 class ErmoeBrainAge(TokenContent):
     """The network: context routes, local content contributes.
 
-    ``age = baseline + sum_te (scale / T * w_te a_e(x_t) - reference_te)``. The token x_t is its
+    ``age = curve(baseline + sum_te (scale / T * w_te a_e(x_t) - reference_te))``, with the curve
+    that `AgeCurve` describes, which also parts the age among the shares. The token x_t is its
     place's code plus its content: what the tissue at that place looks like against the cohort's
     mean there. The routing weight w_te may look at the whole brain. Without the place's code, a
     brain and its opposite would be routed alike, for a cosine keeps its value where both sides
@@ -52,6 +54,7 @@ class ErmoeBrainAge(TokenContent):
         coordinates_txijk = self.patches.windows(coordinates[None], 0)[0]
         self.register_buffer("coordinates_txijk", coordinates_txijk, persistent=False)
         self.hold_content(tokens, config)
+        self.curve = AgeCurve(config.age_bounds)
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("reference_te", torch.zeros(num_tokens, config.num_experts))
@@ -144,6 +147,29 @@ class ErmoeBrainAge(TokenContent):
             As from `forward`.
         """
         fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
+        shares_bte, routing = self.shares(described_btfc, routing)
+        return ModelOutput(*self.curve.parted(self.baseline, shares_bte), routing, fractions_btc)
+
+    def shares(
+        self, described_btfc: Tensor, routing: Routing | None = None
+    ) -> tuple[Tensor, Routing]:
+        """Return what the age is the curve of, part by part.
+
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As in `read_age`.
+        routing : Routing, optional
+            As in `read_age`.
+
+        Returns
+        -------
+        Tensor, shape (B, T, E)
+            ``scale / T * w_te a_e(x_t) - reference_te``: on the scale of the curve's scores.
+        Routing
+            The network's own, or that given.
+        """
+        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         content_btd = self.content(described_btfc)
         u_edr, v_edr = self.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
@@ -151,9 +177,8 @@ class ErmoeBrainAge(TokenContent):
             routing = self._route(content_btd, z_bter, v_edr, fractions_btc)
         says_bte = self.experts(z_bter, u_edr)
         weights_bte = self._drop_tokens(routing.weights_bte)
-        contributions = self.scale * weights_bte * says_bte / says_bte.shape[1] - self.reference_te
-        age_b = self.baseline + contributions.sum(dim=(1, 2))
-        return ModelOutput(age_b, self.baseline, contributions, routing, fractions_btc)
+        shares_bte = self.scale * weights_bte * says_bte / says_bte.shape[1] - self.reference_te
+        return shares_bte, routing
 
     def _route(
         self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
@@ -179,7 +204,7 @@ class ErmoeBrainAge(TokenContent):
     def readout_inputs(self, described_btfc: Tensor) -> Tensor:
         """Return what the position read-outs multiply, with the routing as it is.
 
-        The age is linear in them: ``scale * sum_t q_t . phi_t`` and what does not depend on them,
+        The score is linear in them: ``scale * sum_t q_t . phi_t`` and what does not depend on them,
         with ``phi_t = sum_e w_te U_e (diag(s_e) V_e^T x_t + m_e) / T``.
 
         Parameters
@@ -192,7 +217,7 @@ class ErmoeBrainAge(TokenContent):
         Tensor, shape (B, T, D)
             phi, no token silenced.
         """
-        weights_bte = self.read_age(described_btfc).routing.weights_bte
+        weights_bte = self.shares(described_btfc)[1].weights_bte
         u_edr, v_edr = self.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", self.content(described_btfc), v_edr)
         # Two operands at a time: einsum would take U first, and hold all experts' outputs at once.
@@ -202,14 +227,14 @@ class ErmoeBrainAge(TokenContent):
 
     @torch.no_grad()
     def refer_to(self, described_ntfc: Tensor) -> None:
-        """Make contributions relative to their mean over scans; ages do not change.
+        """Make shares relative to their mean over scans; ages do not change.
 
         Parameters
         ----------
         described_ntfc : Tensor
             Scans of the cohort, as `describe` returns them.
         """
-        mean_te = self.read_age(described_ntfc).contributions_bte.mean(dim=0)
+        mean_te = self.shares(described_ntfc)[0].mean(dim=0)
         self.reference_te += mean_te
         self.baseline += mean_te.sum()
 

@@ -178,7 +178,7 @@ def _ages(output: torch.Tensor | ModelOutput) -> torch.Tensor:
 def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:
     config = recipe.model_of(row)
     if row.backbone in CONVOLUTIONAL:
-        return VolumeNetwork(row.backbone, recipe.ablation.reduce)
+        return VolumeNetwork(row.backbone, recipe.ablation.reduce, config.age_bounds)
     tokens = token_grid(config)
     if row.backbone in DENSE:
         return make_dense(row.backbone, config, tokens)

@@ -24,11 +24,17 @@ def centre_on(model: AgeNetwork, unchanged: Tensor, ages_n: Tensor, spread_floor
         Their ages in years.
     spread_floor : float
         As in `AgeConfig`.
+
+    Raises
+    ------
+    ValueError
+        If an age does not lie between the model's `age_bounds`.
     """
     if isinstance(model, TokenContent):
         centre_content(model, unchanged, spread_floor)
-    model.baseline.copy_(ages_n.mean())
-    model.scale.copy_(ages_n.std())
+    score_n = model.curve.score(ages_n)
+    model.baseline.copy_(score_n.mean())
+    model.scale.copy_(score_n.std())
 
 
 def centre_content(model: TokenContent, unchanged_ntfc: Tensor, spread_floor: float) -> None:

@@ -145,6 +145,7 @@ class CrossValidation:
             jobs=self._jobs,
             skip_unusable=self._skip_unusable,
         )
+        ready.study.refuse_beyond(self.recipe.model.age_bounds)
         people, coverage = ready.study.participants, self.recipe.run.coverage
         # Known at the end of the training; better at its beginning.
         if len(people.table) < smallest_cohort(coverage):

@@ -95,6 +95,7 @@ class FinalModel:
         ready = make_ready(
             self.study, self.cohort, out, jobs=self._jobs, skip_unusable=self._skip_unusable
         )
+        ready.study.refuse_beyond(recipe.model.age_bounds)
         digest = self.folder.claim(recipe, ready.study)
         if not self.validated.holds(recipe, digest):
             raise UsageError(

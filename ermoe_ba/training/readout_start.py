@@ -1,4 +1,4 @@
-"""Where the position read-outs start: at a ridge regression of age.
+"""Where the position read-outs start: at a ridge regression of age, on the scale of its scores.
 
 Shapes: N scans, V variants of each, T tokens, F families of description, C tissue classes,
 D hidden_size.
@@ -26,13 +26,14 @@ def start_readouts(
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
-    The age is linear in the read-outs: ``baseline + scale * sum_t q_t . phi_t`` with phi the
-    network's `readout_inputs`. What is minimised is ``sum_n (q . phi_n0 - age_n)^2 + invariance *
-    sum_n mean_v (q . (phi_nv - phi_n0))^2 + penalty * sum_tu q_t . (S^-1)_tu q_u``: a changed copy
+    The score, of which the age is the model's curve, is linear in the read-outs: ``baseline + scale
+    * sum_t q_t . phi_t`` with phi the network's `readout_inputs`. What is minimised, with the
+    scores that the curve has for the ages, is ``sum_n (q . phi_n0 - score_n)^2 + invariance * sum_n
+    mean_v (q . (phi_nv - phi_n0))^2 + penalty * sum_tu q_t . (S^-1)_tu q_u``: a changed copy
     is to be as old as its scan, and read-outs of places near each other are alike beforehand, as
     `place_prior` says (with a length of 0, S is the identity and the last sum ``|q|^2``). There are
     far more read-outs than scans, so the regression is solved in its dual form (kernel ridge,
-    linear kernel), where differences to copies are samples of age 0. Adam from zero, which moves
+    linear kernel), where differences to copies are samples of score 0. Adam from zero, which moves
     every coordinate alike, was measured to end 0.5 years above it.
 
     Parameters
@@ -47,6 +48,11 @@ def start_readouts(
         As `AgeConfig.ridge_strength` and `AgeConfig.invariance`.
     length : float
         As `AgeConfig.readout_length`.
+
+    Raises
+    ------
+    ValueError
+        If an age does not lie between the model's `age_bounds`.
     """
     readouts = model.experts if isinstance(model, ErmoeBrainAge) else model
     copies = described_nvtfc.shape[1] - 1
@@ -66,7 +72,8 @@ def start_readouts(
         shared_mtd = torch.einsum("mtd,tu->mud", unlike_mtd, prior_tu)
     unlike, shared = unlike_mtd.flatten(1), shared_mtd.flatten(1)
     target = np.zeros(len(unlike))
-    target[: len(ages_n)] = (ages_n - ages_n.mean()) / float(model.scale)
+    score_n = model.curve.score(torch.as_tensor(ages_n)).numpy()
+    target[: len(ages_n)] = (score_n - score_n.mean()) / float(model.scale)
     kernel = (unlike @ shared.T).numpy()
     # Of the scans alone, so that copies do not change what a strength means.
     ridge = KernelRidge(
@@ -75,7 +82,7 @@ def start_readouts(
     ridge.fit(kernel, target)
     readout_td = (torch.as_tensor(ridge.dual_coef_) @ shared).float().reshape(mean_td.shape)
     readouts.position_readout_td.copy_(readout_td)
-    model.baseline.copy_(ages_n.mean() - model.scale * (mean_td * readout_td).sum())
+    model.baseline.copy_(score_n.mean() - model.scale * (mean_td * readout_td).sum())
 
 
 def place_prior(positions_tx: Tensor, length: float) -> Tensor:

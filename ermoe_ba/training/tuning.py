@@ -105,3 +105,4 @@ def apply_tuning(member: ErmoeBrainAge, tuned: Tuned) -> None:
     member.scale *= tuned.slope
     member.reference_te *= tuned.slope
     member.baseline.copy_(tuned.intercept + tuned.slope * member.baseline)
+    member.curve.move(tuned.intercept, tuned.slope)

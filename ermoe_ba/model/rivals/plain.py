@@ -6,23 +6,31 @@ Shapes: B scans.
 import torch
 from torch import Tensor, nn
 
+from ermoe_ba.model.age_curve import AgeCurve
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.content import TokenContent
 from ermoe_ba.tokens import TokenGrid
 
 
 class PlainNetwork(nn.Module):
-    """What networks without experts have in common; each defines `standard_age`."""
+    """What networks without experts have in common; each defines `standard_age`.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    age_bounds : tuple of float
+        As in `ModelConfig`.
+    """
+
+    def __init__(self, age_bounds: tuple[float, ...]) -> None:
         super().__init__()
+        self.curve = AgeCurve(age_bounds)
         self.register_buffer("baseline", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self.baseline: Tensor
         self.scale: Tensor
 
     def standard_age(self, inputs: Tensor) -> Tensor:
-        """Return ages in standard deviations from the training scans' mean; each network's own.
+        """Return scores in standard deviations from the training scans' mean; each network's own.
 
         Parameters
         ----------
@@ -49,7 +57,8 @@ class PlainNetwork(nn.Module):
         Tensor, shape (B,)
             In years.
         """
-        return self.baseline + self.scale * self.standard_age(inputs)
+        age_b: Tensor = self.curve(self.baseline + self.scale * self.standard_age(inputs))
+        return age_b
 
 
 class DenseTokens(PlainNetwork, TokenContent):
@@ -64,6 +73,6 @@ class DenseTokens(PlainNetwork, TokenContent):
     """
 
     def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
-        super().__init__()
+        super().__init__(config.age_bounds)
         self.token_dropout = config.token_dropout
         self.hold_content(tokens, config)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ermoe_ba.model.config import FAMILIES, ModelConfig
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.output import ModelOutput, Routing
 from ermoe_ba.model.rivals.gated import free_experts
@@ -43,8 +43,10 @@ class SoftMoeBrainAge(ErmoeBrainAge):
         self.slots_epd = nn.Parameter(start / math.sqrt(config.hidden_size))
         self.logit_scale = nn.Parameter(torch.tensor(1.0))
 
-    def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
-        """Predict ages, as `ErmoeBrainAge.read_age` does.
+    def shares(
+        self, described_btfc: Tensor, routing: Routing | None = None
+    ) -> tuple[Tensor, Routing]:
+        """Return shares and routing, as `ErmoeBrainAge.shares` does.
 
         Parameters
         ----------
@@ -56,9 +58,10 @@ class SoftMoeBrainAge(ErmoeBrainAge):
 
         Returns
         -------
-        ModelOutput
-            As from `ErmoeBrainAge.read_age`; unless a routing is given, all experts serve each
-            token.
+        Tensor, shape (B, T, E)
+            On the scale of the curve's scores.
+        Routing
+            That given, or one by which all experts serve each token.
         """
         content_btd = self.content(described_btfc)
         dispatch_btep, combine_btep = self._slots(content_btd)
@@ -73,11 +76,8 @@ class SoftMoeBrainAge(ErmoeBrainAge):
         )
         read_bepd = self.experts.expert_readout_ed[:, None] + position_bepd
         says_bep = (self._slot_outputs(content_btd, dispatch_btep) * read_bepd).sum(dim=-1)
-        shares = torch.einsum("btep,bep->bte", combine_btep, says_bep)
-        contributions = self.scale * shares / content_btd.shape[1] - self.reference_te
-        age_b = self.baseline + contributions.sum(dim=(1, 2))
-        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
-        return ModelOutput(age_b, self.baseline, contributions, routing, fractions_btc)
+        taken_bte = torch.einsum("btep,bep->bte", combine_btep, says_bep)
+        return self.scale * taken_bte / content_btd.shape[1] - self.reference_te, routing
 
     def readout_inputs(self, described_btfc: Tensor) -> Tensor:
         """Return what the position read-outs multiply, as `ErmoeBrainAge.readout_inputs` does.

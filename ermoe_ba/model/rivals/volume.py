@@ -33,13 +33,15 @@ class VolumeNetwork(PlainNetwork):
     reduce : int
         The scan is averaged over cubes of that edge first: 1 for the model grid, 2 for half its
         resolution, an eighth of the cost.
+    age_bounds : tuple of float
+        As in `ModelConfig`.
     """
 
     # As the stem of the mixture shifts intensities: about zero mean in the brain.
     OFFSET = 0.7
 
-    def __init__(self, name: str, reduce: int) -> None:
-        super().__init__()
+    def __init__(self, name: str, reduce: int, age_bounds: tuple[float, ...] = ()) -> None:
+        super().__init__(age_bounds)
         self.reduce = reduce
         self.network = CONVOLUTIONAL[name]()
 
