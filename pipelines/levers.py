@@ -57,6 +57,7 @@ def main() -> None:
     )
     volumes = label_volumes(study.scans, sorted(run.tissues(study.root)))
 
+    bounds = read_card(options.run).model.age_bounds
     as_is = np.empty((run.num_starts, len(people)))
     mirrored = np.empty_like(as_is)
     of_volumes = {name: np.empty(len(people)) for name in REGRESSIONS}
@@ -69,7 +70,7 @@ def main() -> None:
         turned = changed_copies(ensemble.members[0].describe, prepared, 1, 0, USUAL.alone("flip"))
         mirrored[:, test] = member_ages(ensemble, turned[:, 0].float())
         for name, found in of_volumes.items():
-            regression = make_regression(name, volumes.shape[1])
+            regression = make_regression(name, volumes.shape[1], bounds)
             found[test] = regression.fit(volumes[~test], ages[~test]).predict(volumes[test])
 
     network = as_is.mean(axis=0)

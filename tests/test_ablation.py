@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from ermoe_ba.assets import template
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
@@ -631,10 +632,30 @@ def test_regressions_learn_a_linear_effect(name: str) -> None:
     assert error < 0.15 * np.abs(ages[80:] - ages[:80].mean()).mean()
 
 
+@pytest.mark.parametrize("name", ["ridge", "gpr"])
+def test_bounded_regressions_fit_scores_and_answer_ages(name: str) -> None:
+    """The score is linear in a volume; its ages crowd towards the bounds, and none lies beyond."""
+    random = np.random.default_rng(0)
+    volumes = random.normal(0, 1, (120, 3))
+    ages = 100 / (1 + np.exp(-2 * volumes[:, 1]))
+    bounded = make_regression(name, 3, (0.0, 100.0)).fit(volumes[:80], ages[:80])
+    plain = make_regression(name, 3).fit(volumes[:80], ages[:80])
+    assert np.abs(bounded.predict(volumes[80:]) - ages[80:]).mean() < 0.5
+    # Twice as far out as anybody it learnt from.
+    far = np.array([[0.0, 8.0, 0.0], [0.0, -8.0, 0.0]])
+    assert bounded.predict(far) == pytest.approx([100, 0], abs=0.5)
+    if name == "ridge":
+        assert plain.predict(far)[0] > 150
+        assert plain.predict(far)[1] < -50
+
+
 def test_regressions_are_rows_like_any_other(
     place: _Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Label 4 takes the share of the age; the split is that of the networks."""
+    # Read while the folder of atlases is still the package's.
+    for suffix in ("desc-brain_T1w", "label-WM_probseg"):
+        template(suffix)
     (tmp_path / "registry.toml").write_text("[atlas]\n", encoding="utf-8")
     (tmp_path / "labels.tsv").write_text("index\ttissue\n4\tventricles\n7\tcortex\n", "utf-8")
     monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))

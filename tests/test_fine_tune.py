@@ -54,11 +54,16 @@ def test_a_scan_s_age_comes_from_members_that_did_not_see_its_participant() -> N
     assert view.base_n.tolist() == [32.0, 50.0, 10.0]
 
 
+@pytest.mark.parametrize("bounds", [(), (0.0, 100.0)], ids=["straight", "curved"])
 @pytest.mark.parametrize("tuned", [Tuned(7.5, 1.0), Tuned(-3.0, 0.6)], ids=["offset", "line"])
 def test_tuned_weights_predict_tuned_ages(
-    make_member: Callable[..., ErmoeBrainAge], small_scans: torch.Tensor, tuned: Tuned
+    make_member: Callable[..., ErmoeBrainAge],
+    small_config: ModelConfig,
+    small_scans: torch.Tensor,
+    tuned: Tuned,
+    bounds: tuple[float, ...],
 ) -> None:
-    member = make_member(3)
+    member = make_member(3, replace(small_config, age_bounds=bounds))
     with torch.no_grad():
         before = member(small_scans)
         apply_tuning(member, tuned)

@@ -24,10 +24,14 @@ REACH = 5
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("bounds", [(), (20.0, 70.0)], ids=["straight", "curved"])
 def test_the_age_is_the_baseline_plus_all_contributions(
-    make_member: MakeMember, small_scans: Tensor
+    make_member: MakeMember,
+    small_config: ModelConfig,
+    small_scans: Tensor,
+    bounds: tuple[float, ...],
 ) -> None:
-    output = make_member()(small_scans)
+    output = make_member(0, replace(small_config, age_bounds=bounds))(small_scans)
     sums = output.baseline + output.contributions_bte.sum(dim=(1, 2))
     torch.testing.assert_close(output.age_b, sums, atol=1e-4, rtol=0)
     # Shares of years, not of nothing.
@@ -51,6 +55,44 @@ def test_a_contribution_is_weight_times_what_the_expert_says_over_the_tokens(
         weighted = member.scale * output.routing.weights_bte[..., e] * says / x.shape[1]
         expected = weighted - member.reference_te[:, e]
         torch.testing.assert_close(output.contributions_bte[..., e], expected, atol=1e-5, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_curve_bounds_ages_and_scales_a_scan_s_contributions_alike(
+    make_member: MakeMember, small_config: ModelConfig, small_scans: Tensor
+) -> None:
+    """The same weights with and without: shares keep their proportions within a scan."""
+    straight = make_member()(small_scans)
+    member = make_member(0, replace(small_config, age_bounds=(20.0, 70.0)))
+    curved = member(small_scans)
+    torch.testing.assert_close(curved.age_b, member.curve(straight.age_b))
+    assert (curved.age_b > 20).all()
+    assert (curved.age_b < 70).all()
+    ratio_bte = curved.contributions_bte / straight.contributions_bte
+    for scan in ratio_bte:
+        told = scan[scan.isfinite()]
+        torch.testing.assert_close(told, told.mean().expand_as(told), rtol=1e-3, atol=0)
+        assert 0 < told.mean() < 1
+
+
+@torch.no_grad()
+def test_centring_shares_on_a_cohort_moves_no_age(
+    make_member: MakeMember, small_config: ModelConfig, small_scans: Tensor
+) -> None:
+    member = make_member(0, replace(small_config, age_bounds=(20.0, 70.0)))
+    described = member.describe(small_scans)
+    before = member.read_age(described).age_b
+    member.refer_to(described)
+    torch.testing.assert_close(member.read_age(described).age_b, before)
+    assert member.shares(described)[0].mean(dim=0).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("bounds", [(50.0,), (60.0, 40.0), (1.0, 2.0, 3.0)])
+def test_bounds_are_a_lowest_and_a_highest_age(
+    small_config: ModelConfig, bounds: tuple[float, ...]
+) -> None:
+    with pytest.raises(ValueError, match=r"age_bounds must be the lowest and the highest age"):
+        replace(small_config, age_bounds=bounds)
 
 
 @torch.no_grad()

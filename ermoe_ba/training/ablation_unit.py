@@ -101,7 +101,8 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     if row.backbone in REGRESSIONS:
         combat = row.harmonise == "combat"
         train, test = fold.harmonised_volumes() if combat else fold.regional_volumes
-        regression = make_regression(row.backbone, train.shape[1])
+        bounds = recipe.model_of(row).age_bounds
+        regression = make_regression(row.backbone, train.shape[1], bounds)
         ages = regression.fit(train, fold.train_ages).predict(test)
         return _unit(fold, ages, {}, None)
     # Seeds and folds share no stream.

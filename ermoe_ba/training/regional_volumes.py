@@ -4,14 +4,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_volume
+from ermoe_ba.model.age_curve import AgeCurve
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan
 
@@ -86,7 +89,9 @@ def label_volumes(scans: Sequence[StudyScan], labels: Iterable[int]) -> Array:
     return np.stack(rows)
 
 
-def make_regression(name: str, num_volumes: int) -> Pipeline:
+def make_regression(
+    name: str, num_volumes: int, age_bounds: tuple[float, ...] = ()
+) -> TransformedTargetRegressor:
     """Return a regression on standardised volumes.
 
     Parameters
@@ -97,14 +102,23 @@ def make_regression(name: str, num_volumes: int) -> Pipeline:
         marginal likelihood (as Cole 2017, NeuroImage 163:115, on other features).
     num_volumes : int
         Regions; sets the first length scale.
+    age_bounds : tuple of float
+        As in `ModelConfig`: a network's rivals have the same curve between what they fit and ages.
 
     Returns
     -------
-    Pipeline
-        Of scikit-learn, not fitted.
+    TransformedTargetRegressor
+        Of scikit-learn, not fitted; fits and predicts ages in years.
     """
+    curve = AgeCurve(age_bounds)
     if name == "ridge":
-        return make_pipeline(StandardScaler(), RidgeCV(RIDGE_PENALTIES))
-    # Two scans are about sqrt(2 n) apart in n standardised volumes.
-    kernel = ConstantKernel() * RBF(np.sqrt(2.0 * num_volumes), (1.0, 1e4)) + WhiteKernel(0.1)
-    return make_pipeline(StandardScaler(), GaussianProcessRegressor(kernel, normalize_y=True))
+        regression = RidgeCV(RIDGE_PENALTIES)
+    else:
+        # Two scans are about sqrt(2 n) apart in n standardised volumes.
+        kernel = ConstantKernel() * RBF(np.sqrt(2.0 * num_volumes), (1.0, 1e4)) + WhiteKernel(0.1)
+        regression = GaussianProcessRegressor(kernel, normalize_y=True)
+    return TransformedTargetRegressor(
+        make_pipeline(StandardScaler(), regression),
+        func=lambda ages: curve.score(torch.as_tensor(ages)).numpy(),
+        inverse_func=lambda scores: curve(torch.as_tensor(scores)).numpy(),
+    )
