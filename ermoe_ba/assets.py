@@ -15,6 +15,11 @@ SAMPLE_HEAD = PACKAGE / "sample" / "sub-colin27_T1w.nii.gz"
 def atlas_root() -> Path:
     """Return the folder of atlases: ``$ERMOE_BA_ATLASES``, else the package's, else the checkout's.
 
+    Returns
+    -------
+    Path
+        Folder that holds ``registry.toml``.
+
     Raises
     ------
     UsageError
@@ -41,6 +46,11 @@ def template(suffix: str) -> Volume:
     -------
     Volume
         uint8 values, shape (91, 109, 91).
+
+    Raises
+    ------
+    UsageError
+        If there is no atlas folder, or the map does not lie on the model grid.
     """
     folder = atlas_root() / f"tpl-{TEMPLATE_SPACE}"
     volume = read_volume(folder / f"tpl-{TEMPLATE_SPACE}_res-02_{suffix}.nii.gz", TEMPLATE_SPACE)

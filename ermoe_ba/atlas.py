@@ -58,7 +58,13 @@ class Atlas:
 
 
 def registry() -> dict[str, dict[str, Any]]:
-    """Return the bundled atlases: name to ``description``, ``licence``, ``file`` and so on."""
+    """Return the bundled atlases: name to ``description``, ``licence``, ``file`` and so on.
+
+    Returns
+    -------
+    dict of str to dict
+        The entries of ``registry.toml``, by the atlas's name.
+    """
     with (atlas_root() / "registry.toml").open("rb") as file:
         content: dict[str, dict[str, Any]] = tomllib.load(file).get("atlas", {})
     return content

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, Ensemble, load_ensemble
+from ermoe_ba.checkpoint import Ensemble, load_ensemble
 from ermoe_ba.errors import RefusedScanError
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.naming import ScanName, name_scans
 from ermoe_ba.predict import Prediction, PredictionMaps, map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState

@@ -1,80 +1,24 @@
 """A trained ensemble on disk: safetensors and JSON, nothing that runs code when it is read."""
 
 import hashlib
-import json
 from copy import deepcopy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from ermoe_ba.assets import PACKAGE, template
-from ermoe_ba.config import from_plain
+from ermoe_ba.assets import template
 from ermoe_ba.errors import UsageError
-from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.io import write_whole
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem
-from ermoe_ba.preprocess.config import PreprocessConfig
+from ermoe_ba.model_card import DEFAULT_MODEL, ModelCard, model_folder, read_card
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training_scans import TrainingScans, read_training_scans
 from ermoe_ba.widening import WIDENING_FILE, Widening, read_widening
-
-DEFAULT_MODEL = "ixi-hh"
-WEIGHTS = PACKAGE / "weights"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """Everything about a trained ensemble but its weights.
-
-    Parameters
-    ----------
-    name : str
-        Name of the model.
-    model : ModelConfig
-        Shape of every member.
-    preprocess : PreprocessConfig
-        What the scans must have gone through.
-    preprocessing_id : str
-        Identity of that preprocessing when the model was trained.
-    ages, predictions : tuple of float
-        Chronological and out-of-fold predicted ages of the training cohort, in years, in one order.
-    coverage : float
-        Of the prediction interval.
-    half_width : float
-        Of the prediction interval of a scan like those of the training cohort, in years, from the
-        out-of-fold residuals.
-    metrics : dict
-        Out-of-fold figures.
-    provenance : dict
-        Versions, seed, data hash, licences and what else traces the model.
-    """
-
-    name: str
-    model: ModelConfig
-    preprocess: PreprocessConfig
-    preprocessing_id: str
-    ages: tuple[float, ...]
-    predictions: tuple[float, ...]
-    coverage: float
-    half_width: float
-    metrics: dict[str, Any]
-    provenance: dict[str, Any]
-
-    @property
-    def mae_without_expert(self) -> dict[str, float]:
-        """Error in years without each expert, out of fold; empty where it was not measured."""
-        without = self.metrics.get("probe_mae_without_expert")
-        return {} if without is None else dict(zip(self.model.expert_names, without, strict=True))
-
-    @property
-    def mae_with_all_experts(self) -> float | None:
-        """The error that was measured in the same way as those without an expert, in years."""
-        return self.metrics["probe_mae"] if self.mae_without_expert else None
 
 
 @dataclass(frozen=True)
@@ -114,18 +58,61 @@ class Ensemble:
 
 
 def token_grid(config: ModelConfig) -> TokenGrid:
-    """Return the tokens of a network: the patches that hold template brain."""
+    """Return the tokens of a network: the patches that hold template brain.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Gives the edge of a patch and the least share of brain in it.
+
+    Returns
+    -------
+    TokenGrid
+        On the model grid.
+
+    Raises
+    ------
+    UsageError
+        As from `ermoe_ba.assets.template`.
+    """
     return TokenGrid.over(template("desc-brain_mask"), config.patch_size, config.token_min_brain)
 
 
 def save_member(path: Path, member: ErmoeBrainAge) -> None:
-    """Write one member's weights, whole or not at all."""
+    """Write one member's weights, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file, safetensors.
+    member : ErmoeBrainAge
+        Whose weights and buffers are written.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
     state = {name: value.contiguous() for name, value in member.state_dict().items()}
     write_whole(path, lambda partial: save_file(state, partial))
 
 
 def load_member(path: Path, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrainAge:
     """Read one member.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file from `save_member`.
+    config : ModelConfig
+        Shape that the weights must have.
+    tokens : TokenGrid
+        Where the member's tokens lie.
+
+    Returns
+    -------
+    ErmoeBrainAge
+        In evaluation mode, on the processor.
 
     Raises
     ------
@@ -143,53 +130,6 @@ def _filled(member: ErmoeBrainAge, path: Path) -> ErmoeBrainAge:
         why = " ".join(str(error).split())
         raise UsageError(f"{path}: the weights cannot be read ({why}).") from error
     return member.eval()
-
-
-def save_card(folder: Path, card: ModelCard) -> None:
-    """Write the card as ``model.json``: the last file of a checkpoint to be written."""
-    write_json(folder / "model.json", asdict(card))
-
-
-def read_card(folder: Path) -> ModelCard:
-    """Read ``model.json``.
-
-    Raises
-    ------
-    UsageError
-        If there is no such file, or it is no model card of this version.
-    """
-    path = folder / "model.json"
-    if not path.is_file():
-        raise UsageError(
-            f"{path}: a model must have its card; found no such file. Of a cross-validation, it is "
-            "written once all folds are trained."
-        )
-    try:
-        return from_plain(ModelCard, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a model of this version ({error}).") from error
-
-
-def model_folder(model: str) -> Path:
-    """Return the folder of a shipped model's name, or of a path.
-
-    Raises
-    ------
-    UsageError
-        If there is neither.
-    """
-    for folder in (WEIGHTS / model, Path(model)):
-        if (folder / "model.json").is_file():
-            return folder
-    raise UsageError(
-        f"There is no model {model!r}; shipped are {', '.join(shipped_models())}. "
-        "A path must be a folder with model.json and fold-*.safetensors."
-    )
-
-
-def shipped_models() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(path.parent.name for path in WEIGHTS.glob("*/model.json"))
 
 
 def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
@@ -279,6 +219,18 @@ def _read_members(folder: Path, card: ModelCard, paths: list[Path], device: str)
 def model_identity(folder: Path, card: ModelCard) -> str:
     """Return the name of a model and a hash of its weights, joined by a hyphen.
 
+    Parameters
+    ----------
+    folder : Path
+        Holds the weights, ``fold-*.safetensors``.
+    card : ModelCard
+        Gives the name.
+
+    Returns
+    -------
+    str
+        Such as ``ixi-hh-b68548466b29``: 12 hexadecimal digits of SHA-256 over all members' files.
+
     Raises
     ------
     UsageError
@@ -286,6 +238,22 @@ def model_identity(folder: Path, card: ModelCard) -> str:
     """
     weights = b"".join(path.read_bytes() for path in _member_files(folder))
     return f"{card.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
+
+
+def model_name(model_id: str) -> str:
+    """Return the name that a model's identity begins with.
+
+    Parameters
+    ----------
+    model_id : str
+        From `model_identity`.
+
+    Returns
+    -------
+    str
+        Without the last hyphen and the hash behind it.
+    """
+    return model_id.rpartition("-")[0]
 
 
 def _member_files(folder: Path) -> list[Path]:
@@ -296,7 +264,13 @@ def _member_files(folder: Path) -> list[Path]:
 
 
 def share_stems(members: list[ErmoeBrainAge]) -> None:
-    """Let members with equal stems hold the first one's."""
+    """Let members with equal stems hold the first one's.
+
+    Parameters
+    ----------
+    members : list of ErmoeBrainAge
+        Changed in place.
+    """
     distinct: list[VoxelStem] = []
     for member in members:
         state = member.stem.state_dict()

@@ -32,6 +32,8 @@ def from_plain(kind: type[Settings], content: dict[str, Any]) -> Settings:
     ------
     ValueError
         If a field is unknown, missing, of another type or out of range; the message names it.
+    TypeError
+        If `kind` is no dataclass.
     """
     if not is_dataclass(kind):
         raise TypeError(f"{kind} is no dataclass.")

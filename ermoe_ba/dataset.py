@@ -133,7 +133,23 @@ class PreparedCohort:
         write_volume(moved, dseg.same_grid(np.rint(dseg.data).astype(np.int16)))
 
     def read(self, scan: StudyScan) -> PreparedScan:
-        """Return one preprocessed scan."""
+        """Read one preprocessed scan.
+
+        Parameters
+        ----------
+        scan : StudyScan
+            Prepared before.
+
+        Returns
+        -------
+        PreparedScan
+            Volumes on the model grid.
+
+        Raises
+        ------
+        ScanError
+            If a file of it is missing or damaged.
+        """
         labels = self._labels(scan)
         return PreparedScan(
             participant_id=scan.participant_id,
@@ -143,7 +159,18 @@ class PreparedCohort:
         )
 
     def fault_of(self, scan: StudyScan) -> str | None:
-        """Prepare a scan as `prepare` does; return why it cannot be used, or None where it can."""
+        """Prepare a scan as `prepare` does, and say why it cannot be used.
+
+        Parameters
+        ----------
+        scan : StudyScan
+            As for `prepare`.
+
+        Returns
+        -------
+        str or None
+            The error's text; None where the scan can be used.
+        """
         try:
             self.prepare(scan)
         except ScanError as error:

@@ -1,8 +1,31 @@
-"""Prediction intervals from out-of-fold residuals."""
+"""Prediction intervals: how wide, from out-of-fold residuals, and where they end."""
 
 import numpy as np
 
 from ermoe_ba.space import Array
+
+
+def age_interval(predicted: Array | float, half_width: Array | float) -> tuple[Array, Array]:
+    """Return the ends of prediction intervals of ages: ``max(0, predicted -/+ half_width)``.
+
+    No age lies below 0, so that what is cut off there would cover nobody.
+
+    Parameters
+    ----------
+    predicted : ndarray, shape (n,), or float
+        Predicted ages in years.
+    half_width : ndarray, shape (n,), or float
+        In years, at least 0; not a number where there is no interval.
+
+    Returns
+    -------
+    ndarray, shape (n,) or ()
+        Lower ends in years, at least 0; not a number where there is no interval.
+    ndarray, shape (n,) or ()
+        Upper ends, likewise.
+    """
+    lower = np.maximum(np.asarray(predicted) - half_width, 0.0)
+    return lower, np.maximum(np.asarray(predicted) + half_width, 0.0)
 
 
 def smallest_cohort(coverage: float) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 import nibabel as nib
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import open_volume, read_voxels
 from ermoe_ba.partial import prefix_of, sweep
 from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.stored_volume import open_volume, read_voxels
 
 
 def read_volume(path: Path, space: str) -> Volume:

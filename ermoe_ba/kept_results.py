@@ -10,9 +10,10 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.atlas import Atlas, load_atlas
-from ermoe_ba.checkpoint import ModelCard, model_folder, model_identity, read_card
+from ermoe_ba.checkpoint import model_identity, model_name
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import read_volume
+from ermoe_ba.model_card import ModelCard, model_folder, read_card
 from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
@@ -181,8 +182,8 @@ class ReportMaker:
     atlas: str | None
     atlas_labels: Path | None = None
     atlas_space: str | None = None
-    _cards: dict[str, ModelCard] = field(default_factory=dict)
-    _atlases: dict[str, Atlas] = field(default_factory=dict)
+    _cards: dict[str, ModelCard] = field(default_factory=dict, init=False)
+    _atlases: dict[str, Atlas] = field(default_factory=dict, init=False)
 
     def make(self, scan: KeptScan) -> Path:
         """Write the report of one scan, byte for byte what `predict` writes of the same results.
@@ -243,8 +244,7 @@ class ReportMaker:
     def _card(self, scan: KeptScan) -> ModelCard:
         made_by = str(scan.result["model_id"])
         if made_by not in self._cards:
-            # A model's identity is its name, a hyphen, and the hash of its weights.
-            folder = model_folder(self.model or made_by.rpartition("-")[0])
+            folder = model_folder(self.model or model_name(made_by))
             card = read_card(folder)
             found = model_identity(folder, card)
             if found != made_by:

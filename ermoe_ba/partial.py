@@ -11,6 +11,16 @@ def prefix_of(path: Path) -> str:
     """Return how the name of a file begins while this process writes it.
 
     ``.partial-<name>-<host>-<process>-``; what follows must hold no hyphen.
+
+    Parameters
+    ----------
+    path : Path
+        The whole file.
+
+    Returns
+    -------
+    str
+        Of the file name alone, without folder.
     """
     return f"{_beginning(path)}{_host()}-{os.getpid()}-"
 

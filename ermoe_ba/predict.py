@@ -10,6 +10,7 @@ import torch
 
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import ScanError
+from ermoe_ba.intervals import age_interval
 from ermoe_ba.maps import TokenPlaces
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import ScanState
@@ -135,10 +136,11 @@ def predict_age(ensemble: Ensemble, state: ScanState) -> Prediction:
         distance = ensemble.widening.distance(_looks(ensemble, described))
         widening = ensemble.widening.factor(distance)
     half_width = ensemble.card.half_width * (1.0 if widening is None else widening)
+    lower, upper = age_interval(age, half_width)
     return Prediction(
         predicted_age=age,
-        lower=max(age - half_width, 0.0),
-        upper=age + half_width,
+        lower=float(lower),
+        upper=float(upper),
         description_distance=distance,
         interval_widening=widening,
         baseline_years=baseline,

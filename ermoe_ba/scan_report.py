@@ -7,7 +7,7 @@ import pandas as pd
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.checkpoint import ModelCard
+from ermoe_ba.model_card import ModelCard
 from ermoe_ba.space import Volume
 
 if TYPE_CHECKING:

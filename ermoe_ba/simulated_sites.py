@@ -193,5 +193,18 @@ class SiteTrial:
         return named, {p: n for p, n in number_of.items() if n % self.every}
 
     def generator(self, number: int, place: int) -> np.random.Generator:
-        """Return the generator of one scan: person by number, site by place (0: the drawn one)."""
+        """Return the generator of one scan.
+
+        Parameters
+        ----------
+        number : int
+            Of the person, from `numbered`.
+        place : int
+            Of the site: 0 for the drawn one, the named ones from 1.
+
+        Returns
+        -------
+        Generator
+            At its beginning.
+        """
         return np.random.default_rng([self.seed, number, place])

@@ -24,6 +24,11 @@ class SpatialGrid:
         Maps voxel indices (ijk) to RAS+ coordinates (xyz) in mm.
     space : str
         Full name of the space, e.g. ``MNI152NLin2009aSym``, or ``scan`` for the scanner's own.
+
+    Raises
+    ------
+    ValueError
+        If the grid has other than three axes, or the affine another shape.
     """
 
     shape: tuple[int, int, int]

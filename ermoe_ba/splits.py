@@ -55,7 +55,18 @@ def make_splits(
 
 
 def fold_column(repeat: int) -> str:
-    """Return the column of ``splits.tsv`` that holds a repeat's folds."""
+    """Return the column of ``splits.tsv`` that holds a repeat's folds.
+
+    Parameters
+    ----------
+    repeat : int
+        Number of the repeat, from 0.
+
+    Returns
+    -------
+    str
+        ``fold``, or ``fold_repeat_1`` and so on.
+    """
     return "fold" if repeat == 0 else f"fold_repeat_{repeat}"
 
 

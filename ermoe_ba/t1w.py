@@ -8,8 +8,9 @@ import numpy as np
 
 from ermoe_ba.dicom import as_nifti, dicom_files
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import StoredVolume, existing_files, open_volume, read_voxels
+from ermoe_ba.formats import existing_files
 from ermoe_ba.space import Array, SpatialGrid, Volume
+from ermoe_ba.stored_volume import StoredVolume, open_volume, read_voxels
 
 # A head at 0.5 mm is about 512 x 512 x 512 voxels; more is not one T1w scan of one head.
 MAX_VOXELS = 512**3

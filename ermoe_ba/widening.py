@@ -242,7 +242,15 @@ def conformal_slope(
 
 
 def save_widening(folder: Path, widening: Widening) -> None:
-    """Write a rule into the folder of its model, whole or not at all."""
+    """Write a rule into the folder of its model, whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the model; the file is called `WIDENING_FILE`.
+    widening : Widening
+        The rule.
+    """
     arrays = {
         "mean_sq": np.stack([likeness.mean_q for likeness in widening.likeness_s]),
         "precision_sqq": np.stack([likeness.precision_qq for likeness in widening.likeness_s]),

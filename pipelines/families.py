@@ -20,9 +20,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ermoe_ba.checkpoint import Ensemble, load_fold, read_card
+from ermoe_ba.checkpoint import Ensemble, load_fold
 from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.training.run_folder import read_run_table

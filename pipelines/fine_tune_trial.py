@@ -18,9 +18,10 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.preprocessing import KernelCenterer
 from torch import Tensor
 
-from ermoe_ba.checkpoint import load_member, read_card, token_grid
+from ermoe_ba.checkpoint import load_member, token_grid
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study

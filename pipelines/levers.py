@@ -20,9 +20,10 @@ from sklearn.linear_model import LinearRegression
 from torch import Tensor
 from tqdm import tqdm
 
-from ermoe_ba.checkpoint import Ensemble, load_fold, read_card
+from ermoe_ba.checkpoint import Ensemble, load_fold
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.evaluation.bootstrap import estimates
+from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study

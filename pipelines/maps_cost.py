@@ -26,9 +26,9 @@ import torch
 from batch_cost import PROGRAM, cost_of
 
 from ermoe_ba.atlas import DEFAULT_ATLAS
-from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.io import write_json
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.naming import name_scans, volumes_in
 from ermoe_ba.scan_files import PREDICTION
 from ermoe_ba.tables import write_table

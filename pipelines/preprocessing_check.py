@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import read_volume, write_json, write_volume
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Array

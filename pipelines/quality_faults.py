@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.changes import CHANGES
-from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.io import read_volume, write_json, write_volume
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
 from ermoe_ba.space import Volume

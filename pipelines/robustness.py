@@ -20,11 +20,12 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.changes import CHANGES
-from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
+from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import write_json, write_text, write_volume, write_whole
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures

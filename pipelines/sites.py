@@ -24,12 +24,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, Ensemble, load_fold, model_folder
+from ermoe_ba.checkpoint import Ensemble, load_fold
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import write_json, write_text
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder
 from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures

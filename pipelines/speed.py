@@ -20,19 +20,14 @@ Time:    two calls are timed in turn, pair by pair; a ratio is the median over t
 
 import argparse
 import json
-import multiprocessing
 import os
 import platform
-import resource
-import statistics
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from paired_times import Call, PairedTimes, peak_megabytes
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
@@ -44,7 +39,6 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import make_dense
 from ermoe_ba.model.rivals.volume import VolumeNetwork
-from ermoe_ba.software import commit
 from ermoe_ba.space import MODEL_GRID
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.recipe import read_recipe
@@ -55,53 +49,20 @@ LATTICE, PATCH = (13, 15, 13), 7
 BATCH = 8
 INFO = "for information"
 
-Call = Callable[[], Any]
 Network = ErmoeBrainAge | PlainNetwork
 
 
-class Speed:
-    """The measurements of one run, each ratio of so many pairs."""
+class Speed(PairedTimes):
+    """The measurements of one run."""
 
     def __init__(self, repeats: int) -> None:
-        self.repeats = repeats
+        super().__init__(repeats)
         self.config: ModelConfig = read_recipe(RECIPE).model
         self.tokens = token_grid(self.config)
         self.scan = torch.rand(1, *MODEL_GRID.shape)
         self.default = self.network(self.config, self.tokens)
-        self.found: dict[str, Any] = {
-            "machine": platform.machine(),
-            "cores": os.cpu_count(),
-            "threads": torch.get_num_threads(),
-            "torch": torch.__version__,
-            "commit": commit(),
-            "repeats": repeats,
-        }
-
-    def ratio(self, name: str, limit: str, over: Call, under: Call, *, times: int = 1) -> None:
-        """Time two calls in turn, each `times` at a time; print and keep their median ratio."""
-        pairs = []
-        for round_number in range(self.repeats + 1):
-            seconds = []
-            for call in (over, under):
-                start = time.process_time()
-                for _ in range(times):
-                    call()
-                seconds.append((time.process_time() - start) / times)
-            # The first round warms up.
-            if round_number:
-                pairs.append(seconds)
-        ratios = [a / b for a, b in pairs]
-        first, second = (1000 * statistics.median(side) for side in zip(*pairs, strict=True))
-        self.keep(
-            name,
-            statistics.median(ratios),
-            f"{limit}; {min(ratios):.2f} to {max(ratios):.2f}; {first:.2f} ms, {second:.2f} ms",
-        )
-
-    def keep(self, name: str, value: float, remark: str) -> None:
-        """Print and keep one figure."""
-        print(f"{name}: {value:.3g} ({remark})", flush=True)
-        self.found[name] = value
+        self.found["threads"] = torch.get_num_threads()
+        self.found["torch"] = torch.__version__
 
     def network(self, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrainAge:
         """Return a network whose read-outs are not zero, in evaluation mode."""
@@ -297,24 +258,6 @@ def step_of(network: Network, described: Tensor) -> Call:
             network.after_step(output)
 
     return step
-
-
-def peak_megabytes(step: Call) -> float:
-    """Return by how much a step raises the peak memory of a process that has done nothing else."""
-    context = multiprocessing.get_context("fork")
-    answers = context.SimpleQueue()
-
-    def measure() -> None:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        step()
-        answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-
-    child = context.Process(target=measure)
-    child.start()
-    raised = float(answers.get())
-    child.join()
-    # Kilobytes on Linux, bytes on macOS.
-    return raised / (1e6 if platform.system() == "Darwin" else 1e3)
 
 
 @torch.no_grad()

@@ -25,11 +25,12 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from ermoe_ba.checkpoint import load_fold, read_card
+from ermoe_ba.checkpoint import load_fold
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.io import write_json
+from ermoe_ba.model_card import read_card
 from ermoe_ba.predict import described_once, predict_age
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.simulated_sites import SiteTrial

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ermoe_ba.model.config import ModelConfig
     from ermoe_ba.model.ermoe import ErmoeBrainAge
+    from ermoe_ba.model_card import ModelCard
 
 # For a long search, once in a while; the suite itself runs hypothesis' default of 100 examples.
 settings.register_profile("fuzz", max_examples=6000)
@@ -110,6 +111,27 @@ def small_config() -> "ModelConfig":
         temperature=0.1,
         bias_step=0.01,
         token_dropout=0.25,
+    )
+
+
+@pytest.fixture
+def card(small_config: "ModelConfig") -> "ModelCard":
+    """The card of a small model, none of its numbers a default."""
+    from ermoe_ba.model_card import ModelCard
+    from ermoe_ba.preprocess.config import PreprocessConfig
+
+    preprocess = PreprocessConfig(brain_volume_ml=(650.0, 2400.0))
+    return ModelCard(
+        name="small",
+        model=small_config,
+        preprocess=preprocess,
+        preprocessing_id=preprocess.identity(),
+        ages=(20.5, 61.0),
+        predictions=(24.125, 58.0),
+        coverage=0.9,
+        half_width=11.5,
+        metrics={"mae": 3.3125},
+        provenance={"data": "made up", "age": {"num_epochs": 3}},
     )
 
 

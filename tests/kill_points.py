@@ -25,10 +25,11 @@ import torch
 import ermoe_ba.workers.derivative_maker
 import ermoe_ba.workers.predictor
 from ermoe_ba.assets import template
-from ermoe_ba.checkpoint import ModelCard, save_card, save_member, token_grid
+from ermoe_ba.checkpoint import save_member, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import ModelCard, save_card
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.t1w import read_t1w

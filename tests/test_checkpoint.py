@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 
 from ermoe_ba.checkpoint import (
-    ModelCard,
     load_ensemble,
     load_fold,
     load_member,
-    model_folder,
-    read_card,
-    save_card,
+    model_identity,
+    model_name,
     save_member,
 )
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import ModelCard, save_card
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.matching import matched_order
@@ -30,23 +29,6 @@ from ermoe_ba.widening import Likeness, Widening, save_widening
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
 MakeMember = Callable[..., ErmoeBrainAge]
-
-
-@pytest.fixture
-def card(small_config: ModelConfig) -> ModelCard:
-    preprocess = PreprocessConfig(brain_volume_ml=(650.0, 2400.0))
-    return ModelCard(
-        name="small",
-        model=small_config,
-        preprocess=preprocess,
-        preprocessing_id=preprocess.identity(),
-        ages=(20.5, 61.0),
-        predictions=(24.125, 58.0),
-        coverage=0.9,
-        half_width=11.5,
-        metrics={"mae": 3.3125},
-        provenance={"data": "made up", "age": {"num_epochs": 3}},
-    )
 
 
 @pytest.fixture
@@ -110,40 +92,6 @@ def test_damaged_weights_are_refused(
         load_member(path, member.config, small_tokens)
 
 
-def test_a_card_comes_back_equal(tmp_path: Path, card: ModelCard) -> None:
-    save_card(tmp_path, card)
-    assert read_card(tmp_path) == card
-
-
-@pytest.mark.parametrize(
-    ("old", "new"),
-    [
-        ('"name"', '"nmae"'),
-        ('"rank": 5', '"rank": 12'),
-        ('"rank": 5', '"rang": 5'),
-        ('"coverage": 0.9,', ""),
-        ('"n4_tolerance"', '"n5_tolerance"'),
-        ("{", ""),
-    ],
-)
-def test_a_card_of_another_version_is_refused(
-    tmp_path: Path, card: ModelCard, old: str, new: str
-) -> None:
-    save_card(tmp_path, card)
-    path = tmp_path / "model.json"
-    text = path.read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
-    with pytest.raises(UsageError, match="not a model of this version") as caught:
-        read_card(tmp_path)
-    assert str(path) in str(caught.value)
-
-
-def test_a_model_that_is_not_there_is_named() -> None:
-    with pytest.raises(UsageError, match=r"no model 'no-such-model'.*model\.json"):
-        model_folder("no-such-model")
-
-
 @pytest.mark.usefixtures("small_token_grid")
 def test_an_ensemble_is_all_members_of_a_folder(
     tmp_path: Path, card: ModelCard, make_member: MakeMember
@@ -175,6 +123,16 @@ def test_the_model_id_changes_with_any_weight(
             member.experts.s_er[0, 0] += 1e-3
     assert len(ids) == 2
     assert all(model_id.startswith("small-") for model_id in ids)
+
+
+@pytest.mark.parametrize("name", ["small", "two-part", "ends-in-0123456789ab"])
+def test_the_name_comes_back_out_of_the_id(
+    tmp_path: Path, card: ModelCard, make_member: MakeMember, name: str
+) -> None:
+    save_member(tmp_path / "fold-0.safetensors", make_member())
+    model_id = model_identity(tmp_path, replace(card, name=name))
+    assert model_id != name
+    assert model_name(model_id) == name
 
 
 @pytest.mark.usefixtures("small_token_grid")
@@ -275,8 +233,3 @@ def test_an_expert_that_never_varies_takes_what_is_left() -> None:
     member[:, 1] = 0.0
     with np.errstate(invalid="ignore"):
         assert matched_order(reference, member, 0) == [2, 1, 0]
-
-
-def test_a_run_that_is_not_finished_has_no_card_yet(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"model\.json: a model must have its card.*all folds"):
-        read_card(tmp_path)

@@ -20,7 +20,7 @@ import torch
 
 from ermoe_ba import BrainAgeModel
 from ermoe_ba.assets import atlas_root, template
-from ermoe_ba.checkpoint import WEIGHTS, Ensemble, ModelCard, save_card, token_grid
+from ermoe_ba.checkpoint import Ensemble, token_grid
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.predict import write_rows
 from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
@@ -29,6 +29,7 @@ from ermoe_ba.io import write_volume
 from ermoe_ba.kept_results import rows_without_result
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import WEIGHTS, ModelCard, save_card
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume

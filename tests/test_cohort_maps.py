@@ -13,7 +13,7 @@ import pytest
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
-from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, model_identity, read_card
+from ermoe_ba.checkpoint import model_identity
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.maps import _card
 from ermoe_ba.cohort import Participants, read_participants
@@ -24,6 +24,7 @@ from ermoe_ba.maps.cohort import CohortMaps, age_weights, read_cohort
 from ermoe_ba.maps.effects import effect_table, measure_effects
 from ermoe_ba.maps.enrichment import cohort_region_table
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
 from ermoe_ba.space import MODEL_GRID, Array
 from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMNS, write_table

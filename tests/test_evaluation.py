@@ -352,6 +352,22 @@ def test_the_constant_width_is_the_other_folds_order_statistic(make_rows: MakeRo
     }
 
 
+def test_intervals_are_as_wide_as_what_lies_above_0(make_rows: MakeRows) -> None:
+    """Half-widths of 18 and 8 as above; people of 20 and 60 whose brains look younger.
+
+    Predicted 19, 18, .., 11: ends at 1 and 37, at 0 and 36, then cut at 0 and 35, 34, .., 29.
+    """
+    gaps = np.concatenate([np.arange(1.0, 10), np.arange(11.0, 20)])
+    ages = np.repeat([20.0, 60.0], 9)
+    rows = make_rows(ages, ages - gaps, folds=np.repeat([0, 1], 9))
+    eighty = interval_calibration(rows, conformal_intervals(rows))["constant"][0]
+    young, old = eighty["by_decade"]
+    assert young["mean_width"] == pytest.approx((36 + 36 + 35 + 34 + 33 + 32 + 31 + 30 + 29) / 9)
+    assert old["mean_width"] == pytest.approx(16)
+    # Nobody is younger than 0: what is cut away held nobody.
+    assert (young["num_covered"], old["num_covered"]) == (9, 0)
+
+
 def test_no_fold_sets_its_own_intervals(make_rows: MakeRows) -> None:
     """Ages of fold 0 are moved, so that its gaps grow: its own widths stay, the others' grow."""
     random = np.random.default_rng(6)

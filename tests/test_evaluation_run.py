@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, WEIGHTS
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import UsageError
 from ermoe_ba.evaluation import Evaluation, evaluate
@@ -17,6 +16,7 @@ from ermoe_ba.evaluation.learning_curve import learning_curve
 from ermoe_ba.evaluation.out_of_fold import read_out_of_fold
 from ermoe_ba.evaluation.run_record import read_run_record
 from ermoe_ba.evaluation.sessions import longitudinal, retest_agreement
+from ermoe_ba.model_card import DEFAULT_MODEL, WEIGHTS
 from ermoe_ba.reliability import agreement_icc, within_subject_sd
 from ermoe_ba.report.cohort_page import write_cohort_page
 
@@ -209,6 +209,19 @@ def test_the_table_keeps_rows_and_digits_and_says_nothing_of_rows_left_out(tmp_p
     assert sidecar["corrected_gap_cole"]["Units"] == "year"
     assert "must not be quoted" in sidecar["corrected_age_beheshti"]["Description"]
     assert "Units" not in sidecar["fold"]
+
+
+def test_the_tables_intervals_are_cut_at_0_and_there_alone(tmp_path: Path) -> None:
+    """Predictions from 0.5 to 20 years, which err by 4 or more: some intervals reach below 0."""
+    scans = [(f"{n:03d}", n / 2 + (4 if n % 2 else 9), n / 2) for n in range(1, 41)]
+    table = evaluate(_table(tmp_path / "predictions.tsv", scans)).table
+    predicted = np.array([years for _, _, years in scans])
+    lower, upper = (table[f"predicted_age_{end}_90"].to_numpy() for end in ("lower", "upper"))
+    # No upper end is cut, so that it tells the half-width.
+    uncut = 2 * predicted - upper
+    assert (uncut < 0).any()
+    assert (uncut > 0).any()
+    np.testing.assert_allclose(lower, np.maximum(uncut, 0), atol=1e-9)
 
 
 def test_scans_seen_in_training_are_counted_and_told(

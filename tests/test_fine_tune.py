@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ermoe_ba.checkpoint import ModelCard, load_member, read_card, save_card, save_member
+from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
@@ -19,6 +19,7 @@ from ermoe_ba.inspection import UNUSABLE_COLUMNS
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import ModelCard, read_card, save_card
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.study import StudyScan

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import is_volume, volume_stem
 from ermoe_ba.io import read_volume, write_json, write_text, write_volume, write_whole
 from ermoe_ba.space import SpatialGrid, Volume
 
@@ -59,24 +58,6 @@ def test_channels_come_back_as_a_fourth_axis(tmp_path: Path, oblique_grid: Spati
     data = np.arange(5 * 7 * 9 * 2, dtype=np.int16).reshape(5, 7, 9, 2)
     write_volume(tmp_path / "map.nii", Volume(data, oblique_grid))
     np.testing.assert_array_equal(read_volume(tmp_path / "map.nii", "scan").data, data)
-
-
-@pytest.mark.parametrize(
-    ("name", "stem"),
-    [
-        ("sub-1_T1w.nii.gz", "sub-1_T1w"),
-        ("sub-1.2.nii", "sub-1.2"),
-        ("a.nii.nii.gz", "a.nii"),
-        ("a.HDR", "a"),
-        ("a.b.img", "a.b"),
-        ("sub-1_T1w.mgz", "sub-1_T1w"),
-        ("a.mgh", "a"),
-        ("SUB.NII.GZ", "SUB"),
-    ],
-)
-def test_a_stem_is_the_name_without_the_suffix_of_its_format(name: str, stem: str) -> None:
-    assert is_volume(Path(name))
-    assert volume_stem(Path("folder") / name) == stem
 
 
 # Writing

@@ -12,8 +12,9 @@ import torch
 from monai.bundle import ConfigParser, verify_net_in_out
 
 from ermoe_ba.assets import template
-from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
+from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.errors import UsageError
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.space import MODEL_GRID
 
 MAKE = Path(__file__).parents[1] / "pipelines" / "monai_bundle" / "make.py"

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from ermoe_ba.assets import SAMPLE_HEAD
-from ermoe_ba.checkpoint import DEFAULT_MODEL, Ensemble, load_ensemble
+from ermoe_ba.checkpoint import Ensemble, load_ensemble
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.predict import map_prediction, predict_age
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import MODEL_GRID, Array

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ermoe_ba.intervals import conformal_half_width, smallest_cohort
+from ermoe_ba.intervals import age_interval, conformal_half_width, smallest_cohort
 from ermoe_ba.metrics import age_metrics, load_gini, mae_by_group
 from ermoe_ba.tables import (
     PREDICTION_COLUMNS,
@@ -47,6 +47,17 @@ def test_the_smallest_cohort_is_the_first_that_has_a_half_width() -> None:
 def test_a_coverage_is_a_share(coverage: float) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         conformal_half_width(np.arange(9.0), coverage)
+
+
+def test_no_interval_reaches_below_the_age_of_0() -> None:
+    """11 and 40 years give or take 13: from -2 to 24, and from 27 to 53; -20 leaves nothing."""
+    lower, upper = age_interval(np.array([11.0, 40.0, -20.0]), 13.0)
+    assert lower.tolist() == [0, 27, 0]
+    assert upper.tolist() == [24, 53, 0]
+    # Where a cohort is too small for a width there is no interval, and none from 0 either.
+    lower, upper = age_interval(np.array([30.0, 30.0]), np.array([2.5, np.nan]))
+    np.testing.assert_array_equal(lower, [27.5, np.nan])
+    np.testing.assert_array_equal(upper, [32.5, np.nan])
 
 
 def test_new_residuals_of_the_same_kind_are_covered() -> None:

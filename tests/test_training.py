@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ermoe_ba.checkpoint import load_ensemble, read_card
+from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -22,6 +22,7 @@ from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
+from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.study import Study, StudyScan

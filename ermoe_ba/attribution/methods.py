@@ -47,7 +47,9 @@ def occlusion(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
 
     Parameters
     ----------
-    model, described_btfc
+    model : ErmoeBrainAge
+        As for `contributions`.
+    described_btfc : Tensor
         As for `contributions`.
 
     Returns
@@ -66,6 +68,11 @@ def occlusion(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
 
 def captum_gradients() -> Any:
     """Return captum's class of integrated gradients.
+
+    Returns
+    -------
+    type
+        ``captum.attr.IntegratedGradients``.
 
     Raises
     ------
@@ -89,7 +96,9 @@ def integrated_gradients(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor
 
     Parameters
     ----------
-    model, described_btfc
+    model : ErmoeBrainAge
+        As for `contributions`.
+    described_btfc : Tensor
         As for `contributions`.
 
     Returns
@@ -127,7 +136,9 @@ def attention_rollout(model: ErmoeBrainAge, described_btfc: Tensor) -> Tensor:
 
     Parameters
     ----------
-    model, described_btfc
+    model : ErmoeBrainAge
+        As for `contributions`.
+    described_btfc : Tensor
         As for `contributions`.
 
     Returns

@@ -11,12 +11,13 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from ermoe_ba.checkpoint import load_member, model_identity, read_card, token_grid
+from ermoe_ba.checkpoint import load_member, model_identity, token_grid
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, age_weights, people_table
 from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model_card import read_card
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.run_folder import read_run_table

@@ -88,18 +88,41 @@ class PhantomScans:
         )
 
     def planted_mask(self) -> Volume:
-        """Return where the planted effect lies in the brain at rest: uint8, on the model grid."""
+        """Return where the planted effect lies in the brain at rest.
+
+        Returns
+        -------
+        Volume of uint8
+            On the model grid: 1 in the planted regions, 0 elsewhere.
+        """
         planted = [region.index for region in self.config.planted_regions()]
         inside = Volume(np.isin(self.anatomy.labels(), planted).astype(np.uint8), self.anatomy.grid)
         return on_model_grid(inside)
 
     def brain_mask(self) -> Volume:
-        """Return the cavity of the brain at rest: uint8, on the model grid."""
+        """Return the cavity of the brain at rest.
+
+        Returns
+        -------
+        Volume of uint8
+            On the model grid: 1 in the cavity, 0 elsewhere.
+        """
         return on_model_grid(Volume(self.anatomy.cavity.astype(np.uint8), self.anatomy.grid))
 
 
 def on_model_grid(part: Volume) -> Volume:
-    """Lay a box of the model grid back into it, 0 around."""
+    """Lay a box of the model grid back into it, 0 around.
+
+    Parameters
+    ----------
+    part : Volume
+        On a part of the model grid: the same voxels, from another origin on.
+
+    Returns
+    -------
+    Volume
+        On the model grid, of the same type.
+    """
     offset = np.linalg.inv(MODEL_GRID.affine) @ part.grid.affine[:, 3]
     start = np.rint(offset[:3]).astype(int)
     whole: Array = np.zeros(MODEL_GRID.shape, dtype=part.data.dtype)

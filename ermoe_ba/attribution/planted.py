@@ -67,7 +67,18 @@ class PlantedCohort:
         self.folder = folder / digest(scans, describer.identity, *how)
 
     def ages(self, count: int) -> Array:
-        """Return the chronological ages of the first subjects in years, shape (N,)."""
+        """Return the chronological ages of the first subjects.
+
+        Parameters
+        ----------
+        count : int
+            N.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            In years.
+        """
         return np.array([draw_subject(self.config, n).age for n in range(1, count + 1)])
 
     def described(self, count: int) -> Tensor:
@@ -122,6 +133,19 @@ class PlantedCohort:
 
 
 def digest(scans: PhantomScans, *more: Any) -> str:
-    """Return a name for what is made of a phantom's scans: of settings, revisions and what else."""
+    """Return a name for what is made of a phantom's scans: of settings, revisions and what else.
+
+    Parameters
+    ----------
+    scans : PhantomScans
+        The phantom, by its settings and its preprocessing.
+    *more : Any
+        Whatever else decides about the result; values that JSON can hold.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
     what = [scans.config.describe(), REVISION, scans.preprocess.identity(), *more]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]

@@ -36,6 +36,11 @@ class LessonConfig:
         Of the stem's weights and of the voxels that it is shown.
     phantom : PhantomConfig
         Their cohort. Everything should vary in it: what never changes need not be looked at.
+
+    Raises
+    ------
+    ValueError
+        If there are no subjects.
     """
 
     subjects: int

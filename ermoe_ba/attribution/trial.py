@@ -42,6 +42,11 @@ class TrialConfig:
         takes a pass for each token.
     curve_steps : int
         Of insertion and deletion.
+
+    Raises
+    ------
+    ValueError
+        If there is less than two folds, one subject or one step.
     """
 
     num_folds: int
@@ -202,10 +207,17 @@ def randomised(
     ----------
     network : ErmoeBrainAge
         Fresh; changed in place. torch's random numbers are used.
-    described_ntfc, ages_n
+    described_ntfc : Tensor
         Subjects that content and contributions are centred on, as in training.
+    ages_n : ndarray, shape (N,)
+        Their ages in years.
     spread_floor : float
         As in `AgeConfig`.
+
+    Returns
+    -------
+    ErmoeBrainAge
+        The network that was given.
     """
     centre_on(network, described_ntfc, torch.as_tensor(ages_n.copy()), spread_floor)
     network.experts.position_readout_td.normal_()
@@ -223,5 +235,18 @@ def _mean_curves(curves: list[FidelityCurves]) -> FidelityCurves:
 
 
 def age_map(years_nt: Array, ages_n: Array) -> Array:
-    """Return the map by which networks are compared: absolute slopes on age, shape (T,)."""
+    """Return the map by which networks are compared: absolute slopes on age.
+
+    Parameters
+    ----------
+    years_nt : ndarray, shape (N, T)
+        Years that each token adds to each subject's age.
+    ages_n : ndarray, shape (N,)
+        Chronological ages in years.
+
+    Returns
+    -------
+    ndarray, shape (T,)
+        Years a year, at least 0.
+    """
     return np.abs(slope_on_age(years_nt, ages_n))

@@ -113,7 +113,20 @@ def map_figures(
 
 
 def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
-    """Return the rank agreement of the trained map between every other subject and the rest."""
+    """Return the rank agreement of the trained map between every other subject and the rest.
+
+    Parameters
+    ----------
+    trial : Trial
+        The trial.
+    ages_n : ndarray, shape (N,)
+        Chronological ages of its subjects in years, in its order.
+
+    Returns
+    -------
+    float
+        From -1 to 1.
+    """
     first = np.arange(len(ages_n)) % 2 == 0
     years_nt = trial.years["trained"]
     return rank_agreement(*(age_map(years_nt[half], ages_n[half]) for half in (first, ~first)))

@@ -8,7 +8,23 @@ from ermoe_ba.training.ablation_table import as_markdown
 
 
 def run_ablate(options: argparse.Namespace) -> int:
-    """Run or go on with an ablation; print its table; always 0."""
+    """Run or go on with an ablation; print its table.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+
+    Raises
+    ------
+    UsageError
+        If recipe, table or a folder cannot be used.
+    """
     ablation = Ablation(
         read_ablation(options.recipe),
         options.participants,

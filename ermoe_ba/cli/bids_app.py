@@ -32,12 +32,18 @@ from ermoe_ba.workers import Outcome, Task
 
 
 def run_bids_app(options: argparse.Namespace) -> int:
-    """Run one level of the app; return the exit code.
+    """Run one level of the app.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all is done, 1 if a scan failed or, at the level of the group, a session
+        has no results yet.
 
     Raises
     ------

@@ -13,7 +13,23 @@ from ermoe_ba.training.recipe import read_recipe
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:
-    """Run or go on with a cross-validation; evaluate it and print its metrics; always 0."""
+    """Run or go on with a cross-validation; evaluate it and print its metrics.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+
+    Raises
+    ------
+    UsageError
+        If recipe, table, splits or a folder cannot be used.
+    """
     recipe = read_recipe(options.recipe)
     run = CrossValidation(
         recipe,

@@ -9,7 +9,23 @@ from ermoe_ba.training_scans import SEEN, seen_remark
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
-    """Evaluate a table of predictions; always 0."""
+    """Evaluate a table of predictions; print what it is worth.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+
+    Raises
+    ------
+    UsageError
+        If a table or a run cannot be used.
+    """
     evaluation = evaluate(options.predictions, options.participants, options.runs)
     write_evaluation(evaluation, options.out, options.predictions.resolve().parent.name)
     counts = evaluation.metrics["evaluation"][SEEN]
@@ -21,7 +37,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 
 def write_evaluation(evaluation: Evaluation, out: Path, title: str) -> None:
-    """Write the files of an evaluation and its page."""
+    """Write the files of an evaluation and its page.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        Its tables and figures.
+    out : Path
+        Folder for them, and for ``evaluation.html``.
+    title : str
+        Heading of the page.
+    """
     # Drawing brings matplotlib along, which the figures do without.
     from ermoe_ba.report.cohort_page import write_cohort_page
 
@@ -30,7 +56,13 @@ def write_evaluation(evaluation: Evaluation, out: Path, title: str) -> None:
 
 
 def print_evaluation(evaluation: Evaluation) -> None:
-    """Print the figures that a reader asks for first, uncorrected."""
+    """Print the figures that a reader asks for first, uncorrected.
+
+    Parameters
+    ----------
+    evaluation : Evaluation
+        From `evaluate`.
+    """
     details = evaluation.metrics["evaluation"]
     for reason, count in details["left_out"].items():
         print(f"{count} rows left out: {reason}")

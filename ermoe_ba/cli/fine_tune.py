@@ -2,8 +2,8 @@
 
 import argparse
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.study import tell_study
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.training.fine_tune import FineTuning
 
 # What is shown of both models, and in which unit.
@@ -11,7 +11,23 @@ SHOWN = {"mae": "years", "rmse": "years", "bias": "years", "gap_slope": "years a
 
 
 def run_fine_tune(options: argparse.Namespace) -> int:
-    """Tune a model; print what it is worth tuned and untuned, out of fold; always 0."""
+    """Tune a model; print what it is worth tuned and untuned, out of fold.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0, whether or not tuning helped.
+
+    Raises
+    ------
+    UsageError
+        If model, table or a folder cannot be used.
+    """
     tuning = FineTuning(
         options.model or DEFAULT_MODEL,
         options.participants,

@@ -8,8 +8,8 @@ from typing import Any
 
 from ermoe_ba import __version__
 from ermoe_ba.atlas import registry
-from ermoe_ba.checkpoint import WEIGHTS, model_folder, read_card, shipped_models
 from ermoe_ba.errors import UsageError
+from ermoe_ba.model_card import WEIGHTS, model_folder, read_card, shipped_models
 from ermoe_ba.software import TRACED
 from ermoe_ba.space import MODEL_GRID
 
@@ -18,7 +18,13 @@ CARD = "MODEL_CARD.md"
 
 
 def collect() -> dict[str, Any]:
-    """Return versions, models, atlases, grid and licences as plain values."""
+    """Return versions, models, atlases, grid and licences as plain values.
+
+    Returns
+    -------
+    dict
+        Values that JSON can hold; the models' errors and half-widths in years.
+    """
     models = {}
     for name in shipped_models():
         card = read_card(WEIGHTS / name)
@@ -46,7 +52,17 @@ def collect() -> dict[str, Any]:
 
 
 def run_info(options: argparse.Namespace) -> int:
-    """Print a model's card, or what `collect` returns; always 0.
+    """Print a model's card, or what `collect` returns.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
 
     Raises
     ------

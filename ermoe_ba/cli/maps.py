@@ -12,7 +12,7 @@ from ermoe_ba.maps.cohort import CohortMaps, read_cohort
 from ermoe_ba.maps.group import check_free, write_group_maps
 
 if TYPE_CHECKING:
-    from ermoe_ba.checkpoint import ModelCard
+    from ermoe_ba.model_card import ModelCard
 
 PAGE = "maps.html"
 # Stands in a finished run of `cross-validate`, and in no folder of predictions.
@@ -20,7 +20,17 @@ RUN_CARD = "model.json"
 
 
 def run_maps(options: argparse.Namespace) -> int:
-    """Write the maps and tables of a cohort; return 0.
+    """Write the maps and tables of a cohort, and their page.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
 
     Raises
     ------
@@ -75,14 +85,14 @@ def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":
     That of the run, of the model that was given, or of the shipped one; None where the predictions
     are of another that was not given.
     """
-    from ermoe_ba.checkpoint import model_folder, model_identity, read_card, shipped_models
+    from ermoe_ba.checkpoint import model_identity, model_name
+    from ermoe_ba.model_card import model_folder, read_card, shipped_models
 
     if (folder / RUN_CARD).is_file():
         if model is not None:
             raise UsageError(f"{folder} is a run, which has its own model: leave --model out.")
         return read_card(folder)
-    # A model's identity is its name, a hyphen, and the hash of its weights.
-    name = model_id.rpartition("-")[0]
+    name = model_name(model_id)
     if model is None and name not in shipped_models():
         return None
     where = model_folder(model or name)

@@ -1,11 +1,29 @@
-"""Options that commands share, and those of `ermoe-ba maps`."""
+"""Options that several commands share."""
 
 import argparse
 from pathlib import Path
 
 
 def count_of(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Read a whole number of at least 1.
+
+    Parameters
+    ----------
+    text : str
+        As typed.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ArgumentTypeError
+        If the number is less.
+    ValueError
+        If it is no whole number.
+    """
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be at least 1; found {number}")
@@ -13,7 +31,13 @@ def count_of(text: str) -> int:
 
 
 def add_atlas(parser: argparse.ArgumentParser) -> None:
-    """Offer the choice of an atlas."""
+    """Offer the choice of an atlas.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
     parser.add_argument("--atlas", metavar="NAME|PATH", help="atlas of the region table")
     parser.add_argument(
         "--atlas-labels",
@@ -29,37 +53,125 @@ def add_atlas(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_maps(parser: argparse.ArgumentParser) -> None:
-    """Offer what `ermoe-ba maps` asks for."""
+def add_selection(parser: argparse.ArgumentParser) -> None:
+    """Offer the choice among the scans of a data set.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
+    for entity, short in (("participant", "sub"), ("session", "ses")):
+        parser.add_argument(
+            f"--{entity}-label",
+            f"--{entity}_label",
+            nargs="+",
+            default=[],
+            metavar="LABEL",
+            help=f"of a BIDS data set, these alone (with or without {short}-)",
+        )
     parser.add_argument(
-        "predictions",
+        "--one-per-session",
+        action="store_true",
+        help="of several T1w scans of a session, take one: without contrast agent before with, "
+        "then fewest entities in the name, then the last run",
+    )
+
+
+def add_running(parser: argparse.ArgumentParser) -> None:
+    """Offer processes, and what `add_device` does.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
+    parser.add_argument(
+        "--jobs", type=count_of, default=1, metavar="N", help="processes, each with one thread"
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Offer where to compute, and tracebacks.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_prediction(parser: argparse.ArgumentParser) -> None:
+    """Offer what predictions are made with and what is written of them.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
+    parser.add_argument(
+        "--participants",
+        type=Path,
+        metavar="TSV",
+        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
+    )
+    parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    add_atlas(parser)
+    add_preprocessed(parser)
+    parser.add_argument(
+        "--scan-space",
+        action="append",
+        choices=("experts", "winners", "contributions"),
+        default=[],
+        help="also write these maps on the scan's own grid; may be given several times",
+    )
+    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
+    parser.add_argument("--no-report", action="store_true", help="no HTML report")
+    parser.add_argument(
+        "--force", action="store_true", help="give an age where the scan's quality forbids it"
+    )
+
+
+def add_preprocessed(parser: argparse.ArgumentParser) -> None:
+    """Offer scans that were preprocessed before.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
+    parser.add_argument(
+        "--preprocessed",
         type=Path,
         metavar="DIR",
-        help="that `predict` wrote, with its maps; or a finished run of `cross-validate`, whose "
-        "scans are then seen by the members alone that were not trained on them",
+        help="what `preprocess` wrote; used where it is of these scans and fits the model",
     )
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+
+
+def add_study(parser: argparse.ArgumentParser) -> None:
+    """Offer how the scans of a study are prepared.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command; takes the options.
+    """
     parser.add_argument(
-        "--participants", type=Path, metavar="TSV", help="ages, and columns for --groups"
+        "--prepared",
+        type=Path,
+        metavar="DIR",
+        help="where prepared scans are kept, for several runs to share; default: in --out",
     )
     parser.add_argument(
-        "--groups", metavar="COLUMN", help="of the participants table: compare its groups"
+        "--jobs", type=count_of, default=1, metavar="N", help="processes that prepare scans"
     )
     parser.add_argument(
-        "--model",
-        metavar="NAME|PATH",
-        help="that predicted, for what it owes to its experts; default: what the predictions name, "
-        "if it is shipped",
+        "--skip-unusable",
+        action="store_true",
+        help="go on without scans that cannot be used; unusable.tsv names them either way",
     )
-    add_atlas(parser)
-    parser.add_argument(
-        "--permutations", type=count_of, default=5000, metavar="N", help="of effects, default: 5000"
-    )
-    # Corrected over the 1,500 p values of a large atlas, 1 in 10,000 is nothing: the smallest p
-    # must be smaller still.
-    parser.add_argument(
-        "--surrogates", type=count_of, default=99999, metavar="N", help="of regions, default: 99999"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
-    parser.add_argument("--overwrite", action="store_true", help="replace maps that DIR holds")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")

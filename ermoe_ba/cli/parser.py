@@ -4,7 +4,16 @@ import argparse
 from pathlib import Path
 
 from ermoe_ba import __version__
-from ermoe_ba.cli.options import add_atlas, add_maps, count_of
+from ermoe_ba.cli.options import (
+    add_atlas,
+    add_device,
+    add_prediction,
+    add_preprocessed,
+    add_running,
+    add_selection,
+    add_study,
+    count_of,
+)
 
 COMMANDS = (
     "predict",
@@ -24,7 +33,13 @@ LEVELS = ("participant", "group")
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line."""
+    """Return the parser of the command line.
+
+    Returns
+    -------
+    ArgumentParser
+        The name of the command chosen comes as ``command``.
+    """
     parser = argparse.ArgumentParser(
         prog="ermoe-ba",
         description="Brain age from a T1-weighted MRI, with maps of the experts it was read from. "
@@ -47,13 +62,13 @@ def build_parser() -> argparse.ArgumentParser:
             "DICOM series, a BIDS data set, or a .tsv with a column path",
         )
         command.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
-        _add_selection(command)
+        add_selection(command)
     for command in (predict, preprocess):
         command.add_argument(
             "--age-from-dicom", action="store_true", help="take PatientAge as chronological age"
         )
-        _add_running(command)
-    _add_prediction(predict)
+        add_running(command)
+    add_prediction(predict)
     predict.add_argument(
         "--resume",
         action="store_true",
@@ -76,10 +91,10 @@ def build_parser() -> argparse.ArgumentParser:
         help="participants.tsv with participant_id and age",
     )
     probe.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
-    _add_preprocessed(probe)
-    _add_device(probe)
+    add_preprocessed(probe)
+    add_device(probe)
 
-    add_maps(commands.add_parser("maps", help="maps and tables of a cohort's predictions"))
+    _add_maps(commands.add_parser("maps", help="maps and tables of a cohort's predictions"))
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
     info.add_argument("--json", action="store_true", help="as JSON")
@@ -95,7 +110,7 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--participants", required=True, type=Path, metavar="TSV")
         command.add_argument("--out", required=True, type=Path, metavar="DIR")
     for command in (validate, train, tune):
-        _add_study(command)
+        add_study(command)
     for command in (validate, ablate):
         command.add_argument(
             "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
@@ -201,16 +216,22 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def build_app_parser() -> argparse.ArgumentParser:
-    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017)."""
+    """Return the parser of the calling convention of BIDS Apps (Gorgolewski 2017).
+
+    Returns
+    -------
+    ArgumentParser
+        Whose ``command`` is always ``bids-app``.
+    """
     parser = argparse.ArgumentParser(
         prog="ermoe-ba", description="ermoe-ba as a BIDS App.", allow_abbrev=False
     )
     parser.add_argument("bids_dir", type=Path, metavar="BIDS_DIR", help="the data set")
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="where results go")
     parser.add_argument("level", choices=LEVELS, help="predict, or gather one table")
-    _add_selection(parser)
-    _add_running(parser)
-    _add_prediction(parser)
+    add_selection(parser)
+    add_running(parser)
+    add_prediction(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="do again what is finished and up to date"
     )
@@ -218,83 +239,36 @@ def build_app_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    for entity, short in (("participant", "sub"), ("session", "ses")):
-        parser.add_argument(
-            f"--{entity}-label",
-            f"--{entity}_label",
-            nargs="+",
-            default=[],
-            metavar="LABEL",
-            help=f"of a BIDS data set, these alone (with or without {short}-)",
-        )
+def _add_maps(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--one-per-session",
-        action="store_true",
-        help="of several T1w scans of a session, take one: without contrast agent before with, "
-        "then fewest entities in the name, then the last run",
-    )
-
-
-def _add_running(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--jobs", type=count_of, default=1, metavar="N", help="processes, each with one thread"
-    )
-    _add_device(parser)
-
-
-def _add_device(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-
-
-def _add_prediction(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--participants",
+        "predictions",
         type=Path,
-        metavar="TSV",
-        help="participants.tsv with participant_id and age; only adds chronological_age and gap",
+        metavar="DIR",
+        help="that `predict` wrote, with its maps; or a finished run of `cross-validate`, whose "
+        "scans are then seen by the members alone that were not trained on them",
     )
-    parser.add_argument("--model", metavar="NAME|PATH", help="a shipped model or a model folder")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="for results")
+    parser.add_argument(
+        "--participants", type=Path, metavar="TSV", help="ages, and columns for --groups"
+    )
+    parser.add_argument(
+        "--groups", metavar="COLUMN", help="of the participants table: compare its groups"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="NAME|PATH",
+        help="that predicted, for what it owes to its experts; default: what the predictions name, "
+        "if it is shipped",
+    )
     add_atlas(parser)
-    _add_preprocessed(parser)
     parser.add_argument(
-        "--scan-space",
-        action="append",
-        choices=("experts", "winners", "contributions"),
-        default=[],
-        help="also write these maps on the scan's own grid; may be given several times",
+        "--permutations", type=count_of, default=5000, metavar="N", help="of effects, default: 5000"
     )
-    parser.add_argument("--no-maps", action="store_true", help="no maps, region table or report")
-    parser.add_argument("--no-report", action="store_true", help="no HTML report")
+    # Corrected over the 1,500 p values of a large atlas, 1 in 10,000 is nothing: the smallest p
+    # must be smaller still.
     parser.add_argument(
-        "--force", action="store_true", help="give an age where the scan's quality forbids it"
+        "--surrogates", type=count_of, default=99999, metavar="N", help="of regions, default: 99999"
     )
-
-
-def _add_preprocessed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--preprocessed",
-        type=Path,
-        metavar="DIR",
-        help="what `preprocess` wrote; used where it is of these scans and fits the model",
-    )
-
-
-def _add_study(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--prepared",
-        type=Path,
-        metavar="DIR",
-        help="where prepared scans are kept, for several runs to share; default: in --out",
-    )
-    parser.add_argument(
-        "--jobs", type=count_of, default=1, metavar="N", help="processes that prepare scans"
-    )
-    parser.add_argument(
-        "--skip-unusable",
-        action="store_true",
-        help="go on without scans that cannot be used; unusable.tsv names them either way",
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="default: 0")
+    parser.add_argument("--overwrite", action="store_true", help="replace maps that DIR holds")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -10,7 +10,17 @@ from ermoe_ba.phantom.dataset import PhantomDataset
 
 
 def run_phantom(options: argparse.Namespace) -> int:
-    """Make or go on with a phantom cohort; always 0.
+    """Make or go on with a phantom cohort.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
 
     Raises
     ------

@@ -12,13 +12,13 @@ from typing import Any
 import torch
 
 from ermoe_ba.atlas import DEFAULT_ATLAS
-from ermoe_ba.checkpoint import DEFAULT_MODEL
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
 from ermoe_ba.scan_files import other_scans, remove_scan
 from ermoe_ba.tables import predictions_table, write_table
@@ -34,12 +34,17 @@ TABLE_GROWTH = 0.01
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """Predict all inputs; return the exit code (0 all done, 1 at least one scan failed).
+    """Predict all inputs.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all are done, 1 if at least one scan failed.
 
     Raises
     ------

@@ -2,17 +2,27 @@
 
 import argparse
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.cli.predict import PAGE, chosen_device, exit_code, load_ahead
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans
 from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import derivatives_of
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.workers import Outcome, PreprocessSettings, Task
 
 
 def run_preprocess(options: argparse.Namespace) -> int:
-    """Preprocess all inputs; return the exit code (0 all done, 1 some failed or were refused).
+    """Preprocess all inputs.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all are done, 1 if some failed or were refused.
 
     Raises
     ------

@@ -7,13 +7,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ermoe_ba.checkpoint import DEFAULT_MODEL, load_ensemble
+from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cli.predict import cannot_write, chosen_device
 from ermoe_ba.cli.scans import meant_scans, tell_one_age
 from ermoe_ba.cohort import chronological_age, read_participants
 from ermoe_ba.derivatives import derivatives_of, read_derivative
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_json
+from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.predict import described_once
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.t1w import content_hash
@@ -26,12 +27,17 @@ SEED = 0
 
 
 def run_probe(options: argparse.Namespace) -> int:
-    """Probe a model; return the exit code (0 all scans taken, 1 some could not be used).
+    """Probe a model.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all scans were taken, 1 if some could not be used.
 
     Raises
     ------

@@ -13,12 +13,17 @@ from ermoe_ba.scan_files import REPORT
 
 
 def run_report(options: argparse.Namespace) -> int:
-    """Make the reports and the index; return the exit code (0 all done, 1 some could not be).
+    """Make the reports and the index.
 
     Parameters
     ----------
     options : Namespace
         From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0 if all are done, 1 if some could not be made.
 
     Raises
     ------

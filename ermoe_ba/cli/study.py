@@ -6,7 +6,13 @@ from ermoe_ba.study import Study
 
 
 def tell_study(study: Study) -> None:
-    """Say how many scans of how many people take part, and who was left out and why."""
+    """Say how many scans of how many people take part, and who was left out and why.
+
+    Parameters
+    ----------
+    study : Study
+        Scans and participants, with remarks on those left out.
+    """
     for remark in study.remarks:
         print(f"note    {remark}", file=sys.stderr)
     people = study.participants.table["age"]

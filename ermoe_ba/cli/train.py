@@ -8,7 +8,23 @@ from ermoe_ba.training.recipe import read_recipe
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """Train the model, or go on with it; always 0."""
+    """Train the model, or go on with it.
+
+    Parameters
+    ----------
+    options : Namespace
+        From the parser of the command.
+
+    Returns
+    -------
+    int
+        Exit code: 0.
+
+    Raises
+    ------
+    UsageError
+        If recipe, table, run or a folder cannot be used.
+    """
     model = FinalModel(
         read_recipe(options.recipe),
         options.participants,

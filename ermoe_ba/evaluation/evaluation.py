@@ -24,6 +24,7 @@ from ermoe_ba.evaluation.prediction_intervals import (
 )
 from ermoe_ba.evaluation.run_record import RunRecord, read_run_record
 from ermoe_ba.evaluation.sessions import longitudinal, retest_agreement
+from ermoe_ba.intervals import age_interval
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.parquet import write_parquet_beside
@@ -180,9 +181,9 @@ def _table(
     columns = {} if rows.folds_given else {"calibration_fold": rows.folds}
     columns |= {"brain_age_gap": rows.gap, "expected_gap_size": intervals.difficulty}
     for level in LEVELS:
-        half_width = intervals.half_widths["local", level]
-        columns[f"predicted_age_lower_{level * 100:.0f}"] = rows.predicted - half_width
-        columns[f"predicted_age_upper_{level * 100:.0f}"] = rows.predicted + half_width
+        lower, upper = age_interval(rows.predicted, intervals.half_widths["local", level])
+        columns[f"predicted_age_lower_{level * 100:.0f}"] = lower
+        columns[f"predicted_age_upper_{level * 100:.0f}"] = upper
     for method, ages in corrected.items():
         columns[f"corrected_age_{method}"] = ages
         columns[f"corrected_gap_{method}"] = ages - rows.chronological

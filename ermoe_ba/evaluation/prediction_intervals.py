@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
-from ermoe_ba.intervals import conformal_half_width
+from ermoe_ba.intervals import age_interval, conformal_half_width
 from ermoe_ba.space import Array
 
 LEVELS = (0.80, 0.90, 0.95)
@@ -112,16 +112,16 @@ def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dic
     -------
     dict
         By method, a list over levels: ``nominal``, ``coverage`` (share, with interval),
-        ``mean_width`` (years) and ``by_decade`` (``group``, ``num_rows``, ``num_covered``,
-        ``coverage``, ``mean_width``). Levels that too few participants allow for are left out.
-        ``as_given``: the same, once and without level, of the intervals that the table came with;
-        None where it came with none.
+        ``mean_width`` (years, of what lies above 0) and ``by_decade`` (``group``, ``num_rows``,
+        ``num_covered``, ``coverage``, ``mean_width``). Levels that too few participants allow for
+        are left out. ``as_given``: the same, once and without level, of the intervals that the
+        table came with; None where it came with none.
     """
     found: dict[str, Any] = {}
     for method in METHODS:
         by_level = {level: intervals.half_widths[method, level] for level in LEVELS}
         found[method] = [
-            {"nominal": level, **_measured(rows, rows.predicted - half, rows.predicted + half)}
+            {"nominal": level, **_measured(rows, *age_interval(rows.predicted, half))}
             for level, half in by_level.items()
             if np.isfinite(half).all()
         ]

@@ -32,7 +32,18 @@ class AgeCurve(nn.Module):
         self.bounds: Tensor | None
 
     def forward(self, score: Tensor) -> Tensor:
-        """Return ages in years, of the shape of the scores."""
+        """Return ages from scores.
+
+        Parameters
+        ----------
+        score : Tensor
+            On the curve's scale, any shape.
+
+        Returns
+        -------
+        Tensor
+            Years, of the same shape.
+        """
         if self.bounds is None:
             return score
         return self._lowest + self._width * torch.sigmoid(self._steps(score))
@@ -67,7 +78,18 @@ class AgeCurve(nn.Module):
         return self._middle + self._width / 4 * torch.logit(share)
 
     def slope(self, score: Tensor) -> Tensor:
-        """Return the years that a unit more of the score adds at these scores, of their shape."""
+        """Return the years that a unit more of the score adds.
+
+        Parameters
+        ----------
+        score : Tensor
+            Where, any shape.
+
+        Returns
+        -------
+        Tensor
+            Years a unit, from 0 to 1, of the same shape.
+        """
         if self.bounds is None:
             return torch.ones_like(score)
         height = torch.sigmoid(self._steps(score))

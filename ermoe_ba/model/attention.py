@@ -58,7 +58,18 @@ class ContextAttention(nn.Module):
         self.position_td: Tensor
 
     def forward(self, x_btd: Tensor) -> Tensor:
-        """Return the context of each token, shape (B, T, D)."""
+        """Return the context of each token.
+
+        Parameters
+        ----------
+        x_btd : Tensor
+            Tokens without the code of their place.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+            Means of the tokens, weighed by attention.
+        """
         placed = x_btd + self.position_td
         context = functional.scaled_dot_product_attention(
             self._heads(self.query(placed)), self._heads(self.key(placed)), self._heads(x_btd)

@@ -74,6 +74,11 @@ class ModelConfig:
     age_bounds : tuple of float
         Ages in years between which every prediction lies, as `AgeCurve` says; none: the age is the
         sum of the shares itself.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of range, a region unknown or named twice; the message says which.
     """
 
     patch_size: int

@@ -68,6 +68,17 @@ class TokenContent(nn.Module):
         return unlike * (length_bt11 + LENGTH_FLOOR) ** (-self.compression / 2)
 
     def content(self, described_btfc: Tensor) -> Tensor:
-        """Return the tokens' content, what they add to the cohort's mean, shape (B, T, D)."""
+        """Return the tokens' content: what they add to the cohort's mean.
+
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As `describe` returns it.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+            0 where a token is as the cohort's are in the mean.
+        """
         content: Tensor = self.embed(self.unlike(described_btfc).flatten(2))
         return content

@@ -107,7 +107,18 @@ class ErmoeBrainAge(TokenContent):
             return self.read_age(described_btfc.float(), routing)
 
     def describe(self, t1w_bijk: Tensor) -> Tensor:
-        """Return how much of each tissue the tokens hold and what it looks like, (B, T, F, C)."""
+        """Return how much of each tissue the tokens hold, and what it looks like.
+
+        Parameters
+        ----------
+        t1w_bijk : Tensor
+            Intensities on the model grid, white matter 1.
+
+        Returns
+        -------
+        Tensor, shape (B, T, F, C)
+            Families as in `FAMILIES`, tissues as in `TISSUES`.
+        """
         box = self.patches.box(t1w_bijk)
         near, far = self.stem.pictures(box)
         # Token by token: less than half of the box's voxels lie in one.
@@ -146,7 +157,9 @@ class ErmoeBrainAge(TokenContent):
 
         Parameters
         ----------
-        described_btfc, routing
+        described_btfc : Tensor
+            As in `read_age`.
+        routing : Routing, optional
             As in `read_age`.
 
         Returns
@@ -226,11 +239,28 @@ class ErmoeBrainAge(TokenContent):
         self.baseline += mean_te.sum()
 
     def auxiliary_loss(self, _: ModelOutput) -> Tensor:
-        """Return what training adds to the error in years: no balancing, ever."""
+        """Return what training adds to the error in years: no balancing, ever.
+
+        Parameters
+        ----------
+        _ : ModelOutput
+            Not looked at.
+
+        Returns
+        -------
+        Tensor, shape ()
+            In years; 0 where bases are orthonormal exactly.
+        """
         return self.scale * self.experts.penalty()
 
     def after_step(self, output: ModelOutput) -> None:
-        """Do what follows an optimiser step: let the selection bias follow the load."""
+        """Do what follows an optimiser step: let the selection bias follow the load.
+
+        Parameters
+        ----------
+        output : ModelOutput
+            Of the scans of the step.
+        """
         self.router.follow_load(output.routing.selected_bte)
 
     @torch.no_grad()
@@ -241,6 +271,11 @@ class ErmoeBrainAge(TokenContent):
         ----------
         order : Tensor of int, shape (E,)
             A permutation that leaves the regional experts where they are.
+
+        Raises
+        ------
+        ValueError
+            If `order` is no permutation, or moves a regional expert.
         """
         regional = len(self.config.regions)
         if order[:regional].tolist() != list(range(regional)):

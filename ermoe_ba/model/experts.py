@@ -55,12 +55,26 @@ class EigenExperts(nn.Module):
         self.position_readout_td = nn.Parameter(torch.zeros(num_tokens, hidden_size))
 
     def bases(self) -> tuple[Tensor, Tensor]:
-        """Return the orthonormal U and V, each of shape (E, D, R)."""
+        """Return the orthonormal U and V, each of shape (E, D, R).
+
+        Returns
+        -------
+        Tensor, shape (E, D, R)
+            U, the output bases.
+        Tensor, shape (E, D, R)
+            V, the input bases.
+        """
         columns = self.orthogonal.columns
         return columns(self.raw_u_edr), columns(self.raw_v_edr)
 
     def penalty(self) -> Tensor:
-        """Return what the loss must add to keep the bases orthonormal: 0 for the exact maps."""
+        """Return what the loss must add to keep the bases orthonormal: 0 for the exact maps.
+
+        Returns
+        -------
+        Tensor, shape ()
+            At least 0, of both bases.
+        """
         if self.orthogonal.exact:
             return self.s_er.new_zeros(())
         return orthonormality_penalty(self.raw_u_edr) + orthonormality_penalty(self.raw_v_edr)
@@ -88,5 +102,16 @@ class EigenExperts(nn.Module):
         return says_bte + (read_ter * self.offset_er).sum(dim=-1)
 
     def within(self, z_bter: Tensor) -> Tensor:
-        """Return the experts' outputs in their own output bases, ``diag(s_e) z + m_e``."""
+        """Return the experts' outputs in their own output bases, ``diag(s_e) z + m_e``.
+
+        Parameters
+        ----------
+        z_bter : Tensor
+            Tokens projected on the experts' input bases, V_e^T x.
+
+        Returns
+        -------
+        Tensor, shape (B, T, E, R)
+            Coordinates along U_e.
+        """
         return z_bter * self.s_er + self.offset_er

@@ -28,8 +28,16 @@ class EigenbasisRouter(nn.Module):
     ----------
     num_regional, num_free : int
         Experts; the regional ones come first.
-    top_k, threshold, region_min_fraction, temperature, bias_step
-        See `ModelConfig`.
+    top_k : int
+        At most this many experts a token.
+    threshold : float
+        Least score of an eligible expert, in standard deviations over the experts.
+    region_min_fraction : float
+        Share of a token that the region of an eligible regional expert fills at least.
+    temperature : float
+        Of the softmax over the selected, above 0.
+    bias_step : float
+        Step of the selection bias; 0 switches it off.
     """
 
     # Scores lie in [-1, 1]: a bias of one can already overrule half of that range.
@@ -74,7 +82,20 @@ class EigenbasisRouter(nn.Module):
         return self.select(cosines(z_bter, context_bter), region_bte)
 
     def select(self, scores_bte: Tensor, region_bte: Tensor) -> Routing:
-        """Choose and weigh experts by given scores; arguments and result as for `forward`."""
+        """Choose and weigh experts by given scores.
+
+        Parameters
+        ----------
+        scores_bte : Tensor
+            Cosines, from -1 to 1.
+        region_bte : Tensor
+            As for `forward`.
+
+        Returns
+        -------
+        Routing
+            As from `forward`.
+        """
         free = torch.ones_like(scores_bte[..., self.num_regional :], dtype=torch.bool)
         local = torch.cat([region_bte >= self.region_min_fraction, free], dim=-1)
         eligible = local & (standardise(scores_bte) >= self.threshold)
@@ -90,17 +111,33 @@ class EigenbasisRouter(nn.Module):
 
     @torch.no_grad()
     def follow_load(self, selected_bte: Tensor) -> None:
-        """Move the bias one step: up for experts below the mean load, down for those above."""
+        """Move the bias one step: up for experts below the mean load, down for those above.
+
+        Parameters
+        ----------
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
+        """
         load = selected_bte.float().mean(dim=(0, 1))
         self.bias_e += self.bias_step * torch.sign(load.mean() - load)
         self.bias_e.clamp_(-self.MAX_BIAS, self.MAX_BIAS)
 
 
 def cosines(x: Tensor, y: Tensor) -> Tensor:
-    """Return the cosine of vectors along the last axis, from -1 to 1; 0 where one has no length.
+    """Return the cosine of vectors along the last axis.
 
     Product over lengths: torch's `cosine_similarity` normalises both sides first, and its gradient
     was measured to take three times as long.
+
+    Parameters
+    ----------
+    x, y : Tensor, shape (..., R)
+        Vectors.
+
+    Returns
+    -------
+    Tensor, shape (...)
+        From -1 to 1; 0 where one has no length.
     """
     lengths = x.norm(dim=-1) * y.norm(dim=-1)
     # The floor that torch's own cosine has.
@@ -108,7 +145,18 @@ def cosines(x: Tensor, y: Tensor) -> Tensor:
 
 
 def standardise(scores_bte: Tensor) -> Tensor:
-    """Return scores minus their mean over the experts, in their standard deviations."""
+    """Return scores minus their mean over the experts, in their standard deviations.
+
+    Parameters
+    ----------
+    scores_bte : Tensor
+        Scores.
+
+    Returns
+    -------
+    Tensor, shape (B, T, E)
+        0 where all experts score the same.
+    """
     centred = scores_bte - scores_bte.mean(dim=-1, keepdim=True)
     spread = centred.square().mean(dim=-1, keepdim=True).sqrt()
     # One expert, or equal scores: every expert stands at the mean.

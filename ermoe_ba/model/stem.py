@@ -119,9 +119,21 @@ class VoxelStem(nn.Module):
 
 
 def local_mean(image: Tensor, size: int) -> Tensor:
-    """Return the mean over cubes of an odd edge, edge values repeated; shape (B, 1, I, J, K).
+    """Return the mean over cubes of an odd edge, edge values repeated.
 
     One axis after the other: 9 values a voxel in place of 27.
+
+    Parameters
+    ----------
+    image : Tensor, shape (B, 1, I, J, K)
+        Any values.
+    size : int
+        Edge of the cubes in voxels, odd.
+
+    Returns
+    -------
+    Tensor, shape (B, 1, I, J, K)
+        In the unit of the image.
     """
     total = functional.pad(image, (size // 2,) * 6, mode="replicate")
     for axis in (-3, -2, -1):
@@ -138,6 +150,17 @@ def _pointwise(layer: nn.Linear, x_nhv: Tensor, plus: Tensor) -> Tensor:
 
 
 def grid_coordinates(shape: tuple[int, int, int]) -> Tensor:
-    """Return voxel coordinates from -1 to 1 along each axis, shape (3, I, J, K)."""
+    """Return voxel coordinates.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        I, J and K.
+
+    Returns
+    -------
+    Tensor, shape (3, I, J, K)
+        From -1 to 1 along each axis.
+    """
     axes = [torch.linspace(-1.0, 1.0, n) for n in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"))

@@ -69,7 +69,13 @@ class Anatomy:
         return binary_dilation(what, generate_binary_structure(3, 3))
 
     def labels(self) -> Array:
-        """Return the commonest content of each voxel as a region's index, shape (I, J, K)."""
+        """Return the commonest content of each voxel as a region's index.
+
+        Returns
+        -------
+        ndarray of uint8, shape (I, J, K)
+            0 outside the cavity.
+        """
         sulci = np.full_like(self.cortex, SULCAL_CSF_INDEX)
         return commonest(
             np.stack([self.fluid, self.grey, self.white]),
@@ -161,14 +167,36 @@ def nearest_label(labels: Array, allowed: list[int]) -> Array:
 
 
 def nearest_distance(mask: Array) -> Array:
-    """Return how far each voxel is from a mask, in voxels."""
+    """Return how far each voxel is from a mask.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (I, J, K)
+        At least one voxel.
+
+    Returns
+    -------
+    ndarray, shape (I, J, K)
+        In voxels, 0 inside.
+    """
     distance: Array = np.empty(mask.shape)
     distance_transform_edt(~mask, distances=distance)
     return distance
 
 
 def muse_regions(labels: Array) -> Array:
-    """Turn MUSE labels into the phantom's indices, 0 where neither region nor fluid."""
+    """Turn MUSE labels into the phantom's indices.
+
+    Parameters
+    ----------
+    labels : ndarray of int
+        MUSE labels, any shape; from 256 on they count as no region.
+
+    Returns
+    -------
+    ndarray of uint8
+        Of the same shape: a region's index, sulcal fluid's, or 0 where neither.
+    """
     table = np.zeros(256, np.uint8)
     for region in REGIONS:
         table[list(region.muse)] = region.index

@@ -51,13 +51,32 @@ class Brain:
     smallest_jacobian: float
 
     def spread_out(self, values: Array, dtype: type = np.float32) -> Array:
-        """Return values of the drawn voxels on the whole grid, 0 elsewhere."""
+        """Return values of the drawn voxels on the whole grid, 0 elsewhere.
+
+        Parameters
+        ----------
+        values : ndarray, shape (V,)
+            Of the drawn voxels, in their order.
+        dtype : type
+            Of the result.
+
+        Returns
+        -------
+        ndarray, shape (I, J, K)
+            On `grid`.
+        """
         whole: Array = np.zeros(self.grid.shape, dtype)
         whole.ravel()[self.voxels] = values
         return whole
 
     def labels(self) -> Array:
-        """Return the commonest content of each drawn voxel as a region's index, shape (V,)."""
+        """Return the commonest content of each drawn voxel as a region's index.
+
+        Returns
+        -------
+        ndarray of uint8, shape (V,)
+            0 where tissue and fluid fill at most half of a voxel.
+        """
         content = np.stack([self.fluid, self.grey, self.white])
         owner = np.stack([np.full_like(self.cortex, SULCAL_CSF_INDEX), self.cortex, self.deep])
         return commonest(content, owner, self.solid, content.sum(axis=0) > 0.5)

@@ -88,7 +88,12 @@ class PhantomConfig:
             find_regions(names)
 
     def ageing_regions(self) -> list[Region]:
-        """Return the regions that age by themselves, in the order of their indices."""
+        """Return the regions that age by themselves, in the order of their indices.
+
+        Returns
+        -------
+        list of Region
+        """
         if self.only:
             return find_regions(self.only)
         spared = find_regions(self.spare)
@@ -98,11 +103,21 @@ class PhantomConfig:
         """Return where the planted effect lies: what an interpretable model should point to.
 
         The accelerated regions where there are any; else those that age.
+
+        Returns
+        -------
+        list of Region
         """
         return find_regions(self.accelerate) if self.accelerate else self.ageing_regions()
 
     def describe(self) -> dict[str, Any]:
-        """Return the settings as plain values for JSON."""
+        """Return the settings as plain values.
+
+        Returns
+        -------
+        dict
+            Values that JSON can hold, by the settings' names.
+        """
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()

@@ -63,7 +63,13 @@ class Source:
     out: Path
 
     def identity(self) -> dict[str, Any]:
-        """Return what decides about the images: settings, anatomies and revision."""
+        """Return what decides about the images: settings, anatomies and revision.
+
+        Returns
+        -------
+        dict
+            Values that JSON can hold.
+        """
         digest = hashlib.sha256(self.atlas_file.read_bytes()).hexdigest()
         return {
             "revision": REVISION,
@@ -218,7 +224,15 @@ def _each(make: Callable[[int], None], numbers: list[int], jobs: int) -> Iterato
 
 
 def make_subject(source: Source, index: int) -> None:
-    """Make one subject and write its files, the truth last: where it stands, all is done."""
+    """Make one subject and write its files, the truth last: where it stands, all is done.
+
+    Parameters
+    ----------
+    source : Source
+        What the cohort is made of.
+    index : int
+        Number of the subject, from 1.
+    """
     config = source.config
     subject = draw_subject(config, index)
     scan = scan_subject(config, subject, _shaper(source, index))
@@ -243,7 +257,20 @@ def _truth_file(out: Path, index: int) -> Path:
 
 
 def anatomy_of(source: Source, index: int) -> int:
-    """Return which of the label maps a subject is made from; 0 also where there are none."""
+    """Return which of the label maps a subject is made from.
+
+    Parameters
+    ----------
+    source : Source
+        What the cohort is made of.
+    index : int
+        Number of the subject, from 1.
+
+    Returns
+    -------
+    int
+        Place in `Source.label_maps`; 0 also where there are none.
+    """
     choices = max(len(source.label_maps), 1)
     return int(stream(source.config, index, "anatomy").integers(choices))
 

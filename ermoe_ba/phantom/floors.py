@@ -61,6 +61,11 @@ def latent_floor(config: PhantomConfig) -> float:
     ----------
     config : PhantomConfig
         Range of ages and spread of gaps.
+
+    Returns
+    -------
+    float
+        In years.
     """
     ages, _, joint = _grids(config)
     error = np.abs(ages[None, :] - _medians(ages, joint)[:, None])
@@ -80,6 +85,11 @@ def volume_floor(config: PhantomConfig, count: int) -> float:
         Settings of the cohort.
     count : int
         Subjects to draw; the standard error of the result is about 2 y / sqrt(count).
+
+    Returns
+    -------
+    float
+        In years.
     """
     ages, biological, given_age = _grids(config)
     subjects = [draw_subject(config, index) for index in range(1, count + 1)]

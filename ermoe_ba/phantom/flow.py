@@ -58,7 +58,18 @@ class Flow:
         self._to_potential = np.complex64(-1j) * edge * _inverse(i2 + j2 + k2)
 
     def coarsen(self, fine: Array) -> Array:
-        """Average blocks of the anatomy's grid; shape (I, J, K) to (I/2, J/2, K/2)."""
+        """Average blocks of the anatomy's grid.
+
+        Parameters
+        ----------
+        fine : ndarray, shape (I, J, K)
+            On that grid.
+
+        Returns
+        -------
+        ndarray of float32, shape (I/2, J/2, K/2)
+            On the lattice of the flow.
+        """
         i, j, k = self.shape
         return np.asarray(
             fine.reshape(i, COARSE, j, COARSE, k, COARSE).mean(axis=(1, 3, 5), dtype=np.float32)

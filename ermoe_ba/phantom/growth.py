@@ -26,12 +26,34 @@ MOVED = np.array([region.kind is not Kind.CORTEX for region in REGIONS])
 
 
 def sources(growth: Array) -> Array:
-    """Return the divergence of velocity within each region, shape (regions,)."""
+    """Return the divergence of velocity within each region.
+
+    Parameters
+    ----------
+    growth : ndarray, shape (regions,)
+        Logarithm of growth.
+
+    Returns
+    -------
+    ndarray, shape (regions,)
+        ``exp(growth) - 1`` above 0, else the growth itself.
+    """
     return np.where(growth > 0, np.expm1(growth), growth)
 
 
 def squarings(growth: Array) -> int:
-    """Return how often to halve time: no step shall double a volume, nor take half of it."""
+    """Return how often to halve time: no step shall double a volume, nor take half of it.
+
+    Parameters
+    ----------
+    growth : ndarray, shape (regions,)
+        Logarithm of growth.
+
+    Returns
+    -------
+    int
+        At least `LEAST_SQUARINGS`.
+    """
     strongest = max(float(sources(growth).max()), -2 * float(growth.min()))
     return max(LEAST_SQUARINGS, int(np.ceil(np.log2(max(strongest, 1.0)))))
 
@@ -59,7 +81,18 @@ class Response:
         object.__setattr__(self, "matrix", matrix)
 
     def predict(self, growth: Array) -> Array:
-        """Return the change of the logarithm of volume, shape (regions,)."""
+        """Return the change of the logarithm of volume that growth brings.
+
+        Parameters
+        ----------
+        growth : ndarray, shape (regions,)
+            Logarithm of growth.
+
+        Returns
+        -------
+        ndarray, shape (regions,)
+            Of each region, as the class says.
+        """
         source, own = sources(growth), np.diag(self.matrix)
         alone = own * source
         return np.asarray(
@@ -95,7 +128,18 @@ class Response:
         return np.asarray(np.clip(growth + change, low, high))
 
     def first(self, wanted: Array) -> Array:
-        """Return the growth that changes the logarithm of volume as wanted, shape (regions,)."""
+        """Return the growth that changes the logarithm of volume as wanted, by Newton's method.
+
+        Parameters
+        ----------
+        wanted : ndarray, shape (regions,)
+            Change of the logarithm of volume.
+
+        Returns
+        -------
+        ndarray, shape (regions,)
+            Logarithm of growth, within `GROWTH_RANGE`.
+        """
         growth = np.zeros(len(REGIONS))
         for _ in range(MODEL_STEPS):
             growth = self.step(growth, wanted - self.predict(growth))

@@ -37,6 +37,16 @@ MIN_LANDMARKS = 8
 def find_label_maps(path: Path) -> tuple[Path, ...]:
     """Return a label map, or those directly inside a folder, in order.
 
+    Parameters
+    ----------
+    path : Path
+        A label map, or a folder of them.
+
+    Returns
+    -------
+    tuple of Path
+        At least one.
+
     Raises
     ------
     UsageError
@@ -146,7 +156,18 @@ def read_label_map(path: Path, atlas: Volume, *, head: bool = False) -> Anatomy:
 
 
 def indices_of(pair: str) -> list[int]:
-    """Return the indices of a region's two sides, or of its one."""
+    """Return the indices of a region's two sides, or of its one.
+
+    Parameters
+    ----------
+    pair : str
+        A region's name without its side, as in `Region.pair`.
+
+    Returns
+    -------
+    list of int
+        Empty where there is no such region.
+    """
     return [region.index for region in REGIONS if region.pair == pair]
 
 

@@ -72,7 +72,27 @@ class Subject:
 
 
 def stream(config: PhantomConfig, index: int, purpose: str) -> np.random.Generator:
-    """Return the random numbers of one subject for one purpose out of `STREAMS`."""
+    """Return the random numbers of one subject for one purpose out of `STREAMS`.
+
+    Parameters
+    ----------
+    config : PhantomConfig
+        Gives the seed.
+    index : int
+        Number of the subject, from 1.
+    purpose : str
+        One of `STREAMS`.
+
+    Returns
+    -------
+    Generator
+        At its beginning.
+
+    Raises
+    ------
+    ValueError
+        If there is no such purpose.
+    """
     return np.random.default_rng([config.seed, index, STREAMS.index(purpose)])
 
 
@@ -101,12 +121,36 @@ def region_ages(config: PhantomConfig, biological_age: Array, accelerated: Array
 
 
 def median_log_fractions(ages_nr: Array) -> Array:
-    """Return medians of the logarithm of volume / cavity at each region's own age, shape (n, r)."""
+    """Return medians of the logarithm of volume over cavity, at each region's own age.
+
+    Parameters
+    ----------
+    ages_nr : ndarray, shape (n, regions)
+        Years.
+
+    Returns
+    -------
+    ndarray, shape (n, regions)
+        Natural logarithms.
+    """
     return np.asarray(np.diagonal(load_norms().log_fraction(ages_nr), axis1=-2, axis2=-1))
 
 
 def residual_spreads(config: PhantomConfig, ages_nr: Array) -> Array:
-    """Return the spreads about those medians at each region's own age, shape (n, r)."""
+    """Return the spreads about `median_log_fractions`, at each region's own age.
+
+    Parameters
+    ----------
+    config : PhantomConfig
+        Gives the spread of gaps, which is taken off, and the share of variation.
+    ages_nr : ndarray, shape (n, regions)
+        Years.
+
+    Returns
+    -------
+    ndarray, shape (n, regions)
+        Standard deviations of the logarithm.
+    """
     spread = load_norms().residual_spread(ages_nr, config.gap_sd)
     return config.variation * np.asarray(np.diagonal(spread, axis1=-2, axis2=-1))
 

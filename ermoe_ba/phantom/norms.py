@@ -27,7 +27,18 @@ PAIR_CORRELATION, KIND_CORRELATION = 0.78, 0.25
 
 
 def age_units(age: Array) -> Array:
-    """Return ages as −1 at the first age of the norms and 1 at the last."""
+    """Return ages as −1 at the first age of the norms and 1 at the last.
+
+    Parameters
+    ----------
+    age : ndarray
+        Years, any shape.
+
+    Returns
+    -------
+    ndarray
+        Of the same shape.
+    """
     return np.asarray((age - FIRST_AGE) / (LAST_AGE - FIRST_AGE) * 2 - 1)
 
 
@@ -68,13 +79,35 @@ class Norms:
         return np.asarray(np.moveaxis(level, 0, -1) + self.slope(age) * (age - inside)[..., None])
 
     def slope(self, age: Array) -> Array:
-        """Return by how much the medians of `log_fraction` change a year, shape (..., regions)."""
+        """Return by how much the medians of `log_fraction` change a year.
+
+        Parameters
+        ----------
+        age : ndarray, shape (...)
+            Years; beyond the norms' ages the slope is that at their end.
+
+        Returns
+        -------
+        ndarray, shape (..., regions)
+            Natural logarithm a year.
+        """
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
         by_unit = polynomial.polyval(t, polynomial.polyder(self.curves))
         return np.asarray(np.moveaxis(by_unit, 0, -1) * 2 / (LAST_AGE - FIRST_AGE))
 
     def spread(self, age: Array) -> Array:
-        """Return standard deviations of `log_fraction` among people, shape (..., regions)."""
+        """Return standard deviations of `log_fraction` among people.
+
+        Parameters
+        ----------
+        age : ndarray, shape (...)
+            Years; beyond the norms' ages the spread is that at their end.
+
+        Returns
+        -------
+        ndarray, shape (..., regions)
+            Of the natural logarithm.
+        """
         t = age_units(np.clip(np.asarray(age, dtype=float), FIRST_AGE, LAST_AGE))
         return np.asarray(np.moveaxis(polynomial.polyval(t, self.spreads), 0, -1))
 
@@ -100,7 +133,13 @@ class Norms:
 
 @cache
 def load_norms() -> Norms:
-    """Return the norms of `REGIONS`, in their order."""
+    """Return the norms of `REGIONS`, in their order.
+
+    Returns
+    -------
+    Norms
+        Of `NORMS_FILE`, one for all callers.
+    """
     table = pd.read_csv(NORMS_FILE, sep="\t", index_col="region")
     rows = table.loc[[region.name for region in REGIONS]].to_numpy(dtype=float).T
     cavity = {}
@@ -112,7 +151,13 @@ def load_norms() -> Norms:
 
 @cache
 def residual_correlation() -> Array:
-    """Return how regions vary together at one age, shape (regions, regions)."""
+    """Return how regions vary together at one age, shape (regions, regions).
+
+    Returns
+    -------
+    ndarray, shape (regions, regions)
+        Symmetric, 1 on the diagonal.
+    """
     same_pair = np.array([[a.pair == b.pair for b in REGIONS] for a in REGIONS])
     same_kind = np.array([[a.kind == b.kind for b in REGIONS] for a in REGIONS])
     matrix = np.where(same_kind, KIND_CORRELATION, 0.0)

@@ -115,7 +115,17 @@ TISSUE_OF_INDEX = {
 
 
 def indices(*kinds: Kind) -> list[int]:
-    """Return the indices of all regions of some kinds, in order."""
+    """Return the indices of all regions of some kinds, in order.
+
+    Parameters
+    ----------
+    *kinds : Kind
+        Kinds of region.
+
+    Returns
+    -------
+    list of int
+    """
     return [region.index for region in REGIONS if region.kind in kinds]
 
 

@@ -36,7 +36,18 @@ class Places:
                 self._corners += [(ahead, plane * (1 - z)), (ahead + 1, plane * z)]
 
     def sample(self, fields: Array) -> Array:
-        """Return the values of fields, shape (c, i, j, k), at the positions: float32, (c, n)."""
+        """Return the values of fields at the positions.
+
+        Parameters
+        ----------
+        fields : ndarray, shape (c, i, j, k)
+            On the lattice.
+
+        Returns
+        -------
+        ndarray of float32, shape (c, n)
+            In the unit of the fields.
+        """
         flat = fields.reshape(len(fields), -1)
         at, weight = self._corners[0]
         values = flat.take(at, axis=1) * weight
@@ -46,7 +57,20 @@ class Places:
 
 
 def nearest(where: Array, shape: tuple[int, ...]) -> Array:
-    """Return flat indices of the voxels nearest to positions, shape (3, n) to (n,)."""
+    """Return the voxels nearest to positions.
+
+    Parameters
+    ----------
+    where : ndarray, shape (3, n)
+        Positions in voxels; those beyond the lattice take the voxel at its edge.
+    shape : tuple of int
+        Of the lattice.
+
+    Returns
+    -------
+    ndarray of int32, shape (n,)
+        Flat indices.
+    """
     i, j, k = (
         np.clip(np.rint(along), 0, count - 1).astype(np.int32)
         for along, count in zip(where, shape, strict=True)
@@ -79,7 +103,20 @@ def interpolation_matrix(positions: Array, count: int) -> Array:
 
 
 def sample_separably(field: Array, matrices: tuple[Array, Array, Array]) -> Array:
-    """Sample a field, shape (i, j, k), on the lattice that three matrices give."""
+    """Sample a field on the lattice that three matrices give.
+
+    Parameters
+    ----------
+    field : ndarray, shape (i, j, k)
+        Any values.
+    matrices : tuple of ndarray
+        From `interpolation_matrix`, one an axis; of shapes (a, i), (b, j) and (c, k).
+
+    Returns
+    -------
+    ndarray, shape (a, b, c)
+        In the unit of the field.
+    """
     for matrix in matrices:
         # Each product takes the first axis and puts the new one last: three restore the order.
         field = np.tensordot(field, matrix, axes=(0, 1))

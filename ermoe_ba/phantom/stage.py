@@ -93,7 +93,18 @@ class Stage:
         return filled.reshape(-1, *lattice), give.reshape(lattice).astype(np.float32)
 
     def velocity(self, growth: Array) -> Array:
-        """Return the velocity by which regions grow (log of volume) and surroundings give way."""
+        """Return the velocity by which regions grow and their surroundings give way.
+
+        Parameters
+        ----------
+        growth : ndarray, shape (regions,)
+            Logarithm of growth; cortex does not move, whatever is asked.
+
+        Returns
+        -------
+        ndarray, shape (3, i, j, k)
+            In voxels of the flow's lattice.
+        """
         source = np.where(MOVED, sources(growth), 0.0)[MOVED].astype(np.float32)
         return self._flow.from_sources((source @ self._drive).reshape(self._flow.shape))
 
@@ -118,7 +129,13 @@ class Stage:
         return compose(back, self._displacement, self._active)
 
     def next(self) -> "Stage":
-        """Return the stage whose ventricles are wider by one step."""
+        """Return the stage whose ventricles are wider by one step.
+
+        Returns
+        -------
+        Stage
+            Its lateral and third ventricles `WIDER` times as large as here.
+        """
         growth = self.response.first(np.where(LATERAL | THIRD, np.log(WIDER), 0.0))
         still = np.zeros_like(self._displacement)
         return Stage(self._anatomy, self._flow, self.displacement(still, growth))
@@ -147,6 +164,11 @@ class Stages:
         ----------
         fractions : ndarray, shape (regions,)
             Planned volumes as shares of the cavity.
+
+        Returns
+        -------
+        Stage
+            Made where it was not yet.
         """
         rest = max(float(self._made[0].fractions[LATERAL].sum()), 1e-6)
         steps = np.log(fractions[LATERAL].sum() / rest) / np.log(WIDER)

@@ -83,7 +83,22 @@ def scan_subject(config: PhantomConfig, subject: Subject, shaper: Shaper) -> Sca
 
 
 def truth_row(config: PhantomConfig, subject: Subject, scan: Scan) -> dict[str, Any]:
-    """Return the subject's row of the participants table; columns as in `COLUMNS`."""
+    """Return the subject's row of the participants table; columns as in `COLUMNS`.
+
+    Parameters
+    ----------
+    config : PhantomConfig
+        The cohort.
+    subject : Subject
+        As drawn.
+    scan : Scan
+        As it came out.
+
+    Returns
+    -------
+    dict
+        Ages in years, volumes in mL, rounded.
+    """
     row: dict[str, Any] = {
         "participant_id": f"sub-{subject.participant_id}",
         "age": subject.age,

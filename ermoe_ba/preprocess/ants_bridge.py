@@ -20,7 +20,18 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def to_ants(volume: Volume) -> "ants.ANTsImage":
-    """Return a three-dimensional volume as an ANTs image of float32."""
+    """Turn a volume into an ANTs image.
+
+    Parameters
+    ----------
+    volume : Volume
+        Three-dimensional.
+
+    Returns
+    -------
+    ants.ANTsImage
+        float32, at the same place in LPS+ coordinates.
+    """
     import ants
 
     affine = RAS_TO_LPS @ volume.grid.affine
@@ -34,5 +45,18 @@ def to_ants(volume: Volume) -> "ants.ANTsImage":
 
 
 def from_ants(image: "ants.ANTsImage", grid: SpatialGrid) -> Volume:
-    """Return an ANTs image's values on the grid they are known to lie on."""
+    """Turn an ANTs image into a volume.
+
+    Parameters
+    ----------
+    image : ants.ANTsImage
+        Its own origin and directions are not looked at.
+    grid : SpatialGrid
+        Which its voxels are known to lie on.
+
+    Returns
+    -------
+    Volume of float32
+        The image's values on that grid.
+    """
     return Volume(np.asarray(image.numpy(), dtype=np.float32), grid)

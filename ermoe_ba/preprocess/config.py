@@ -13,7 +13,40 @@ REVISION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """Every number of the preprocessing; models are valid for the values they were trained with."""
+    """Every number of the preprocessing; models are valid for the values they were trained with.
+
+    Parameters
+    ----------
+    working_voxel_mm : float
+        Edge of the voxels that scans are sampled to before all else, mm.
+    working_shape : tuple of int
+        Voxels of that box along each axis.
+    stripped_ratio : float
+        Foreground over brain; up to it, a scan counts as one without skull.
+    brain_volume_ml : tuple of float
+        Least and largest intracranial volume that is taken for one, mL.
+    n4_shrink_factor : int
+        Every how many voxels N4 fits the field.
+    n4_iterations : tuple of int
+        At most this many at each of N4's spline levels.
+    n4_tolerance : float
+        A level of N4 ends once the field changes less than this.
+    affine_flatten_mm : float
+        Standard deviation of the Gaussian that brains are flattened by before they are registered.
+    affine_blur_mm : tuple of float
+        Standard deviation of the Gaussian that both brains are blurred by, one a level.
+    affine_steps : tuple of int
+        Every how many voxels of the template a point is compared, one a level.
+    affine_retry_below : float
+        Correlation of the first level, -1 to 1, below which turned starts are tried as well.
+    white_matter_certain : int
+        Value of the template's white-matter map, 0 to 255, from which on a voxel is white matter.
+    white_matter_tolerance : float
+        Voxels whose ratio to the median differs from 1 by more have no say in what is left of the
+        field.
+    intensity_ceiling : float
+        What brighter voxels are cut to, white matter being 1.
+    """
 
     # N4 and the registration work at the resolution of the model grid: N4 takes 36 s at 1 mm and
     # 0.8 s at 2 mm, and neither needs detail that the model grid does not have.

@@ -231,7 +231,22 @@ class MovingBrain:
         self.slopes = np.gradient(self.blurred)
 
     def at(self, points_n3: Array, *, slopes: bool = False) -> tuple[Array, Array]:
-        """Return values, and where asked for slopes per mm, at points in mm; 0 outside."""
+        """Return values, and where asked for slopes, at points.
+
+        Parameters
+        ----------
+        points_n3 : ndarray, shape (N, 3)
+            RAS+ coordinates of the scan in mm.
+        slopes : bool
+            Whether slopes are wanted.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            Values, 0 outside the image.
+        ndarray, shape (N, 3)
+            Slopes per mm along the coordinates; of shape (0, 3) where not asked for.
+        """
         voxels = nib.affines.apply_affine(self.to_voxels, points_n3).T
         values = map_coordinates(self.blurred, voxels, order=1).astype(np.float64)
         if not slopes:

@@ -43,14 +43,26 @@ class ScanState:
 
     @property
     def image(self) -> Volume:
-        """The intensities; a step that comes before loading cannot ask for them."""
+        """The intensities; a step that comes before loading cannot ask for them.
+
+        Raises
+        ------
+        ValueError
+            If the scan has not been loaded.
+        """
         if self.t1w is None:
             raise ValueError("The scan has not been loaded yet: LoadT1w must come first.")
         return self.t1w
 
     @property
     def mask(self) -> Volume:
-        """The brain mask; a step that comes before brain extraction cannot ask for it."""
+        """The brain mask; a step that comes before brain extraction cannot ask for it.
+
+        Raises
+        ------
+        ValueError
+            If the brain has not been extracted.
+        """
         if self.brain_mask is None:
             raise ValueError("The brain is not known yet: ExtractBrain must come first.")
         return self.brain_mask

@@ -149,6 +149,11 @@ def fit_reference(cells_n: Array) -> Reference:
     cells_n : ndarray, shape (N, 19, 22, 19)
         From `cell_means`.
 
+    Returns
+    -------
+    Reference
+        Of the cohort.
+
     Raises
     ------
     ValueError

@@ -216,7 +216,23 @@ def draw_experts(record: RunRecord) -> str:
 
 
 def errors_without_expert(record: RunRecord) -> list[tuple[str, float]]:
-    """Return each expert's name, or number where it has none, and the MAE without it in years."""
+    """Return the error without each expert.
+
+    Parameters
+    ----------
+    record : RunRecord
+        With ``probe_mae_without_expert`` among its metrics.
+
+    Returns
+    -------
+    list of (str, float)
+        Each expert's name, or number where it has none, and the MAE without it in years.
+
+    Raises
+    ------
+    KeyError
+        If that was not measured.
+    """
     errors = record.metrics["probe_mae_without_expert"]
     named = len(record.expert_names) == len(errors)
     numbers = [f"expert {number}" for number in range(1, len(errors) + 1)]

@@ -39,14 +39,31 @@ class ColourScale:
     opacity: Callable[[Array], Array]
 
     def paint(self, unit: Array) -> Array:
-        """Colour values of 0 to 1: uint8 red, green, blue and opacity, shape (..., 4)."""
+        """Colour values.
+
+        Parameters
+        ----------
+        unit : ndarray, shape (...)
+            From 0 to 1; others take the colour of the nearer end.
+
+        Returns
+        -------
+        ndarray of uint8, shape (..., 4)
+            Red, green, blue and opacity.
+        """
         rgba = mpl.colormaps[self.colours](
             np.clip(unit, 0, 1), alpha=self.opacity(unit), bytes=True
         )
         return np.asarray(rgba)
 
     def ramp(self) -> Array:
-        """Colour 256 values from 0 to 1, shape (256, 4)."""
+        """Colour 256 values from 0 to 1.
+
+        Returns
+        -------
+        ndarray of uint8, shape (256, 4)
+            As from `paint`.
+        """
         return self.paint(np.linspace(0, 1, 256))
 
 

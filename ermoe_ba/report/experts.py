@@ -55,17 +55,50 @@ class ExpertWorth:
     without: Mapping[str, float]
 
     def lost(self, name: str) -> float | None:
-        """Return by how many years the error grows without an expert, where that is known."""
+        """Return by how much the error grows without an expert.
+
+        Parameters
+        ----------
+        name : str
+            Of the expert.
+
+        Returns
+        -------
+        float or None
+            Years, below 0 where the error falls; None where it was not measured.
+        """
         without = self.without.get(name)
         return None if self.mae is None or without is None else without - self.mae
 
     def worthless(self, name: str) -> bool:
-        """Return whether the model is known to do as well without an expert, or better."""
+        """Return whether the model is known to do as well without an expert, or better.
+
+        Parameters
+        ----------
+        name : str
+            Of the expert.
+
+        Returns
+        -------
+        bool
+            False where it was not measured.
+        """
         lost = self.lost(name)
         return lost is not None and lost < WORTHLESS_YEARS
 
     def in_short(self, name: str) -> str:
-        """Return what a picture's heading says of an expert: the error without it."""
+        """Return what a picture's heading says of an expert: the error without it.
+
+        Parameters
+        ----------
+        name : str
+            Of the expert.
+
+        Returns
+        -------
+        str
+            No sentence.
+        """
         lost = self.lost(name)
         if lost is None:
             return "worth not measured"
@@ -76,7 +109,18 @@ class ExpertWorth:
         return f"MAE {without:.1f} years without it{better} ({self.mae:.1f} with all)"
 
     def in_a_sentence(self, name: str) -> str:
-        """Return what follows for an expert's map."""
+        """Return what follows for an expert's map.
+
+        Parameters
+        ----------
+        name : str
+            Of the expert.
+
+        Returns
+        -------
+        str
+            One or two sentences.
+        """
         lost = self.lost(name)
         if lost is None:
             return "What the model owes to this expert was not measured."
@@ -105,6 +149,10 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
     ----------
     content : ReportContent
         Its experts and the model's errors.
+
+    Returns
+    -------
+    list of ExpertRow
     """
     worth = ExpertWorth(content.model_mae, content.mae_without_expert)
     return [
@@ -121,5 +169,18 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
 
 
 def short_verdict(content: ReportContent, name: str) -> str:
-    """Return what a picture's heading says of an expert: the error without it."""
+    """Return what a picture's heading says of an expert: the error without it.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Holds the model's errors.
+    name : str
+        Of the expert.
+
+    Returns
+    -------
+    str
+        As `ExpertWorth.in_short` says it.
+    """
     return ExpertWorth(content.model_mae, content.mae_without_expert).in_short(name)

@@ -51,6 +51,10 @@ class IndexRow:
             What the scan is called.
         report : str or None
             Path of its report from the folder of the index, with slashes.
+
+        Returns
+        -------
+        IndexRow
         """
 
         def text(column: str) -> str:

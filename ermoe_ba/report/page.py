@@ -15,7 +15,13 @@ PAGE_ROWS = 100
 
 
 def environment() -> jinja2.Environment:
-    """Return the templates' environment: text is escaped, an unknown name is an error."""
+    """Return the templates' environment: text is escaped, an unknown name is an error.
+
+    Returns
+    -------
+    jinja2.Environment
+        Knows the filters ``signed`` and ``in_words``.
+    """
     templates = jinja2.Environment(
         loader=jinja2.PackageLoader("ermoe_ba.report", "."),
         autoescape=True,
@@ -28,7 +34,18 @@ def environment() -> jinja2.Environment:
 
 
 def resource(name: str) -> str:
-    """Return the text of a file that lies beside the templates."""
+    """Return the text of a file that lies beside the templates.
+
+    Parameters
+    ----------
+    name : str
+        Of the file.
+
+    Returns
+    -------
+    str
+        Read as UTF-8.
+    """
     return files("ermoe_ba.report").joinpath(name).read_text(encoding="utf-8")
 
 
@@ -56,5 +73,18 @@ def inline(styles: tuple[str, ...], scripts: tuple[str, ...]) -> dict[str, Marku
 
 
 def data_uri(kind: str, data: bytes) -> str:
-    """Return bytes as a URI of their media type, e.g. ``image/png``."""
+    """Return bytes as a URI of their media type, e.g. ``image/png``.
+
+    Parameters
+    ----------
+    kind : str
+        Media type.
+    data : bytes
+        What it holds.
+
+    Returns
+    -------
+    str
+        In base64.
+    """
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -74,6 +74,11 @@ class QualityPage:
     def write(self, path: Path) -> None:
         """Write the page in the order of the inputs, row by row, whole or not at all.
 
+        Parameters
+        ----------
+        path : Path
+            Of the page; replaced where it exists.
+
         Raises
         ------
         OSError

@@ -35,11 +35,33 @@ class Plane:
     index: int
 
     def coordinate_mm(self, grid: SpatialGrid) -> float:
-        """Return where the slice lies along its axis, in RAS+ coordinates (mm)."""
+        """Return where the slice lies along its axis.
+
+        Parameters
+        ----------
+        grid : SpatialGrid
+            RAS+.
+
+        Returns
+        -------
+        float
+            RAS+ coordinate in mm.
+        """
         return float(grid.affine[self.axis, self.axis] * self.index + grid.affine[self.axis, 3])
 
     def label(self, grid: SpatialGrid) -> str:
-        """Say where the slice lies, a sagittal one with its hemisphere: ``x = −20 mm (L)``."""
+        """Say where the slice lies, a sagittal one with its hemisphere.
+
+        Parameters
+        ----------
+        grid : SpatialGrid
+            RAS+.
+
+        Returns
+        -------
+        str
+            Such as ``x = −20 mm (L)``.
+        """
         mm = round(self.coordinate_mm(grid))
         sign = "−" if mm < 0 else ""
         side = " (R)" if mm > MIDLINE_MM else " (L)" if mm < -MIDLINE_MM else ""
@@ -49,6 +71,11 @@ class Plane:
 
 def require_ras(grid: SpatialGrid) -> None:
     """Check that the axes of a grid run to the Right, to the front (A) and up (S).
+
+    Parameters
+    ----------
+    grid : SpatialGrid
+        Of what is to be drawn.
 
     Raises
     ------
@@ -82,7 +109,19 @@ def cut(data: Array, plane: Plane) -> Array:
 
 
 def bounding_box(mask: Array, margin: int) -> Box:
-    """Return the smallest box around all voxels of a mask, widened by a margin of voxels."""
+    """Return the smallest box around all voxels of a mask, widened by a margin of voxels.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (I, J, K)
+        At least one voxel.
+    margin : int
+        Voxels on each side, as far as the mask's own shape reaches.
+
+    Returns
+    -------
+    Box
+    """
     found = []
     for axis in range(3):
         others = tuple(other for other in range(3) if other != axis)
@@ -95,6 +134,18 @@ def bounding_box(mask: Array, margin: int) -> Box:
 def shown_box(brain_mask: Volume, template: Volume) -> Box:
     """Return the part of the grid that holds both brains, the scan's and the template's.
 
+    Parameters
+    ----------
+    brain_mask : Volume
+        Of the scan, above 0 inside.
+    template : Volume
+        The template's brain on the same grid, above 0 inside.
+
+    Returns
+    -------
+    Box
+        With a margin of `MARGIN` voxels.
+
     Raises
     ------
     ValueError
@@ -105,7 +156,22 @@ def shown_box(brain_mask: Volume, template: Volume) -> Box:
 
 
 def through(mask: Array, axis: int, fractions: Sequence[float]) -> list[Plane]:
-    """Return slices at fractions (0 to 1) of a mask's extent along an axis."""
+    """Return slices at fractions of a mask's extent along an axis.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (I, J, K)
+        At least one voxel.
+    axis : int
+        Axis across which slices are cut.
+    fractions : sequence of float
+        From 0, the first slice with a voxel of the mask, to 1, the last.
+
+    Returns
+    -------
+    list of Plane
+        One for each fraction.
+    """
     extent = bounding_box(mask, 0)[axis]
     last = extent.stop - 1
     return [Plane(axis, round(extent.start + f * (last - extent.start))) for f in fractions]

@@ -134,7 +134,17 @@ def describe(content: MappedBrain, maps: list[ShownMap]) -> str:
 
 
 def shown_maps(content: ReportContent) -> list[ShownMap]:
-    """Return the maps of a scan in the order of the selector."""
+    """Return the maps of a scan in the order of the selector.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Volumes, and the sentences on the experts.
+
+    Returns
+    -------
+    list of ShownMap
+    """
     return lay_out(
         content,
         name="Contribution to the age",
@@ -161,11 +171,12 @@ def lay_out(
     ----------
     content : MappedBrain
         The maps.
-    name, unit, said : str
-        Of the contributions by millilitre: what they are called, their unit, and what the reader
-        must know.
+    name, unit : str
+        What the contributions by millilitre are called, and their unit.
     decimals : int
         Of the contributions, as in `ShownMap`.
+    said : str
+        What the reader must know of the contributions.
     said_of_experts : sequence of str
         What the reader must know of each expert's map.
 

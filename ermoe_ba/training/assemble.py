@@ -11,10 +11,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ermoe_ba import __version__
-from ermoe_ba.checkpoint import ModelCard, load_member, save_card, save_member
+from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group
+from ermoe_ba.model_card import ModelCard, save_card
 from ermoe_ba.space import Array
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid

@@ -4,10 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ermoe_ba.checkpoint import read_card, save_card, token_grid
+from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
+from ermoe_ba.model_card import read_card, save_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.study import read_study
 from ermoe_ba.tables import write_table

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from ermoe_ba import __version__
-from ermoe_ba.checkpoint import Ensemble, load_ensemble, model_folder, save_card, save_member
+from ermoe_ba.checkpoint import Ensemble, load_ensemble, save_member
 from ermoe_ba.cohort import Participants
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
@@ -22,6 +22,7 @@ from ermoe_ba.intervals import conformal_half_width, smallest_cohort
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.model.stem import VoxelStem
+from ermoe_ba.model_card import model_folder, save_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.splits import split_folds

@@ -35,7 +35,12 @@ class PreprocessSettings:
     debug: bool
 
     def start(self) -> "DerivativeMaker":
-        """Load what all scans share."""
+        """Load what all scans share.
+
+        Returns
+        -------
+        DerivativeMaker
+        """
         return DerivativeMaker(self)
 
 
@@ -55,11 +60,39 @@ class DerivativeMaker(Worker):
         self.reference = load_reference()
 
     def traced(self) -> dict[str, Any]:
-        """Return the identity of the preprocessing."""
+        """Return the identity of the preprocessing.
+
+        Returns
+        -------
+        dict of str to str
+            ``preprocessing_id``.
+        """
         return {"preprocessing_id": self.settings.config.identity()}
 
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
-        """Preprocess a scan and write its derivative, unless that was done before."""
+        """Preprocess a scan and write its derivative, unless that was done before.
+
+        Parameters
+        ----------
+        task : Task
+            The scan, and where its derivative goes.
+        row : dict
+            What is known of it, by columns of ``predictions.tsv``.
+        clock : Clock
+            Told of each stage.
+
+        Returns
+        -------
+        Outcome
+            Of status ``ok``.
+
+        Raises
+        ------
+        ScanError
+            If the scan cannot be used.
+        OSError
+            If the derivative cannot be written.
+        """
         place, path = task.derivative, task.scan.path
         assert place is not None
         try:

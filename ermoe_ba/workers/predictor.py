@@ -124,6 +124,13 @@ class Predictor(Worker):
         -------
         Outcome
             Of status ``ok`` or ``refused``.
+
+        Raises
+        ------
+        ScanError
+            If the scan cannot be used.
+        OSError
+            If results cannot be written.
         """
         scan, settings = task.scan, self.settings
         age = chronological_age(scan, settings.participants)

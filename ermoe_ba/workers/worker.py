@@ -89,7 +89,13 @@ class Worker(ABC):
 
     @abstractmethod
     def traced(self) -> dict[str, Any]:
-        """Return what every row holds of this worker: the identities it works by."""
+        """Return what every row holds of this worker: the identities it works by.
+
+        Returns
+        -------
+        dict
+            By columns of ``predictions.tsv``.
+        """
 
     @abstractmethod
     def work(self, task: Task, row: dict[str, Any], clock: Clock) -> Outcome:
@@ -103,6 +109,11 @@ class Worker(ABC):
             What is known of its row before the work.
         clock : Clock
             Told each stage before it starts.
+
+        Returns
+        -------
+        Outcome
+            Its row begins with what was known.
 
         Raises
         ------

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from ermoe_ba import __version__
-from ermoe_ba.checkpoint import DEFAULT_MODEL, ModelCard, model_folder, read_card
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
+from ermoe_ba.model_card import DEFAULT_MODEL, ModelCard, model_folder, read_card
 from ermoe_ba.space import MODEL_GRID
 
 HERE = Path(__file__).parent

@@ -28,7 +28,20 @@ class ActivationGate(Gate):
         self.top_k = top_k
 
     def forward(self, _: Tensor, z_bter: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by the length of each expert's own output.
+
+        Parameters
+        ----------
+        _ : Tensor
+            Tokens with context, which this gate does not look at.
+        z_bter : Tensor
+            As for `Gate.forward`.
+
+        Returns
+        -------
+        Routing
+            Weights sum to 1.
+        """
         norm_bte = z_bter.norm(dim=-1)
         selected = top_selected(norm_bte, self.top_k)
         weights = norm_bte.masked_fill(~selected, -float("inf")).softmax(dim=-1)

@@ -39,13 +39,35 @@ class AdditiveReadout(DenseTokens):
         self.position_readout_td = nn.Parameter(torch.zeros(len(tokens), config.hidden_size))
 
     def standard_age(self, inputs: Tensor) -> Tensor:
-        """Return standardised ages from described tokens, shape (B,)."""
+        """Return standardised ages from described tokens.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            As `describe` returns it, shape (B, T, F, C).
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Standard deviations from the training scans' mean.
+        """
         y_btd = self._mapped(inputs)
         says_bt = (y_btd * (self.shared_readout_d + self.position_readout_td)).sum(dim=-1)
         return functional.dropout(says_bt, self.token_dropout, self.training).mean(dim=1)
 
     def readout_inputs(self, described_btfc: Tensor) -> Tensor:
-        """Return what the position read-outs multiply, ``f(x_t) / T``, shape (B, T, D)."""
+        """Return what the position read-outs multiply, ``f(x_t) / T``.
+
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As `describe` returns it.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+            No token silenced.
+        """
         y_btd = self._mapped(described_btfc)
         return y_btd / y_btd.shape[1]
 

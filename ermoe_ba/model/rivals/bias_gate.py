@@ -34,17 +34,47 @@ class BiasGate(Gate):
         self.bias_e: Tensor
 
     def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by the sigmoids of a linear map.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which this gate does not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
         return self.select(self.logits(h_btd).sigmoid())
 
     def select(self, affinity_bte: Tensor) -> Routing:
-        """Choose and weigh by given affinities."""
+        """Choose and weigh by given affinities.
+
+        Parameters
+        ----------
+        affinity_bte : Tensor
+            Affinities, 0 to 1.
+
+        Returns
+        -------
+        Routing
+            Weights sum to 1; the bias has no part in them.
+        """
         selected = top_selected(affinity_bte + self.bias_e, self.top_k)
         taken = affinity_bte * selected
         return routing_of(affinity_bte, taken / taken.sum(dim=-1, keepdim=True), selected)
 
     @torch.no_grad()
     def after_step(self, routing: Routing) -> None:
-        """Move the bias one step towards even load."""
+        """Move the bias one step towards even load.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+        """
         load = routing.selected_bte.float().mean(dim=(0, 1))
         self.bias_e += self.STEP * torch.sign(load.mean() - load)

@@ -38,7 +38,20 @@ class CosineGate(SoftmaxGate):
         self.log_temperature = nn.Parameter(torch.tensor(self.FIRST_TEMPERATURE).log())
 
     def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by cosines over a temperature that is learnt.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which this gate does not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
         token = functional.normalize(self.reduce(h_btd), dim=-1)
         expert = functional.normalize(self.logits.weight, dim=-1)
         return self.select((token @ expert.T / self.log_temperature.exp()).softmax(dim=-1))

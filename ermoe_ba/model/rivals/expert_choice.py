@@ -30,11 +30,36 @@ class ExpertChoiceGate(Gate):
         self.logits = nn.Linear(hidden_size, num_experts, bias=False)
 
     def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by the softmax of a linear map.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which this gate does not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
         return self.select(self.logits(h_btd).softmax(dim=-1))
 
     def select(self, share_bte: Tensor) -> Routing:
-        """Let the experts choose by given probabilities."""
+        """Let the experts choose by given probabilities.
+
+        Parameters
+        ----------
+        share_bte : Tensor
+            Probabilities that sum to 1 over the experts.
+
+        Returns
+        -------
+        Routing
+            Each expert has ``k T / E`` tokens of a scan, rounded, at least one; a token may have
+            any number of experts. Weights are the probabilities.
+        """
         num_tokens, num_experts = share_bte.shape[1:]
         capacity = max(1, round(self.top_k * num_tokens / num_experts))
         order = share_bte.detach().sort(dim=1, descending=True, stable=True).indices

@@ -35,11 +35,28 @@ class Gate(nn.Module):
         raise NotImplementedError
 
     def auxiliary_loss(self, routing: Routing) -> Tensor:
-        """Return what the gate adds to a loss of order one; nothing unless it says otherwise."""
+        """Return what the gate adds to a loss of order one; nothing unless it says otherwise.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+
+        Returns
+        -------
+        Tensor, shape ()
+            0 here.
+        """
         return routing.weights_bte.new_zeros(())
 
     def after_step(self, routing: Routing) -> None:
-        """Do what follows an optimiser step; nothing unless the gate says otherwise."""
+        """Do what follows an optimiser step; nothing unless the gate says otherwise.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+        """
 
 
 def top_selected(scores_bte: Tensor, top_k: int) -> Tensor:

@@ -15,7 +15,18 @@ from ermoe_ba.tokens import TokenGrid
 
 
 def free_experts(config: ModelConfig) -> ModelConfig:
-    """Return a shape with as many experts, none of them tied to a region."""
+    """Return a shape with as many experts, none of them tied to a region.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Shape with regional experts, or without.
+
+    Returns
+    -------
+    ModelConfig
+        All else as it was.
+    """
     return replace(config, regions=(), num_free_experts=config.num_experts)
 
 
@@ -54,12 +65,29 @@ class GatedBrainAge(ErmoeBrainAge):
         return routing
 
     def auxiliary_loss(self, output: ModelOutput) -> Tensor:
-        """Return the gate's loss, in the units of the age, and the experts' penalty."""
+        """Return the gate's loss, in the units of the age, and the experts' penalty.
+
+        Parameters
+        ----------
+        output : ModelOutput
+            Of the scans of the step.
+
+        Returns
+        -------
+        Tensor, shape ()
+            In years.
+        """
         gate_loss = self.scale * self.gate.auxiliary_loss(output.routing)
         return gate_loss + super().auxiliary_loss(output)
 
     def after_step(self, output: ModelOutput) -> None:
-        """Let the gate do what follows an optimiser step."""
+        """Let the gate do what follows an optimiser step.
+
+        Parameters
+        ----------
+        output : ModelOutput
+            Of the scans of the step.
+        """
         self.gate.after_step(output.routing)
 
 
@@ -73,7 +101,11 @@ class SubspaceBrainAge(ErmoeBrainAge):
 
     Parameters
     ----------
-    config, tokens, orthogonal
+    config : ModelConfig
+        As for `ErmoeBrainAge`.
+    tokens : TokenGrid
+        As for `ErmoeBrainAge`.
+    orthogonal : str
         As for `ErmoeBrainAge`.
     """
 

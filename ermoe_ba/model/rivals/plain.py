@@ -30,11 +30,33 @@ class PlainNetwork(nn.Module):
         self.scale: Tensor
 
     def standard_age(self, inputs: Tensor) -> Tensor:
-        """Return scores in standard deviations from the training scans' mean, shape (B,)."""
+        """Return scores in standard deviations from the training scans' mean; each network's own.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            What the network is trained on, one scan along the first axis.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Without unit.
+        """
         raise NotImplementedError
 
     def read_age(self, inputs: Tensor) -> Tensor:
-        """Return ages in years, shape (B,), from what the network is trained on."""
+        """Return ages from what the network is trained on.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            As for `standard_age`.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            In years.
+        """
         age_b: Tensor = self.curve(self.baseline + self.scale * self.standard_age(inputs))
         return age_b
 

@@ -35,20 +35,61 @@ class ReluGate(Gate):
         self.coefficient: Tensor
 
     def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by a linear map.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which this gate does not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
         return self.select(self.logits(h_btd))
 
     def select(self, logits_bte: Tensor) -> Routing:
-        """Weigh by given logits."""
+        """Weigh by given logits.
+
+        Parameters
+        ----------
+        logits_bte : Tensor
+            Logits.
+
+        Returns
+        -------
+        Routing
+            Weights are the positive logits; a token may have no expert.
+        """
         return routing_of(logits_bte, functional.relu(logits_bte), logits_bte.detach() > 0)
 
     def auxiliary_loss(self, routing: Routing) -> Tensor:
-        """Return the penalty."""
+        """Return the penalty.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+
+        Returns
+        -------
+        Tensor, shape ()
+            At least 0.
+        """
         load_e = routing.selected_bte.float().mean(dim=(0, 1)) / self.target
         return self.coefficient * (load_e * routing.weights_bte).sum(dim=-1).mean()
 
     @torch.no_grad()
     def after_step(self, routing: Routing) -> None:
-        """Steer the coefficient by the share of positive logits."""
+        """Steer the coefficient by the share of positive logits.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+        """
         excess = routing.selected_bte.float().mean() - self.target
         self.coefficient *= self.GROWTH ** torch.sign(excess)

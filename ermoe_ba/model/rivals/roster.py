@@ -52,7 +52,25 @@ EXPERT_PARAMETERS = (
 
 
 def make_gate(router: str, config: ModelConfig) -> Gate:
-    """Return a gate by its name, one of `GATES`."""
+    """Return a gate by its name, one of `GATES`.
+
+    Parameters
+    ----------
+    router : str
+        One of `GATES`.
+    config : ModelConfig
+        Gives D, E and k.
+
+    Returns
+    -------
+    Gate
+        With weights of chance.
+
+    Raises
+    ------
+    ValueError
+        If there is no gate of that name.
+    """
     size = (config.hidden_size, config.num_experts, config.top_k)
     match router:
         case "softmax":

@@ -43,6 +43,17 @@ class Sfcn(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, image_bxijk: Tensor) -> Tensor:
-        """Return one number a scan, shape (B, 1), from images of one channel."""
+        """Return one number a scan.
+
+        Parameters
+        ----------
+        image_bxijk : Tensor
+            Images of one channel, shape (B, 1, I, J, K).
+
+        Returns
+        -------
+        Tensor, shape (B, 1)
+            Unbounded.
+        """
         answer_b1: Tensor = self.layers(image_bxijk)
         return answer_b1

@@ -46,10 +46,22 @@ class SoftMoeBrainAge(ErmoeBrainAge):
     def shares(
         self, described_btfc: Tensor, routing: Routing | None = None
     ) -> tuple[Tensor, Routing]:
-        """Return shares and routing; arguments and result as for `ErmoeBrainAge.shares`.
+        """Return shares and routing, as `ErmoeBrainAge.shares` does.
 
-        A given routing sets how much a token takes from each expert; how it parts that among the
-        expert's slots stays as it is.
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As `describe` returns it.
+        routing : Routing, optional
+            Sets how much a token takes from each expert; how it parts that among the expert's slots
+            stays as it is.
+
+        Returns
+        -------
+        Tensor, shape (B, T, E)
+            On the scale of the curve's scores.
+        Routing
+            That given, or one by which all experts serve each token.
         """
         content_btd = self.content(described_btfc)
         dispatch_btep, combine_btep = self._slots(content_btd)
@@ -68,10 +80,20 @@ class SoftMoeBrainAge(ErmoeBrainAge):
         return self.scale * taken_bte / content_btd.shape[1] - self.reference_te, routing
 
     def readout_inputs(self, described_btfc: Tensor) -> Tensor:
-        """As `ErmoeBrainAge.readout_inputs`.
+        """Return what the position read-outs multiply, as `ErmoeBrainAge.readout_inputs` does.
 
         A position's read-out is mixed into the slots as its token is, and the slots are weighed by
         what all tokens take from them.
+
+        Parameters
+        ----------
+        described_btfc : Tensor
+            As `describe` returns it.
+
+        Returns
+        -------
+        Tensor, shape (B, T, D)
+            No token silenced.
         """
         content_btd = self.content(described_btfc)
         dispatch_btep, combine_btep = self._slots(content_btd)
@@ -112,4 +134,10 @@ class SoftMoeBrainAge(ErmoeBrainAge):
         return logits.softmax(dim=1), logits.flatten(2).softmax(dim=-1).view_as(logits)
 
     def after_step(self, _: ModelOutput) -> None:
-        """Do nothing: there is no choice to bias."""
+        """Do nothing: there is no choice to bias.
+
+        Parameters
+        ----------
+        _ : ModelOutput
+            Not looked at.
+        """

@@ -31,15 +31,50 @@ class SoftmaxGate(Gate):
         self.logits = nn.Linear(hidden_size, num_experts, bias=False)
 
     def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route; arguments and result as for `Gate.forward`."""
+        """Route by the softmax of a linear map.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which this gate does not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
         return self.select(self.logits(h_btd).softmax(dim=-1))
 
     def select(self, share_bte: Tensor) -> Routing:
-        """Choose by given probabilities."""
+        """Choose by given probabilities.
+
+        Parameters
+        ----------
+        share_bte : Tensor
+            Probabilities that sum to 1 over the experts.
+
+        Returns
+        -------
+        Routing
+            Weights are the probabilities of the k highest.
+        """
         return routing_of(share_bte, share_bte, top_selected(share_bte, self.top_k))
 
     def auxiliary_loss(self, routing: Routing) -> Tensor:
-        """Return the balancing loss."""
+        """Return the balancing loss.
+
+        Parameters
+        ----------
+        routing : Routing
+            Of the scans of the step.
+
+        Returns
+        -------
+        Tensor, shape ()
+            At least 0.
+        """
         num_experts = routing.scores_bte.shape[-1]
         load_e = routing.selected_bte.float().mean(dim=(0, 1)) / self.top_k
         share_e = routing.scores_bte.mean(dim=(0, 1))

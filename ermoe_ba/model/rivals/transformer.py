@@ -56,7 +56,18 @@ class DenseTransformer(DenseTokens):
         nn.init.zeros_(self.readout.bias)
 
     def standard_age(self, inputs: Tensor) -> Tensor:
-        """Return standardised ages from described tokens, shape (B,)."""
+        """Return standardised ages from described tokens.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            As `describe` returns it, shape (B, T, F, C).
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Standard deviations from the training scans' mean.
+        """
         y_btd = self.content(inputs) + self.place_td
         keep = functional.dropout(
             torch.ones_like(y_btd[..., :1]), self.token_dropout, self.training

@@ -46,14 +46,47 @@ class VolumeNetwork(PlainNetwork):
         self.network = CONVOLUTIONAL[name]()
 
     def forward(self, t1w_bijk: Tensor) -> Tensor:
-        """Return ages in years, shape (B,), from scans on the model grid."""
+        """Return ages of scans on the model grid.
+
+        Parameters
+        ----------
+        t1w_bijk : Tensor
+            Intensities, white matter 1.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            In years.
+        """
         return self.read_age(self.reduced(t1w_bijk))
 
     def reduced(self, t1w_bijk: Tensor) -> Tensor:
-        """Return scans as the network is trained on them, shape (B, I, J, K) over `reduce`."""
+        """Return scans as the network is trained on them, averaged over cubes.
+
+        Parameters
+        ----------
+        t1w_bijk : Tensor
+            Intensities on the model grid, white matter 1.
+
+        Returns
+        -------
+        Tensor, shape (B, I / reduce, J / reduce, K / reduce)
+            Rounded down.
+        """
         return functional.avg_pool3d(t1w_bijk[:, None], self.reduce)[:, 0]
 
     def standard_age(self, inputs: Tensor) -> Tensor:
-        """Return standardised ages from reduced scans, shape (B,)."""
+        """Return standardised ages from reduced scans.
+
+        Parameters
+        ----------
+        inputs : Tensor
+            From `reduced`.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Standard deviations from the training scans' mean.
+        """
         age_b: Tensor = self.network(inputs[:, None] - self.OFFSET)[:, 0]
         return age_b
