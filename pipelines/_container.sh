@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # those that source it use its names
 # Sourced by container_build.sh and container_check.sh: where the image lies, and what runs it.
 
 # shellcheck source-path=SCRIPTDIR source=_setup.sh

@@ -89,7 +89,8 @@ find_wheels
 set_up container
 say "hadolint, shellcheck"
 "$VENV/bin/hadolint" "$REPO_ROOT/Dockerfile"
-"$VENV/bin/shellcheck" -x "$REPO_ROOT"/pipelines/*.sh "$REPO_ROOT/.ci/run"
+"$VENV/bin/shellcheck" -x "$REPO_ROOT"/pipelines/*.sh "$REPO_ROOT"/pipelines/profiles/*/*.sh \
+    "$REPO_ROOT/.ci/run"
 if [ -z "${BASE:-}" ]; then
     import_base
 else

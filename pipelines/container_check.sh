@@ -23,6 +23,8 @@ FREE_GB=10
 RUN_SECONDS=600
 # A user number that no machine has an entry for: whatever works for it works for any.
 ANY_USER=54321:54321
+# Room for home and caches: what Apptainer gives with --containall ("sessiondir max size", MB).
+TMP_MB=64
 
 # Tells why this system cannot build images, or nothing. Asked before anything is built: what fails
 # after this is a fault, and shall be seen as one.
@@ -70,6 +72,7 @@ build_within() {
     local left="$(($1 - SECONDS))" code=0
     [ "$left" -gt 0 ] || leave_if "the $1 s for it had gone before it was begun"
     # Whatever fails fails with 1, so that 124 and 137 are those of timeout and mean that time is up.
+    # shellcheck disable=SC2016  # the inner shell reads its own argument
     timeout --kill-after=15 "$left" \
         bash -c 'bash "$1" || exit 1' build "$REPO_ROOT/pipelines/container_build.sh" || code=$?
     case "$code" in
@@ -102,7 +105,8 @@ locked_down() {
     local what="$1"
     shift
     in_time "$what" "${ENGINE[@]}" run --rm --no-healthcheck --timeout "$RUN_SECONDS" --network none \
-        --read-only --tmpfs /tmp --cap-drop=all --security-opt no-new-privileges --user "$ANY_USER" "$@"
+        --read-only --tmpfs "/tmp:size=${TMP_MB}m" --cap-drop=all --security-opt no-new-privileges \
+        --user "$ANY_USER" "$@"
 }
 
 if_possible="${1:-}" seconds="${2:-}"

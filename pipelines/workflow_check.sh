@@ -112,9 +112,9 @@ flow() {
     shift 2
     (
         cd -- "$WORK"
-        PATH="$WORK/slurm:$WORK/kubernetes:$PATH" "$WORK/venv/bin/snakemake" -s "$REPO_ROOT/pipelines/Snakefile" \
-            --profile "$PROFILES/$profile" --quiet all "$@" --config scans=scans.tsv "out=$out" \
-            shard_size=2 "program=$WORK/program" >"$WORK/$out.log" 2>&1
+        PATH="$WORK/slurm:$WORK/kubernetes:$PATH" "$WORK/venv/bin/snakemake" \
+            -s "$REPO_ROOT/pipelines/Snakefile" --profile "$PROFILES/$profile" --quiet all "$@" \
+            --config scans=scans.tsv "out=$out" shard_size=2 "program=$WORK/program" >"$WORK/$out.log" 2>&1
     )
 }
 
