@@ -90,7 +90,8 @@ match sys.argv[1:]:
         text = sys.stdin.read()
         job = yaml.safe_load(text)
         name = job["metadata"]["generateName"] + str(len(list(jobs.glob("*.yaml"))))
-        (jobs / f"{name}.yaml").write_text(text)
+        named = text.replace("generateName: ermoe-ba-", f"name: {name}")
+        (jobs / f"{name}.yaml").write_text(named)
         (container,) = job["spec"]["template"]["spec"]["containers"]
         with open("$WORK/job.log", "w") as log:
             code = subprocess.run(container["command"], stdout=log, stderr=log).returncode
