@@ -250,8 +250,8 @@ STEPS = {
 }
 
 
-# 124 where the program heeds the first signal, 137 where it must be killed.
-@pytest.mark.parametrize("ends", [124, 137])
+# 124 where a program heeds the first signal, 137 where it must be killed, 255 where podman ends it.
+@pytest.mark.parametrize("ends", [124, 137, 255])
 @pytest.mark.parametrize("step", STEPS)
 def test_a_step_that_hangs_is_a_fault(checkout: Checkout, step: str, ends: int) -> None:
     late(checkout, step, ends)
