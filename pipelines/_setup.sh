@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by quickstart.sh and test.sh: the one place that makes and fills the environment .venv.
+# Sourced by the scripts beside it: the one place that makes and fills the environment .venv.
 # Plain enough for bash 3.2, which is what macOS brings.
 
 # CDPATH would make cd print, and go, where it likes.

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Purpose: pipelines/Snakefile under its two profiles, without a cluster.
+# Purpose: pipelines/Snakefile under its three profiles, without a cluster.
 # Command: bash pipelines/workflow_check.sh
-# Needs:   Linux; network the first time (snakemake and its plugin for SLURM)
+# Needs:   Linux; network the first time (snakemake and its plugins)
 # Result:  build/workflow/. Exit code 0 where five scans in three shards become one table, in order: on
-#          this machine, after a failed shard too, and under the profile slurm, whose commands are
-#          stand-ins that run what they are given, each job asking for the memory and time that its
-#          rule names. A real cluster is not seen.
+#          this machine, and under the profiles slurm and kubernetes, whose commands are stand-ins that
+#          run what they are given, each job asking for the memory and time that its rule names; after
+#          a failed shard too. The schema of Kubernetes accepts each Job. A real cluster is not seen.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=_setup.sh
@@ -24,7 +24,7 @@ install_snakemake() {
     "$VENV_PYTHON" -m venv "$WORK/venv"
     "$WORK/venv/bin/python" -m pip install --quiet --quiet --disable-pip-version-check \
         "$(sed -n 's/^workflow = .*"\(snakemake[^"]*\)".*/\1/p' "$REPO_ROOT/pyproject.toml")" \
-        snakemake-executor-plugin-slurm
+        snakemake-executor-plugin-slurm snakemake-executor-plugin-cluster-generic kubernetes-validate
     packages="$("$WORK/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
     printf '%s\n' "$REPO_ROOT" "$("$VENV_PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
         >"$packages/ermoe_ba.pth"
@@ -77,15 +77,45 @@ STAND_IN
     chmod +x "$WORK"/slurm/*
 }
 
+# A stand-in for a cluster of Kubernetes: a Job is run at once, kept, and told of as servers tell.
+write_kubernetes() {
+    mkdir -p "$WORK/kubernetes" "$WORK/jobs"
+    cat >"$WORK/kubernetes/kubectl" <<STAND_IN
+#!$WORK/venv/bin/python
+import pathlib, subprocess, sys, yaml
+
+jobs = pathlib.Path("$WORK/jobs")
+match sys.argv[1:]:
+    case ["create", "-f", "-", "-o", "jsonpath={.metadata.name}"]:
+        text = sys.stdin.read()
+        job = yaml.safe_load(text)
+        name = job["metadata"]["generateName"] + str(len(list(jobs.glob("*.yaml"))))
+        named = text.replace("generateName: ermoe-ba-", f"name: {name}")
+        (jobs / f"{name}.yaml").write_text(named)
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        with open("$WORK/job.log", "w") as log:
+            code = subprocess.run(container["command"], stdout=log, stderr=log).returncode
+        # The first condition is one that tells nothing yet.
+        end = "SuccessCriteriaMet Complete" if code == 0 else "FailureTarget Failed"
+        (jobs / f"{name}.conditions").write_text(end)
+        print(name, end="")
+    case ["get", "job", name, "--ignore-not-found", "-o", form] if form.startswith("jsonpath=job {"):
+        print("job", (jobs / f"{name}.conditions").read_text(), end=" ")
+    case _:
+        sys.exit(f"kubectl: not understood: {sys.argv}")
+STAND_IN
+    chmod +x "$WORK/kubernetes/kubectl"
+}
+
 # flow PROFILE OUT OPTIONS...
 flow() {
     local profile="$1" out="$2"
     shift 2
     (
         cd -- "$WORK"
-        PATH="$WORK/slurm:$PATH" "$WORK/venv/bin/snakemake" -s "$REPO_ROOT/pipelines/Snakefile" \
-            --profile "$PROFILES/$profile" --quiet all "$@" --config scans=scans.tsv "out=$out" \
-            shard_size=2 "program=$WORK/program" >"$WORK/$out.log" 2>&1
+        PATH="$WORK/slurm:$WORK/kubernetes:$PATH" "$WORK/venv/bin/snakemake" \
+            -s "$REPO_ROOT/pipelines/Snakefile" --profile "$PROFILES/$profile" --quiet all "$@" \
+            --config scans=scans.tsv "out=$out" shard_size=2 "program=$WORK/program" >"$WORK/$out.log" 2>&1
     )
 }
 
@@ -100,10 +130,13 @@ check_table() {
 
 set_up
 install_snakemake
-rm -rf -- "$WORK"/{here,cluster,dry,asked,states,broken}
+rm -rf -- "$WORK"/{here,cluster,pods,asked,states,jobs,broken}
+# The profile kubernetes names its commands as they lie in a checkout.
+ln -sfn "$REPO_ROOT/pipelines" "$WORK/pipelines"
 printf '%s\n' path /scans/5 /scans/3 /scans/1 /scans/2 /scans/4 >"$WORK/scans.tsv"
 write_program
 write_slurm
+write_kubernetes
 
 say "on this machine, one shard failing, then not"
 touch "$WORK/broken"
@@ -124,3 +157,25 @@ check_table cluster
 # 300 s to start and 60 for each of two scans: 7 minutes.
 [ "$(grep -c -e '-t 7 --mem 2500 .*--cpus-per-task=1 ' "$WORK/asked")" = 3 ] \
     || stop "three jobs must ask for 7 minutes, 2,500 MB and one core; found: $(cat "$WORK/asked")"
+
+say "under the profile kubernetes, with a stand-in, one shard failing, then not"
+export IMAGE=registry/ermoe_ba CLAIM=claim MOUNT="$WORK"
+# Between looks at a job snakemake waits for ten seconds by default.
+touch "$WORK/broken"
+! flow kubernetes pods --seconds-between-status-checks 1 --latency-wait 5 \
+    || stop "a job that fails must fail the workflow."
+# Three shards, and the broken one once more, with twice the memory and time.
+[ "$(cat "$WORK"/jobs/*.yaml | grep -c -e 'limits: {memory: 2500M}' -e 'activeDeadlineSeconds: 420')" = 6 ] \
+    || stop "three jobs must ask for 2,500 MB and 420 s (see $WORK/jobs)."
+[ "$(cat "$WORK"/jobs/*.yaml | grep -c -e 'limits: {memory: 5000M}' -e 'activeDeadlineSeconds: 840')" = 2 ] \
+    || stop "a job that failed must ask for twice as much (see $WORK/jobs)."
+rm "$WORK/broken"
+flow kubernetes pods --seconds-between-status-checks 1 --latency-wait 5 \
+    || stop "the workflow must go on (see $WORK/pods.log, $WORK/job.log)."
+check_table pods
+# Of the oldest version that knows how kubernetes_predict.yaml counts its failures, and the newest.
+for version in 1.29.0 1.37.0; do
+    "$WORK/venv/bin/kubernetes-validate" --strict --quiet -k "$version" \
+        "$WORK"/jobs/*.yaml "$REPO_ROOT/pipelines/kubernetes_predict.yaml" \
+        || stop "Kubernetes $version must accept each Job."
+done

@@ -1,9 +1,14 @@
 """The image's recipe: locks that follow the project's own pins, a context that holds its wheel."""
 
+import hashlib
 import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -145,3 +150,152 @@ def test_the_check_of_the_image_takes_no_other_argument() -> None:
     )
     assert done.returncode == 1
     assert "found --if-posible" in done.stderr
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A checkout in which the check of the image finds stand-ins for all that it starts."""
+
+    folder: Path
+
+    def answer(self, program: str, text: str) -> None:
+        """Let a program, by its path inside the checkout, do what a script says."""
+        path = self.folder / program
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/bash\n{text}\n", encoding="utf-8")
+        path.chmod(0o755)
+
+    def check(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", self.folder / "pipelines" / "container_check.sh", *arguments],
+            env={**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    """A system that can build, an image that is there, and whose every step ends well."""
+    made = Checkout(tmp_path)
+    (tmp_path / "pipelines").mkdir()
+    for name in ("_setup", "_container", "container_check"):
+        shutil.copy(REPO / "pipelines" / f"{name}.sh", tmp_path / "pipelines")
+    made.answer("pipelines/container_build.sh", "true")
+    # An environment that is whole, and holds what its two files ask for; packages are all reached.
+    made.answer(
+        ".venv/bin/python",
+        f'case "$*" in *" download "*) ;; *) exec {shlex.quote(sys.executable)} "$@" ;; esac',
+    )
+    made.answer(".venv/bin/uv", "true")
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / ".venv" / ".made-in").write_text(f"{tmp_path}\n", encoding="utf-8")
+    wanted = hashlib.sha256(b"\0").hexdigest()
+    (tmp_path / ".venv" / ".installed-container").write_text(f"{wanted}\n", encoding="utf-8")
+    for name, text in {**ABLE, "apt-get": "true", "chown": "true"}.items():
+        made.answer(f"bin/{name}", text)
+    # row FOLDER AGE: what a prediction leaves.
+    made.answer(
+        "row",
+        """printf 'participant_id\\tstatus\\tpredicted_age\\nP1\\tok\\t%s\\n' "$2" """
+        '>"$1/predictions.tsv"',
+    )
+    predicts(made, "40.5")
+    made.answer(
+        "bin/podman",
+        'case "$*" in\n'
+        "*'{{.Size}}'*) echo 1500000000 ;;\n"
+        "*HealthCheck*) echo ermoe-ba info ;;\n"
+        f"*' predict /input '*) {tmp_path}/row {tmp_path}/build/container/in_image 40.5 ;;\n"
+        "esac",
+    )
+    late(made, "nothing", 0)
+    return made
+
+
+def predicts(checkout: Checkout, age: str) -> None:
+    """Let the pip install predict an age."""
+    row = checkout.folder / "row"
+    checkout.answer(".venv/bin/ermoe-ba", f'mkdir -p "${{@: -1}}"; {row} "${{@: -1}}" {age}')
+
+
+def late(checkout: Checkout, what: str, ends: int) -> None:
+    """Let `timeout` say of one command that time is up, and run all others."""
+    checkout.answer(
+        "bin/timeout",
+        'while [ "${1#-}" != "$1" ]; do shift; done; shift\n'
+        f'case "$*" in *{shlex.quote(what)}*) exit {ends} ;; esac; exec "$@"',
+    )
+
+
+@pytest.mark.parametrize("arguments", [(), ("--if-possible",), ("--if-possible", "900")])
+def test_an_image_that_keeps_its_promises_passes(
+    checkout: Checkout, arguments: tuple[str, ...]
+) -> None:
+    done = checkout.check(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "== both: P1 40.5 years\n" in done.stdout
+    assert "software and licences" in done.stdout.splitlines()[-1]
+
+
+# What stands in the command of each step, and what the message calls it.
+STEPS = {
+    " predict /input ": "predict in the image",
+    " info --json": "info in the image",
+    " import bids": "the libraries of the extras in the image",
+    "/pip_install": "predict with the pip install",
+    "sbom.cdx.json": "sbom.cdx.json in the image",
+}
+
+
+# 124 where a program heeds the first signal, 137 where it must be killed, 255 where podman ends it.
+@pytest.mark.parametrize("ends", [124, 137, 255])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_hangs_is_a_fault(checkout: Checkout, step: str, ends: int) -> None:
+    late(checkout, step, ends)
+    done = checkout.check("--if-possible", "900")
+    assert done.returncode == 1
+    assert re.search(f"^error: {STEPS[step]}: must end within \\d+ s; it hung", done.stderr, re.M)
+
+
+@pytest.mark.parametrize("ends", [124, 137])
+def test_a_machine_too_slow_to_build_is_told_and_costs_nothing(
+    checkout: Checkout, ends: int
+) -> None:
+    late(checkout, "container_build.sh", ends)
+    done = checkout.check("--if-possible", "900")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    assert last == "== the image is not checked: it was not built 900 s after the start"
+
+
+def test_a_build_that_comes_too_late_is_not_begun(checkout: Checkout) -> None:
+    checkout.answer("pipelines/container_build.sh", "exit 9")
+    done = checkout.check("--if-possible", "0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("== no image is built here: the 0 s for it had gone")
+
+
+# 124 and 137 here are those of a program of the build, not of timeout.
+@pytest.mark.parametrize("ends", [1, 124, 137])
+@pytest.mark.parametrize("arguments", [(), ("--if-possible", "900")])
+def test_a_build_that_fails_is_a_fault(
+    checkout: Checkout, arguments: tuple[str, ...], ends: int
+) -> None:
+    checkout.answer("pipelines/container_build.sh", f"exit {ends}")
+    assert checkout.check(*arguments).returncode != 0
+
+
+def test_another_age_in_the_image_is_a_fault(checkout: Checkout) -> None:
+    predicts(checkout, "40.500000000000007")
+    done = checkout.check()
+    assert done.returncode == 1
+    assert "the image and the pip install must agree" in done.stderr
+
+
+def test_the_time_for_building_is_a_number(checkout: Checkout) -> None:
+    done = checkout.check("--if-possible", "5m")
+    assert done.returncode == 1
+    assert "must be followed by seconds; found 5m" in done.stderr
