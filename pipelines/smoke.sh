@@ -2,6 +2,7 @@
 # Purpose: the whole path from nothing to a trained and tuned model and a predicted scan, on simulated heads.
 # Command: bash pipelines/smoke.sh [FOLDER]   (smoke_output/ in the checkout by default; must not exist)
 # Result:  FOLDER/run with splits.tsv, predictions.tsv, metrics.json and the members of both folds.
+# Time:    231 processor seconds on two shared x86-64 cores, of which 24 heads take about 120 to prepare.
 set -euo pipefail
 
 # shellcheck source-path=SCRIPTDIR source=_setup.sh
@@ -21,10 +22,14 @@ say "24 simulated heads"
 say "two folds"
 "$ERMOE_BA" cross-validate "$REPO_ROOT/pipelines/smoke.toml" --jobs 2 \
     --participants "$out/phantom/participants.tsv" --out "$out/run"
-say "one final model"
+# Neither needs the other, and each keeps one core busy.
+say "one scan, by the models of both folds; beside it one final model"
+"$ERMOE_BA" predict "$out/phantom/sub-000001/anat/sub-000001_T1w.nii.gz" --model "$out/run" \
+    --out "$out/predicted" &
+prediction=$!
+trap 'kill "$prediction" 2>/dev/null || true' EXIT
 "$ERMOE_BA" train "$REPO_ROOT/pipelines/smoke.toml" --run "$out/run" --prepared "$out/run/prepared" \
     --participants "$out/phantom/participants.tsv" --out "$out/final"
-say "one scan"
-"$ERMOE_BA" predict "$out/phantom/sub-000001/anat/sub-000001_T1w.nii.gz" --model "$out/final" \
-    --out "$out/predicted"
+wait "$prediction"
+trap - EXIT
 say "done: $out"

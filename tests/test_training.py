@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -20,7 +21,7 @@ from ermoe_ba.inspection import UNUSABLE_COLUMNS
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.stem import VoxelStem, grid_coordinates
+from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
 from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
@@ -257,6 +258,61 @@ def test_training_windows_are_those_that_prediction_sees(
     # A fifth of the voxels lies outside.
     outside = scan.brain_mask.data[tuple(v.numpy() for v in voxels)] == 0
     assert outside.mean() == pytest.approx(TISSUE.outside_share)
+
+
+def test_the_stem_sees_what_drawing_window_after_window_gives(
+    make_scan: Callable[[str, float], PreparedScan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bit: scans cut by their masks first; then of each scan voxels, gain, noise, noise."""
+    batches: list[tuple[Tensor, ...]] = []
+
+    def record(_: nn.Module, stage: Stage, *__: Any, **___: Any) -> History:
+        batches.extend(stage.batches[step].tensors for step in range(len(stage.batches)))
+        return History()
+
+    monkeypatch.setattr("ermoe_ba.training.tissue.fit", record)
+    scans = [make_scan(str(n), 0.3 + n / 10) for n in range(3)]
+    # As files are read: the first axis fastest.
+    scans[1] = replace(scans[1], t1w=scans[1].t1w.same_grid(np.asfortranarray(scans[1].t1w.data)))
+    tissues = {4: "ventricles", 59: "cortex"}
+    train_stem(VoxelStem(4), scans, tissues, TISSUE, seed=7)
+    random = np.random.default_rng(7)
+    pictures = []
+    for scan in scans:
+        t1w = jitter_mask(scan.t1w.data, scan.brain_mask.data > 0, random)
+        mean = local_mean(torch.as_tensor(t1w)[None, None], 3)[0, 0].numpy()
+        pictures.append((np.pad(t1w, 2), np.pad(mean, 4)))
+    shape = scans[0].t1w.grid.shape
+    coordinates_v = grid_coordinates(shape).flatten(1).T
+    for found in batches:
+        near, far, coordinates, classes = [], [], [], []
+        for number in random.integers(3, size=TISSUE.scans_per_step):
+            labels = scans[number].labels
+            assert labels is not None
+            inside = (scans[number].brain_mask.data > 0) | (labels.data > 0)
+            # A fifth of the twenty lies outside.
+            voxels = [
+                *random.choice(np.flatnonzero(inside), 16),
+                *random.choice(np.flatnonzero(~inside), 4),
+            ]
+            gain = random.normal(1.0, TISSUE.gain_sd)
+            for picture, step, windows, noise_sd in (
+                (pictures[number][0], 1, near, TISSUE.noise_sd),
+                (pictures[number][1], 2, far, TISSUE.noise_sd / 27**0.5),
+            ):
+                level = noise_sd * random.random()
+                noise = level * random.standard_normal((20, 125), np.float32)
+                for voxel, white in zip(voxels, noise, strict=True):
+                    corner = np.unravel_index(voxel, shape)
+                    window = picture[tuple(slice(c, c + 4 * step + 1, step) for c in corner)]
+                    windows.append(gain * window.ravel() + white)
+            coordinates += [coordinates_v[voxel].tolist() for voxel in voxels]
+            classes += tissue_classes(labels.data, tissues).ravel()[voxels].tolist()
+        assert [len(tensor) for tensor in found] == [len(near)] * 4
+        np.testing.assert_array_equal(found[0], np.array(near))
+        np.testing.assert_array_equal(found[1], np.array(far))
+        assert found[2].tolist() == coordinates
+        assert found[3].tolist() == classes
 
 
 def test_the_stem_learns_the_labels(
@@ -1191,6 +1247,7 @@ def test_the_commands_go_from_scans_to_folds_to_a_model(
     assert main(train) == 0
     assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
     assert read_card(final).metrics["mae"] == mae
+    assert len(load_ensemble(str(final)).members) == study.recipe.run.num_starts
 
 
 RECIPE = """

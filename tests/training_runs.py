@@ -27,6 +27,7 @@ from torch import nn
 
 import ermoe_ba.training.loop
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.drawn_ahead import DrawnAhead
 from ermoe_ba.training.loop import OptimiserConfig, errors, fit
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.stage import Loss, Stage, Validation
@@ -68,17 +69,21 @@ class Network(nn.Module):
 
 
 class Drawn:
-    """Batches of random scans with noise, drawn when they are asked for."""
+    """Batches of random scans with noise, each drawn while the one before is worked on."""
 
     def __init__(self, x, y):
         self.x, self.y, self.random = x, y, np.random.default_rng(3)
+        self.ahead = DrawnAhead(self.draw, self.random, STEPS)
 
     def __len__(self):
         return STEPS
 
-    def __getitem__(self, step):
+    def draw(self):
         chosen = self.random.integers(SCANS, size=BATCH)
-        noise = self.random.standard_normal((BATCH, FEATURES), np.float32)
+        return chosen, self.random.standard_normal((BATCH, FEATURES), np.float32)
+
+    def __getitem__(self, step):
+        chosen, noise = self.ahead.take(step)
         return Batch(
             (self.x[chosen] + 0.1 * torch.as_tensor(noise), self.y[chosen]),
             tuple(str(scan) for scan in chosen),
@@ -133,7 +138,7 @@ def stage_of(kind: str, network: Network) -> tuple[Stage, OptimiserConfig]:
         loss=network.loss,
         after_step=network.after_step,
         describe=kind,
-        generator=drawn.random if kind == "drawn" else None,
+        draws=drawn.ahead if kind == "drawn" else None,
         validation=Validation(
             batch=aside,
             at_a_time=2,

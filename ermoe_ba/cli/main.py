@@ -43,15 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else EXIT_USAGE
     try:
-        if options.command in ("predict", "preprocess", "bids-app"):
+        trains = options.command in ("ablate", "cross-validate", "fine-tune", "train")
+        if trains or options.command in ("predict", "preprocess", "bids-app"):
             # Read by torch when it loads: large arrays in large pages saved a seventh of the time.
             os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
             # Libraries make millions of objects that stay: looking through them for garbage took a
-            # quarter of their loading time. It is switched on again when all are loaded.
+            # quarter of their loading time. Each switches it on again when all are loaded.
             gc.disable()
         # A command's module, such as cli/fine_tune.py, holds its function: run_fine_tune.
         name = options.command.replace("-", "_")
-        code: int = getattr(import_module(f"ermoe_ba.cli.{name}"), f"run_{name}")(options)
+        module = import_module(f"ermoe_ba.cli.{name}")
+        if trains:
+            # Loaded with their module; the other three load on while they work.
+            gc.freeze()
+            gc.enable()
+        code: int = getattr(module, f"run_{name}")(options)
         return code
     except (ErmoeError, OSError) as error:
         if options.debug:

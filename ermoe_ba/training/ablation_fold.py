@@ -162,7 +162,18 @@ class AblationFold:
         return Inputs(train, test)
 
     def moved(self, change: str) -> torch.Tensor:
-        """Return the test scans with one change each, at the base recipe's size, (M, T, F, C)."""
+        """Return the test scans with one change each, at the base recipe's size, (M, T, F, C).
+
+        Parameters
+        ----------
+        change : str
+            Name of a change of the base recipe's `ChangeConfig`.
+
+        Returns
+        -------
+        Tensor, shape (M, T, F, C)
+            Single precision, in the order of the test scans.
+        """
         alone = self.recipe.age.changes.alone(change)
         return self._copies.make(self.test_scans, 1, self._seed, alone)[:, 0].float()
 
@@ -206,7 +217,20 @@ class AblationFold:
         )
 
     def volumes(self, network: VolumeNetwork, config: AgeConfig) -> Inputs:
-        """Return prepared scans as a convolutional network sees them, with the same changes."""
+        """Return prepared scans as a convolutional network sees them, with the same changes.
+
+        Parameters
+        ----------
+        network : VolumeNetwork
+            Reduces the volumes.
+        config : AgeConfig
+            Says what training scans are changed into, and how often.
+
+        Returns
+        -------
+        Inputs
+            Training scans with their copies, and test scans as they are.
+        """
         views = []
         for scans, variants in ((self.train_scans, config.num_variants), (self.test_scans, 0)):
             for scan in scans:

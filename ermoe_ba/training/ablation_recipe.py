@@ -176,15 +176,63 @@ class AblationRecipe:
                 )
 
     def model_of(self, row: RowConfig) -> ModelConfig:
-        """Return the shape of a row's network; ValueError where a setting is wrong."""
+        """Return the shape of a row's network.
+
+        Parameters
+        ----------
+        row : RowConfig
+            Of this recipe.
+
+        Returns
+        -------
+        ModelConfig
+            The base recipe's, with what the row changes.
+
+        Raises
+        ------
+        ValueError
+            If a setting is unknown or out of range.
+        """
         return changed(self.base.model, row.model)
 
     def age_of(self, row: RowConfig) -> AgeConfig:
-        """Return how a row's network is trained; ValueError where a setting is wrong."""
+        """Return how a row's network is trained.
+
+        Parameters
+        ----------
+        row : RowConfig
+            Of this recipe.
+
+        Returns
+        -------
+        AgeConfig
+            The base recipe's, with what the row changes.
+
+        Raises
+        ------
+        ValueError
+            If a setting is unknown or out of range.
+        """
         return changed(self.base.age, row.age)
 
     def pretrain_of(self, row: RowConfig) -> PretrainConfig:
-        """Return what a row's network learns before ages; ValueError where a setting is wrong."""
+        """Return what a row's network learns before ages.
+
+        Parameters
+        ----------
+        row : RowConfig
+            Of this recipe.
+
+        Returns
+        -------
+        PretrainConfig
+            The base recipe's, with what the row changes.
+
+        Raises
+        ------
+        ValueError
+            If a setting is unknown or out of range.
+        """
         return changed(self.base.pretrain, row.pretrain)
 
 

@@ -167,7 +167,18 @@ def changed_after_matching(reference: Routes, other: Routes) -> float:
 
 
 def as_markdown(table: pd.DataFrame) -> str:
-    """Return a table of `ablation_table` as Markdown, n/a where there is no number."""
+    """Return a table of `ablation_table` as Markdown, n/a where there is no number.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Columns of `ABLATION_COLUMNS`.
+
+    Returns
+    -------
+    str
+        One line a row; columns without any number are left out, and a legend of the others follows.
+    """
     shown = [name for name in table.columns if table[name].notna().any()]
     lines = ["| " + " | ".join(shown) + " |", "|" + "---|" * len(shown)]
     for row in table[shown].to_dict("records"):

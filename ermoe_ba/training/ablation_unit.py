@@ -240,7 +240,20 @@ def changed_share(before_bte: Array, after_bte: Array) -> float:
 
 
 def save_unit(path: Path, unit: Unit) -> None:
-    """Write a unit as ``path`` (JSON), and its routes beside it (safetensors), before it."""
+    """Write a unit as ``path`` (JSON), and its routes beside it (safetensors), before it.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in ``.json``; where it stands, the unit is whole.
+    unit : Unit
+        To be kept.
+
+    Raises
+    ------
+    OSError
+        If either cannot be written.
+    """
     if unit.routes is not None:
         arrays = {
             "selected_bte": unit.routes.selected_bte.astype(np.uint8),
@@ -253,7 +266,18 @@ def save_unit(path: Path, unit: Unit) -> None:
 
 
 def load_unit(path: Path) -> Unit:
-    """Read what `save_unit` wrote."""
+    """Read what `save_unit` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        Of the JSON file.
+
+    Returns
+    -------
+    Unit
+        With routes where they lie beside it.
+    """
     content = json.loads(path.read_text(encoding="utf-8"))
     routes = None
     if _routes_path(path).is_file():

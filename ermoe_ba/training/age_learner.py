@@ -33,7 +33,19 @@ class AgeLearner:
         self.output: ModelOutput | None = None
 
     def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
-        """Return the mean absolute error with the auxiliary loss; what is measured is its parts."""
+        """Return the mean absolute error with the auxiliary loss; what is measured is its parts.
+
+        Parameters
+        ----------
+        tensors : tuple of Tensor
+            What the network reads, shape (B, ...), and chronological ages in years, shape (B,).
+
+        Returns
+        -------
+        Loss
+            In years; ``error_b``, the absolute error of each scan in years, and of a mixture
+            ``selected_bte``, which experts each token selected.
+        """
         inputs, age = tensors
         if isinstance(self.model, PlainNetwork):
             predicted = self.model.read_age(inputs)
@@ -47,7 +59,19 @@ class AgeLearner:
         return Loss(mean, {"error_b": error_b, "selected_bte": self.output.routing.selected_bte})
 
     def after_step(self, measured: dict[str, Tensor]) -> dict[str, float]:
-        """Let routing follow the load of the whole batch; return the step's error and loads."""
+        """Let routing follow the load of the whole batch; return the step's error and loads.
+
+        Parameters
+        ----------
+        measured : dict of Tensor
+            What `loss` measured, of all scans of the batch.
+
+        Returns
+        -------
+        dict
+            ``mae`` in years, and of a mixture ``load_<expert>``, whose sum is 1 (0 where no token
+            selected any).
+        """
         values = {"mae": float(measured["error_b"].mean())}
         if isinstance(self.model, ErmoeBrainAge):
             assert self.output is not None

@@ -7,29 +7,35 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from ermoe_ba import __version__
 from ermoe_ba.checkpoint import load_member, save_member
-from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.model_card import ModelCard, save_card
+from ermoe_ba.space import Array
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import scan_variants
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import Probe, probe_routing
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import PREDICTIONS, Part, RunFolder, fold_part, read_run_table
+from ermoe_ba.training.run_folder import (
+    PREDICTIONS,
+    SCANS,
+    Part,
+    RunFolder,
+    fold_part,
+    read_run_table,
+)
 
 
 def assemble(
     recipe: Recipe,
     folder: RunFolder,
     tokens: TokenGrid,
-    prepared: Sequence[PreparedScan],
     data_hash: str,
 ) -> dict[str, Any]:
     """Make the model of a cross-validation all of whose folds are trained.
@@ -45,8 +51,6 @@ def assemble(
         Where the folds lie, and where ``predictions.tsv``, ``metrics.json`` and ``model.json`` go.
     tokens : TokenGrid
         Of the network.
-    prepared : sequence of PreparedScan
-        The cohort's scans, over some of which routing is compared.
     data_hash : str
         Of the cohort.
 
@@ -57,7 +61,7 @@ def assemble(
     """
     run = recipe.run
     parts = [fold_part(run, fold) for fold in range(run.num_folds)]
-    match_experts(recipe, folder, tokens, prepared, parts)
+    match_experts(recipe, folder, tokens, parts)
     tables = [read_run_table(folder.predictions(part)) for part in parts]
     table = pd.concat(tables, ignore_index=True)
     table["brain_age_gap"] = table["predicted_age"] - table["chronological_age"]
@@ -92,7 +96,20 @@ def assemble(
 
 
 def provenance_of(recipe: Recipe, data_hash: str) -> dict[str, Any]:
-    """Return what traces a model trained by a recipe: data, versions, settings."""
+    """Return what traces a model trained by a recipe: data, versions, settings.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        All choices.
+    data_hash : str
+        Of the study, as `data_hash` gives it.
+
+    Returns
+    -------
+    dict
+        Plain values; the model's card holds them.
+    """
     return {
         "data": recipe.run.data,
         "licence": recipe.run.licence,
@@ -126,32 +143,28 @@ def _probe(
 
 @torch.no_grad()
 def match_experts(
-    recipe: Recipe,
-    folder: RunFolder,
-    tokens: TokenGrid,
-    prepared: Sequence[PreparedScan],
-    parts: Sequence[Part],
+    recipe: Recipe, folder: RunFolder, tokens: TokenGrid, parts: Sequence[Part]
 ) -> None:
     """Rename each member's free experts after those of the first that route alike.
 
+    Routing is compared over some of the run's scans, as each part's stem describes them.
+
     Parameters
     ----------
-    recipe, folder, tokens, prepared
+    recipe, folder, tokens
         As `assemble` takes them.
     parts : sequence of Part
         Whose members, all of which must be there; they are written anew where names change.
     """
+    scans = read_run_table(folder.out / SCANS)["scan"].to_numpy()
+    # Thirty scans settle a mean over tokens.
+    every = max(1, len(scans) // 30)
     reference = None
-    # Thirty scans settle a mean over tokens; all would take minutes.
-    some = list(prepared[:: max(1, len(prepared) // 30)])
     for part in parts:
-        described = None
+        described = _described_unchanged(folder, part, scans)[::every]
         for number in range(recipe.run.num_starts):
             path = folder.member(part, number)
             member = load_member(path, recipe.model, tokens)
-            if described is None:
-                # The members of a part share their stem.
-                described = scan_variants(member.describe, some, 0, 0)[:, 0].float()
             weights = member.read_age(described).routing.weights_bte.mean(dim=0).numpy()
             if reference is None:
                 reference = weights
@@ -159,3 +172,21 @@ def match_experts(
             order = matched_order(reference, weights, len(recipe.model.regions))
             member.permute_experts(torch.tensor(order))
             save_member(path, member)
+
+
+def _described_unchanged(folder: RunFolder, part: Part, scans: Array) -> torch.Tensor:
+    """Return what a part's stem made of all scans as they are, shape (N, T, F, C), in their order.
+
+    The part kept it, by sides of its split; within a side scans stand in the run's order.
+    """
+    tested = np.zeros(len(scans), dtype=bool)
+    if part.fold is not None:
+        tested = np.isin(scans, read_run_table(folder.predictions(part))["scan"].to_numpy())
+    with safe_open(folder.described(part), framework="pt") as file:
+        # The first variant of each scan is the scan itself.
+        learnt = file.get_slice("train")[:, :1][:, 0].float()
+        described = torch.empty(len(scans), *learnt.shape[1:])
+        described[torch.as_tensor(~tested)] = learnt
+        if tested.any():
+            described[torch.as_tensor(tested)] = file.get_slice("test")[:, :1][:, 0].float()
+    return described

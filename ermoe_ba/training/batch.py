@@ -45,8 +45,8 @@ class Batch:
 class Batches(Protocol):
     """The batches of a whole stage, asked for in order, one a step.
 
-    A batch must follow from its number and from the generator that the stage names, so that a stage
-    can be gone on with in its middle.
+    A batch must follow from its number and from the draws that the stage names, so that a stage can
+    be gone on with in its middle.
     """
 
     def __len__(self) -> int:

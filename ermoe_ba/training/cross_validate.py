@@ -117,7 +117,7 @@ class CrossValidation:
         metrics = None
         if processes.is_main:
             keep_training_scans(self.folder.out, ready.scans, folds[fold_column(0)])
-            metrics = assemble(self.recipe, self.folder, self.tokens, prepared, digest)
+            metrics = assemble(self.recipe, self.folder, self.tokens, digest)
         processes.accelerator.wait_for_everyone()
         return metrics
 

@@ -49,7 +49,13 @@ class EarlyStopping:
 
     @torch.no_grad()
     def restore(self, network: nn.Module) -> None:
-        """Give a network the best weights, if any were remembered."""
+        """Give a network the best weights, if any were remembered.
+
+        Parameters
+        ----------
+        network : Module
+            Of the shape of the one that was seen; its parameters change in place, buffers stay.
+        """
         parameters = dict(network.named_parameters())
         for name, weight in self.best_weights.items():
             parameters[name].copy_(weight)
@@ -64,7 +70,13 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Remember what `state_dict` returned."""
+        """Remember what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+            Best score, epochs since, and best weights.
+        """
         best = state["best_score"]
         self.best_score = math.inf if best is None else best
         self.epochs_since = state["epochs_since"]

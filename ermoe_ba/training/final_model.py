@@ -108,7 +108,7 @@ class FinalModel:
         simulated = simulated_people(recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs)
         everybody = Side(ready.study.scans, prepared)
         self.trainer.train(part, everybody, Side((), ()), simulated)
-        match_experts(recipe, self.folder, self.trainer.tokens, prepared, [part])
+        match_experts(recipe, self.folder, self.trainer.tokens, [part])
         # Nobody was left out of it: whoever is in this table must not be tested.
         keep_training_scans(out, ready.scans, None)
         write_json(out / "metrics.json", self.card.metrics)

@@ -105,7 +105,13 @@ class History:
             column.append({**values, **row}.get(name, np.nan))
 
     def amend(self, values: Mapping[str, float]) -> None:
-        """Add values to the row of the last step: what was measured after its epoch."""
+        """Add values to the row of the last step: what was measured after its epoch.
+
+        Parameters
+        ----------
+        values : mapping
+            By name; a name that comes for the first time has no value before.
+        """
         for name, value in values.items():
             self._columns.setdefault(name, [np.nan] * len(self))[-1] = value
 
@@ -138,5 +144,11 @@ class History:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up the rows that `state_dict` returned."""
+        """Take up the rows that `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict of Tensor, each of shape (steps,)
+            By column.
+        """
         self._columns = {name: column.tolist() for name, column in state.items()}

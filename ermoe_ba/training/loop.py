@@ -138,7 +138,7 @@ def fit(
             "average": average,
             "history": history,
             "stopping": stopping,
-            "random": RandomStates(processes, stage.generator),
+            "random": RandomStates(processes, stage.draws),
         }
         identity = {
             "stage": stage.describe,

@@ -36,10 +36,35 @@ class Pretext(nn.Module):
 
     @abstractmethod
     def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
-        """Return the mean absolute error of each scan, in standard deviations, shape (B,)."""
+        """Return the mean absolute error of each scan, in standard deviations, shape (B,).
+
+        Parameters
+        ----------
+        described_btfc : Tensor, shape (B, T, F, C)
+            Descriptions of the scans' tokens.
+        target : Tensor, shape (B, ...)
+            What is to be told of each scan; what it holds is the stage's to say.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            0 or more; with gradients.
+        """
 
     def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
-        """Return the mean error over scans, with what keeps the bases orthonormal."""
+        """Return the mean error over scans, with what keeps the bases orthonormal.
+
+        Parameters
+        ----------
+        tensors : tuple of Tensor
+            Descriptions and targets, as `error_b` takes them.
+
+        Returns
+        -------
+        Loss
+            In standard deviations; measured are ``error_b`` of each scan, and ``selected_bte``,
+            which experts each token selected.
+        """
         described_btfc, target = tensors
         # As when ages are read: cosines that are compared need more than bfloat16's 8 bits.
         with torch.autocast(described_btfc.device.type, enabled=False):
@@ -52,14 +77,36 @@ class Pretext(nn.Module):
         return Loss(error_b.mean() + self.network.experts.penalty(), measured)
 
     def after_step(self, measured: dict[str, Tensor]) -> dict[str, float]:
-        """Let routing follow the load of the whole batch, as it does when ages are learnt."""
+        """Let routing follow the load of the whole batch, as it does when ages are learnt.
+
+        Parameters
+        ----------
+        measured : dict of Tensor
+            What `loss` measured, of all scans of the batch.
+
+        Returns
+        -------
+        dict
+            ``error``, in standard deviations.
+        """
         assert self.output is not None
         routing = replace(self.output.routing, selected_bte=measured["selected_bte"])
         self.network.after_step(replace(self.output, routing=routing))
         return {"error": float(measured["error_b"].mean())}
 
     def read(self, described_btfc: Tensor) -> ModelOutput:
-        """Return what the network answers, and remember it for what follows the step."""
+        """Return what the network answers, and remember it for what follows the step.
+
+        Parameters
+        ----------
+        described_btfc : Tensor, shape (B, T, F, C)
+            Descriptions of the scans' tokens.
+
+        Returns
+        -------
+        ModelOutput
+            As from `ErmoeBrainAge.read_age`.
+        """
         self.output = self.network.read_age(described_btfc)
         return self.output
 
@@ -89,7 +136,21 @@ class MaskedTokens(Pretext):
         return list(self.tell.parameters())
 
     def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
-        """Return the error over a scan's hidden tokens; the target holds nothing."""
+        """Return the error over a scan's hidden tokens; the target holds nothing.
+
+        Parameters
+        ----------
+        described_btfc : Tensor, shape (B, T, F, C)
+            Descriptions of the scans' tokens.
+        target : Tensor, shape (B, ...)
+            Not looked at: what is hidden stands in the descriptions.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Mean over hidden tokens, families and tissues, in standard deviations over the cohort; 0
+            where the draw hid nothing.
+        """
         del target
         network = self.network
         hidden_bt = torch.rand(described_btfc.shape[:2], device=described_btfc.device) < self.share
@@ -133,7 +194,20 @@ class RegionalVolumes(Pretext):
         return [self.where_lt, self.what_ld]
 
     def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
-        """Return the error over a scan's regions; the target holds standardised volumes, (B, L)."""
+        """Return the error over a scan's regions; the target holds standardised volumes, (B, L).
+
+        Parameters
+        ----------
+        described_btfc : Tensor, shape (B, T, F, C)
+            Descriptions of the scans' tokens.
+        target : Tensor, shape (B, L)
+            Volumes of the regions, standardised over the cohort.
+
+        Returns
+        -------
+        Tensor, shape (B,)
+            Mean over regions, in standard deviations.
+        """
         self.read(described_btfc)
         phi_btd = self.network.readout_inputs(described_btfc)
         said_btl = torch.einsum("btd,ld->btl", phi_btd, self.what_ld)

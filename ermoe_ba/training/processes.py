@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
@@ -63,7 +62,18 @@ class Processes:
         return device
 
     def sum(self, value: Tensor) -> Tensor:
-        """Return the sum over the processes."""
+        """Return the sum over the processes.
+
+        Parameters
+        ----------
+        value : Tensor
+            Of the same shape in every process.
+
+        Returns
+        -------
+        Tensor
+            Of that shape, the same in every process.
+        """
         total: Tensor = self.accelerator.reduce(value, "sum")
         return total
 
@@ -134,12 +144,12 @@ class RandomStates:
     ----------
     processes : Processes
         Whose.
-    generator : Generator or None
-        The batches draw from it.
+    draws : Stateful or None
+        Those of the batches.
     """
 
-    def __init__(self, processes: Processes, generator: np.random.Generator | None) -> None:
-        self.processes, self.generator = processes, generator
+    def __init__(self, processes: Processes, draws: Stateful | None) -> None:
+        self.processes, self.draws = processes, draws
 
     def state_dict(self) -> dict[str, Any]:
         """Return the states, those of the networks with one row a process."""
@@ -149,12 +159,18 @@ class RandomStates:
                 name: accelerator.gather(state[None].to(device)).cpu()
                 for name, state in random_state(device).items()
             },
-            "batches": None if self.generator is None else self.generator.bit_generator.state,
+            "batches": None if self.draws is None else self.draws.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Set all generators; each process takes its own row."""
+        """Set all generators; each process takes its own row.
+
+        Parameters
+        ----------
+        state : dict
+            From `state_dict`, of as many processes.
+        """
         rows = {name: states[self.processes.number] for name, states in state["networks"].items()}
         set_random_state(rows, self.processes.device)
-        if self.generator is not None:
-            self.generator.bit_generator.state = state["batches"]
+        if self.draws is not None:
+            self.draws.load_state_dict(state["batches"])

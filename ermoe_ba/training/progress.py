@@ -49,7 +49,18 @@ class Progress:
         self.begin = time.perf_counter()
 
     def load(self, make: Callable[[], Batch]) -> Batch:
-        """Return a batch, and count the time that it took and the scans in it."""
+        """Return a batch, and count the time that it took and the scans in it.
+
+        Parameters
+        ----------
+        make : callable
+            Returns the batch of the step; called once.
+
+        Returns
+        -------
+        Batch
+            What `make` returned.
+        """
         start = time.perf_counter()
         batch = make()
         self.loading += time.perf_counter() - start

@@ -49,12 +49,36 @@ class Part:
     fold: int | None
 
     def member_seed(self, number: int) -> int:
-        """Return the seed of a member, counted from 0."""
+        """Return the seed of a member, counted from 0.
+
+        Parameters
+        ----------
+        number : int
+            Of the member, from 0.
+
+        Returns
+        -------
+        int
+            No other member of the run has it.
+        """
         return self.seed + number * self.member_step
 
 
 def fold_part(run: RunConfig, fold: int, repeat: int = 0) -> Part:
-    """Return a fold of a repeat as part of a run."""
+    """Return a fold of a repeat as part of a run.
+
+    Parameters
+    ----------
+    run : RunConfig
+        Its numbers of folds and members decide about seeds.
+    fold, repeat : int
+        From 0.
+
+    Returns
+    -------
+    Part
+        Named ``fold-<k>``, in repeats after the first ``repeat-<r>_fold-<k>``.
+    """
     prefix = f"repeat-{repeat}_" if repeat else ""
     seed = run.seed + fold + repeat * run.num_folds * run.num_starts
     return Part(f"{prefix}fold-{fold}", seed, run.num_folds, fold)
@@ -142,7 +166,20 @@ class RunFolder:
         return digest
 
     def holds(self, recipe: Recipe, digest: str) -> bool:
-        """Tell whether the folder is that of a run of a recipe on data of a hash."""
+        """Tell whether the folder is that of a run of a recipe on data of a hash.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Compared by its text.
+        digest : str
+            From `data_hash`.
+
+        Returns
+        -------
+        bool
+            False also where the folder holds no run.
+        """
         return self._claimed() == {"text": recipe.text, "data_hash": digest}
 
     def settings(self) -> RunConfig:
@@ -179,7 +216,20 @@ class RunFolder:
     def kept(
         self, name: str, make: Callable[[], dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
-        """Return what an earlier start of this run made under a name, or make and keep it now."""
+        """Return what an earlier start of this run made under a name, or make and keep it now.
+
+        Parameters
+        ----------
+        name : str
+            Of the file in ``kept``, without its ending.
+        make : callable
+            Called where there is none.
+
+        Returns
+        -------
+        dict of Tensor
+            As read from the file, the first time too.
+        """
         path = self._kept_path(name)
         if not path.is_file():
             made = {key: value.contiguous() for key, value in make().items()}

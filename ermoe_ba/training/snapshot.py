@@ -27,7 +27,13 @@ class Stateful(Protocol):
         """Return tensors and plain values, nested in dicts, lists and tuples."""
 
     def load_state_dict(self, state: dict[str, Any]) -> Any:
-        """Take up what `state_dict` returned."""
+        """Take up what `state_dict` returned.
+
+        Parameters
+        ----------
+        state : dict
+            Of the same kind of object.
+        """
 
 
 def write_snapshot(path: Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -131,7 +137,18 @@ def _with_tensors(value: Any, tensors: Mapping[str, Tensor]) -> Any:
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the states of the generators that networks on a device draw from."""
+    """Return the states of the generators that networks on a device draw from.
+
+    Parameters
+    ----------
+    device : device
+        The network's; a GPU has a generator of its own beside the processor's.
+
+    Returns
+    -------
+    dict of Tensor of uint8
+        ``cpu`` and, where the device is one, ``cuda``.
+    """
     state = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         state["cuda"] = torch.cuda.get_rng_state(device)
@@ -139,7 +156,15 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
-    """Set the generators to the states that `random_state` returned."""
+    """Set the generators to the states that `random_state` returned.
+
+    Parameters
+    ----------
+    state : mapping
+        From `random_state` with a device of the same type.
+    device : device
+        The network's.
+    """
     torch.set_rng_state(state["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(state["cuda"], device)

@@ -6,10 +6,10 @@ Shapes: N samples of a batch.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 from torch import Tensor, nn
 
 from ermoe_ba.training.batch import Batch, Batches
+from ermoe_ba.training.snapshot import Stateful
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class Stage:
         From the tensors of some samples to their loss.
     describe : str
         Names the stage on the progress bar.
-    generator : Generator, optional
-        What the batches draw from when they are asked for.
+    draws : Stateful, optional
+        Tells and takes up the state of what the batches draw from when they are asked for.
     after_step : callable, optional
         Given what the loss measured, of all samples of the batch from all processes; does what
         belongs to the step besides, and returns values for the history by name.
@@ -84,7 +84,7 @@ class Stage:
     steps_per_epoch: int
     loss: Callable[[tuple[Tensor, ...]], Loss]
     describe: str
-    generator: np.random.Generator | None = None
+    draws: Stateful | None = None
     after_step: Callable[[dict[str, Tensor]], Mapping[str, float]] | None = None
     at_epoch: Callable[[int], None] | None = None
     validation: Validation | None = None

@@ -4,6 +4,7 @@ Shapes: N voxels, S samples in a window.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
 from ermoe_ba.space import Array
 from ermoe_ba.training.augment import jitter_mask
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.drawn_ahead import DrawnAhead
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
 from ermoe_ba.training.stage import Loss, Stage
@@ -126,7 +128,7 @@ def train_stem(
         loss=loss,
         after_step=lambda measured: {"accuracy": float(measured["right"].float().mean())},
         describe="tissue",
-        generator=voxels.random,
+        draws=voxels.ahead,
     )
     return fit(stem, stage, config.optimiser, snapshot=snapshot, tracking=tracking)
 
@@ -141,6 +143,29 @@ class _PaddedScan:
     classes: Array
     inside: Array
     outside: Array
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """What chance says of a step, of its scans and of all their voxels in one row.
+
+    Parameters
+    ----------
+    scans : ndarray of int
+        Numbers of the scans.
+    voxels : list of ndarray of int
+        Flat indices on the model grid, of each scan.
+    gains : list of float
+        Of each scan.
+    near_ns, far_ns : ndarray of float32, shape (N, S)
+        Noise of the windows; the batch's intensities are added where it lies.
+    """
+
+    scans: Array
+    voxels: list[Array]
+    gains: list[float]
+    near_ns: Array
+    far_ns: Array
 
 
 class _Voxels:
@@ -160,27 +185,38 @@ class _Voxels:
         self.near_offsets = self._offsets(1)
         self.far_offsets = self._offsets(VoxelStem.FAR_STEP)
         self.scans = [self._pad(scan, tissue_of_label) for scan in scans if scan.labels is not None]
+        # White noise takes longer to draw than the network takes for a step.
+        draw = partial(_draw, self.scans, config, self.random)
+        self.ahead = DrawnAhead(draw, self.random, len(self))
 
     def __len__(self) -> int:
         return self.config.num_steps
 
     def __getitem__(self, step: int) -> Batch:
         """Return the batch of a step; drawn from the generator, so steps go in order."""
-        if not 0 <= step < len(self):
-            raise IndexError(f"Steps go from 0 to {len(self) - 1}; found {step}.")
-        chosen = self.random.integers(len(self.scans), size=self.config.scans_per_step)
-        parts = [self._draw(self.scans[number]) for number in chosen]
-        near, far, coordinates, classes = (
-            np.concatenate(part) for part in zip(*parts, strict=True)
-        )
+        draws = self.ahead.take(step)
+        count = self.config.voxels_per_scan
+        scans = [self.scans[number] for number in draws.scans]
+        parts = zip(scans, draws.voxels, draws.gains, strict=True)
+        for number, (scan, voxels, gain) in enumerate(parts):
+            ijk = tuple(np.unravel_index(voxels, self.shape))
+            for windows_ns, picture, offsets in (
+                (draws.near_ns, scan.near, self.near_offsets),
+                (draws.far_ns, scan.far, self.far_offsets),
+            ):
+                first = np.ravel_multi_index(ijk, picture.shape)
+                values = picture.ravel().take(first[:, None] + offsets)
+                values *= gain
+                windows_ns[number * count : (number + 1) * count] += values
+        classes = [scan.classes[v] for scan, v in zip(scans, draws.voxels, strict=True)]
         return Batch(
             (
-                torch.as_tensor(near, dtype=torch.float32),
-                torch.as_tensor(far, dtype=torch.float32),
-                torch.as_tensor(coordinates),
-                torch.as_tensor(classes, dtype=torch.int64),
+                torch.from_numpy(draws.near_ns),
+                torch.from_numpy(draws.far_ns),
+                torch.from_numpy(self.coordinates[np.concatenate(draws.voxels)]),
+                torch.as_tensor(np.concatenate(classes), dtype=torch.int64),
             ),
-            tuple(self.scans[number].participant_id for number in chosen),
+            tuple(scan.participant_id for scan in scans),
         )
 
     def _reach(self, step: int) -> int:
@@ -198,34 +234,36 @@ class _Voxels:
         t1w = jitter_mask(scan.t1w.data, scan.brain_mask.data > 0, self.random)
         mean = local_mean(torch.as_tensor(t1w)[None, None], VoxelStem.FAR_MEAN)[0, 0].numpy()
         brain = scan.brain_mask.data.ravel() > 0
+        # Files come with their first axis fastest: flattened here once, and not at every step.
         return _PaddedScan(
             participant_id=scan.participant_id,
-            near=np.pad(t1w, self._reach(1)),
-            far=np.pad(mean, self._reach(VoxelStem.FAR_STEP)),
+            near=np.ascontiguousarray(np.pad(t1w, self._reach(1)), np.float32),
+            far=np.ascontiguousarray(np.pad(mean, self._reach(VoxelStem.FAR_STEP)), np.float32),
             classes=classes.astype(np.uint8),
             inside=np.flatnonzero(brain | (classes > 0)),
             outside=np.flatnonzero(~brain & (classes == 0)),
         )
 
-    def _draw(self, scan: _PaddedScan) -> tuple[Array, Array, Array, Array]:
-        config, random = self.config, self.random
-        beyond = int(config.voxels_per_scan * config.outside_share)
-        voxels = np.concatenate(
-            [
-                random.choice(scan.inside, config.voxels_per_scan - beyond),
-                random.choice(scan.outside, beyond),
-            ]
-        )
-        ijk = tuple(np.unravel_index(voxels, self.shape))
-        gain = random.normal(1.0, config.gain_sd)
-        windows = []
+
+def _draw(scans: list[_PaddedScan], config: TissueConfig, random: np.random.Generator) -> _Draws:
+    """Draw what a step needs; the order of the calls decides about every number that follows."""
+    chosen = random.integers(len(scans), size=config.scans_per_step)
+    shape = (len(chosen) * config.voxels_per_scan, VoxelStem.WINDOW**3)
+    near_ns, far_ns = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    beyond = int(config.voxels_per_scan * config.outside_share)
+    voxels, gains = [], []
+    for number, scan in enumerate(scans[n] for n in chosen):
+        inside = random.choice(scan.inside, config.voxels_per_scan - beyond)
+        voxels.append(np.concatenate([inside, random.choice(scan.outside, beyond)]))
+        gains.append(random.normal(1.0, config.gain_sd))
+        first = number * config.voxels_per_scan
         # Averaging 27 voxels leaves a fifth of white noise.
-        for picture, offsets, noise_sd in (
-            (scan.near, self.near_offsets, config.noise_sd),
-            (scan.far, self.far_offsets, config.noise_sd / 27**0.5),
+        for windows_ns, noise_sd in (
+            (near_ns, config.noise_sd),
+            (far_ns, config.noise_sd / 27**0.5),
         ):
-            first = np.ravel_multi_index(ijk, picture.shape)
-            values = picture.ravel()[first[:, None] + offsets]
-            noise = noise_sd * random.random() * random.standard_normal(values.shape, np.float32)
-            windows.append(gain * values + noise)
-        return windows[0], windows[1], self.coordinates[voxels], scan.classes[voxels]
+            level = noise_sd * random.random()
+            noise = windows_ns[first : first + config.voxels_per_scan]
+            random.standard_normal(dtype=np.float32, out=noise)
+            noise *= level
+    return _Draws(chosen, voxels, gains, near_ns, far_ns)

@@ -64,7 +64,18 @@ class Tuned:
     slope: float
 
     def ages(self, predicted: Array) -> Array:
-        """Return tuned ages of predicted ages, in years."""
+        """Return tuned ages of predicted ages, in years.
+
+        Parameters
+        ----------
+        predicted : ndarray, shape (N,)
+            In years.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+            In years.
+        """
         return np.asarray(self.intercept + self.slope * predicted)
 
 
