@@ -148,6 +148,11 @@ class AblationFold:
         config : AgeConfig
             Says what the training scans are changed into; copies unlike the base recipe's are
             described anew.
+
+        Returns
+        -------
+        Inputs
+            Training scans with their copies, and the test scans as they are.
         """
         train, test = self._kept["train"], self._kept["test"][:, 0].float()
         base = self.recipe.age
@@ -188,6 +193,11 @@ class AblationFold:
             Says what scans are changed into.
         pretrain : PretrainConfig
             Says what is needed.
+
+        Returns
+        -------
+        Lessons
+            Of the training scans, and of simulated people where these are asked for.
 
         Raises
         ------
@@ -256,6 +266,11 @@ class AblationFold:
 
     def harmonised_volumes(self) -> tuple[Array, Array]:
         """`regional_volumes` by ComBat, which learns of the training scans alone.
+
+        Returns
+        -------
+        ndarray, ndarray
+            Of the training and of the test scans.
 
         Raises
         ------

@@ -112,8 +112,16 @@ def scan_variants(
 
     Parameters
     ----------
-    view, scans, num_variants, seed, changes
-        As `changed_copies` takes them; with no variants the last two play no part.
+    view : callable
+        As `changed_copies` takes it.
+    scans : sequence of PreparedScan
+        N scans.
+    num_variants : int
+        Changed copies of each; 0 for none.
+    seed : int
+        Of the changes.
+    changes : ChangeConfig
+        Which, and how large.
 
     Returns
     -------
@@ -199,8 +207,10 @@ def train_age(
     at_epoch : callable, optional
         Given the number of epochs done, before each epoch; may look at the model, and must leave
         it as it was.
-    snapshot, tracking
-        As `fit` takes them.
+    snapshot : Path, optional
+        As `fit` takes it.
+    tracking : Tracking, optional
+        As `fit` takes it.
     describe : str
         Names the stage on the progress bar.
 

@@ -151,8 +151,12 @@ def match_experts(
 
     Parameters
     ----------
-    recipe, folder, tokens
-        As `assemble` takes them.
+    recipe : Recipe
+        Of the run.
+    folder : RunFolder
+        Of the run.
+    tokens : TokenGrid
+        Where the tokens lie.
     parts : sequence of Part
         Whose members, all of which must be there; they are written anew where names change.
     """

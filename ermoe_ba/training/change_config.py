@@ -170,8 +170,24 @@ class ChangeConfig:
 
     Parameters
     ----------
-    mask, gain, elastic, flip, affine, blur, bias, contrast, noise
-        Each as its own class tells, in the order in which they are made.
+    mask : Mask
+        The first that is made; each as its own class tells, in this order.
+    gain : Gain
+        Second.
+    elastic : Elastic
+        Third.
+    flip : Flip
+        Fourth.
+    affine : Affine
+        Fifth.
+    blur : Blur
+        Sixth.
+    bias : Bias
+        Seventh.
+    contrast : Contrast
+        Eighth.
+    noise : Noise
+        Last.
     """
 
     mask: Mask = Mask()
@@ -191,6 +207,11 @@ class ChangeConfig:
         ----------
         name : str
             From `CHANGES`.
+
+        Returns
+        -------
+        ChangeConfig
+            Its probability 1, that of all others 0.
         """
         content = asdict(self)
         for change, settings in content.items():

@@ -50,8 +50,12 @@ class DescribedCopies:
         ----------
         scans : sequence of StudyScan
             N scans.
-        num_variants, seed, changes
-            As `changed_copies` takes them.
+        num_variants : int
+            Copies of each.
+        seed : int
+            Of the changes.
+        changes : ChangeConfig
+            Which, and how large.
 
         Returns
         -------

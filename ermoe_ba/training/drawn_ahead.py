@@ -61,7 +61,13 @@ class DrawnAhead(Generic[Draws]):
         return draws
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the generator's state as it was after the step taken last."""
+        """Return the generator's state as it was after the step taken last.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         return self._state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

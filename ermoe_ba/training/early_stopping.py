@@ -61,7 +61,13 @@ class EarlyStopping:
             parameters[name].copy_(weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is remembered."""
+        """Return what is remembered.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         seen = math.isfinite(self.best_score)
         return {
             "best_score": self.best_score if seen else None,

@@ -65,7 +65,13 @@ class Cost:
 
 
 def peak_memory_mb() -> float:
-    """Return the largest resident memory of this process so far, in megabytes (10^6 bytes)."""
+    """Return the largest resident memory of this process so far, in megabytes (10^6 bytes).
+
+    Returns
+    -------
+    float
+        Megabytes.
+    """
     # Linux counts in kibibytes, macOS in bytes (getrusage(2) of each).
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
@@ -133,11 +139,23 @@ class History:
         return {str(name): float(mean) for name, mean in means.dropna().items()}
 
     def table(self) -> pd.DataFrame:
-        """Return the curve as a table: `HISTORY_COLUMNS`, then what the stage measured."""
+        """Return the curve as a table: `HISTORY_COLUMNS`, then what the stage measured.
+
+        Returns
+        -------
+        DataFrame
+            One row a step.
+        """
         return pd.DataFrame(self._columns).astype({"step": int, "epoch": int})
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far; the cost is each process's own and stays out."""
+        """Return the rows so far; the cost is each process's own and stays out.
+
+        Returns
+        -------
+        dict
+            For `load_state_dict`.
+        """
         return {
             name: torch.tensor(column, dtype=torch.float64)
             for name, column in self._columns.items()

@@ -99,8 +99,10 @@ def pretrain(
         What it needs.
     seed : int
         Of the order of scans, the choice of variants, and all else that is drawn.
-    snapshot, tracking
-        As `fit` takes them.
+    snapshot : Path, optional
+        As `fit` takes it.
+    tracking : Tracking, optional
+        As `fit` takes it.
 
     Returns
     -------

@@ -92,7 +92,13 @@ class PretrainConfig:
     volumes: VolumesStage | None = None
 
     def stages(self) -> dict[str, PretrainStage]:
-        """Return the stages that there are, by name and in order."""
+        """Return the stages that there are, by name and in order.
+
+        Returns
+        -------
+        dict of str to PretrainStage
+            Empty where the age is learnt at once.
+        """
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: stage for name, stage in found.items() if stage is not None}
 

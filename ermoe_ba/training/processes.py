@@ -106,8 +106,10 @@ class Processes:
 
         Parameters
         ----------
-        path, identity
-            As `write_snapshot` takes them.
+        path : Path
+            Of the snapshot.
+        identity : mapping
+            Plain values that tell which stage it belongs to.
         parts : mapping
             What is to be gone on with, by name.
         """
@@ -121,8 +123,12 @@ class Processes:
 
         Parameters
         ----------
-        path, identity, parts
-            As for `save`.
+        path : Path
+            Of the snapshot.
+        identity : mapping
+            Plain values that tell which stage it belongs to.
+        parts : mapping
+            What is gone on with, by the names that `save` was given.
 
         Raises
         ------
@@ -152,7 +158,13 @@ class RandomStates:
         self.processes, self.draws = processes, draws
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states, those of the networks with one row a process."""
+        """Return the states, those of the networks with one row a process.
+
+        Returns
+        -------
+        dict
+            Plain values and tensors.
+        """
         accelerator, device = self.processes.accelerator, self.processes.device
         return {
             "networks": {

@@ -90,7 +90,13 @@ class Progress:
             tracker.log(named, step=num_steps)
 
     def finish(self) -> Cost:
-        """Close the bar and the trackers; print and return what the stage cost."""
+        """Close the bar and the trackers; print and return what the stage cost.
+
+        Returns
+        -------
+        Cost
+            Scans, seconds and memory of this process.
+        """
         cost = Cost(
             scans=self.scans,
             seconds=time.perf_counter() - self.begin,

@@ -33,17 +33,21 @@ class RunConfig:
     ----------
     name : str
         Name of the model.
-    num_folds, seed : int
-        Folds of the cross-validation, and the seed of everything random.
+    num_folds : int
+        Folds of the cross-validation.
     num_starts : int
         Members of each fold: trained from the same stem, each with random numbers of its own.
+    seed : int
+        Of everything random.
+    coverage : float
+        Of the prediction interval.
+    data, licence : str
+        What the data are, and the terms on which weights made from them may be passed on.
     num_repeats : int
         How often the folds are drawn; the members of the first repeat are the model, the others
         tell how much its figures owe to the draw.
     split : {"stratified", "leave-site-out"}
         Folds balanced in age and site, or one for each site of the participants table.
-    coverage : float
-        Of the prediction interval.
     t1w : str, optional
         Path of a participant's scan, relative to the participants table, with ``{participant_id}``
         in it; without one, the table lies in the root of a BIDS data set and all its T1w scans
@@ -57,8 +61,6 @@ class RunConfig:
         Model, shipped or in a folder, whose stem is taken; label maps are not needed then.
     trackers : tuple of str
         Who is told the curves of training: ``tensorboard``, ``mlflow``.
-    data, licence : str
-        What the data are, and the terms on which weights made from them may be passed on.
     """
 
     name: str
@@ -118,6 +120,11 @@ class RunConfig:
         root : Path
             Folder of the participants table.
 
+        Returns
+        -------
+        dict of int to str
+            Names from `TISSUES`.
+
         Raises
         ------
         UsageError
@@ -143,6 +150,11 @@ class RunConfig:
         ----------
         root : Path
             Folder of the participants table.
+
+        Returns
+        -------
+        dict of int to str
+            In the order of the labels.
 
         Raises
         ------
@@ -190,7 +202,32 @@ class ChooseConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """All settings of a run, and the text they were read from."""
+    """All settings of a run, and the text they were read from.
+
+    Parameters
+    ----------
+    run : RunConfig
+        What is trained on what.
+    preprocess : PreprocessConfig
+        How scans are prepared, in training and in prediction.
+    model : ModelConfig
+        Shape of the network.
+    age : AgeConfig
+        How the experts are trained.
+    text : str
+        The file, word for word.
+    tissue : TissueConfig, optional
+        How the stem is trained, where it is not taken from a model.
+    choose : ChooseConfig, optional
+        What each fold chooses among.
+    pretrain : PretrainConfig
+        Stages before the age.
+
+    Raises
+    ------
+    ValueError
+        If tables contradict each other, or an alternative of `choose` cannot be used.
+    """
 
     run: RunConfig
     preprocess: PreprocessConfig
@@ -215,7 +252,13 @@ class Recipe:
         self.age_alternatives()
 
     def age_alternatives(self) -> dict[str, AgeConfig]:
-        """Return what a fold chooses among, by name; the recipe's own settings come first."""
+        """Return what a fold chooses among, by name; the recipe's own settings come first.
+
+        Returns
+        -------
+        dict of str to AgeConfig
+            One at least.
+        """
         alternatives = {} if self.choose is None else self.choose.alternatives
         return {
             AS_WRITTEN: self.age,

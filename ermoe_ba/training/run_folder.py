@@ -85,7 +85,18 @@ def fold_part(run: RunConfig, fold: int, repeat: int = 0) -> Part:
 
 
 def whole_part(run: RunConfig) -> Part:
-    """Return the training on all scans; its seeds come after those of all folds."""
+    """Return the training on all scans; its seeds come after those of all folds.
+
+    Parameters
+    ----------
+    run : RunConfig
+        Its numbers of repeats, folds and members decide about seeds.
+
+    Returns
+    -------
+    Part
+        Named ``fold-all``.
+    """
     seed = run.seed + run.num_repeats * run.num_folds * run.num_starts
     return Part("fold-all", seed, 1, None)
 
@@ -103,23 +114,88 @@ class RunFolder:
     out: Path
 
     def predictions(self, part: Part) -> Path:
-        """Return the table of a part's ages; where it stands, the part is done."""
+        """Return the table of a part's ages; where it stands, the part is done.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self.out / f"{part.name}_{PREDICTIONS}"
 
     def member(self, part: Part, number: int) -> Path:
-        """Return the weights of a part's member."""
+        """Return the weights of a part's member.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+        number : int
+            Of the member, from 0.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self.out / f"{part.name}_start-{number}.safetensors"
 
     def snapshot(self, part: Part, stage: str) -> Path:
-        """Return where a stage of a part keeps its state, for a stopped run to go on with."""
+        """Return where a stage of a part keeps its state, for a stopped run to go on with.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+        stage : str
+            Its name.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self.out / "kept" / f"{part.name}_{stage}_snapshot.safetensors"
 
     def history(self, part: Part, stage: str) -> Path:
-        """Return the table of a stage's curve of training."""
+        """Return the table of a stage's curve of training.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+        stage : str
+            Its name.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self.out / f"{part.name}_{stage}_history.tsv"
 
     def tracking(self, part: Part, stage: str, run: RunConfig) -> Tracking:
-        """Return who is told the curve of a stage while it is trained."""
+        """Return who is told the curve of a stage while it is trained.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+        stage : str
+            Its name.
+        run : RunConfig
+            Names the model and the trackers.
+
+        Returns
+        -------
+        Tracking
+            With the folder of the run's curves.
+        """
         return Tracking(
             folder=self.out / "curves",
             experiment=run.name,
@@ -128,7 +204,18 @@ class RunFolder:
         )
 
     def choice(self, part: Part) -> Path:
-        """Return the file that tells what a part chose."""
+        """Return the file that tells what a part chose.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self.out / f"{part.name}_choice.json"
 
     @property
@@ -137,11 +224,27 @@ class RunFolder:
         return self.out / "phantom"
 
     def described(self, part: Part) -> Path:
-        """Return what a part's stem makes of its scans."""
+        """Return what a part's stem makes of its scans.
+
+        Parameters
+        ----------
+        part : Part
+            Of the run.
+
+        Returns
+        -------
+        Path
+            Whether the file is there or not.
+        """
         return self._kept_path(f"{part.name}_described")
 
     def refuse_other(self, recipe: Recipe) -> None:
         """Refuse a folder that holds a run of another recipe: before anything is done in it.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Of the run to come; compared by its text.
 
         Raises
         ------
@@ -153,6 +256,18 @@ class RunFolder:
 
     def claim(self, recipe: Recipe, study: Study) -> str:
         """Make the folder this run's, and return the hash of its data.
+
+        Parameters
+        ----------
+        recipe : Recipe
+            Of the run.
+        study : Study
+            What it is trained on.
+
+        Returns
+        -------
+        str
+            From `data_hash`.
 
         Raises
         ------
@@ -184,6 +299,11 @@ class RunFolder:
 
     def settings(self) -> RunConfig:
         """Return what the recipe of the folder's run says of it.
+
+        Returns
+        -------
+        RunConfig
+            As it was when the run began.
 
         Raises
         ------

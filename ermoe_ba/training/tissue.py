@@ -100,8 +100,10 @@ def train_stem(
         Steps.
     seed : int
         Of the voxels drawn and their changes.
-    snapshot, tracking
-        As `fit` takes them.
+    snapshot : Path, optional
+        As `fit` takes it.
+    tracking : Tracking, optional
+        As `fit` takes it.
 
     Returns
     -------
