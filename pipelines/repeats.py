@@ -17,7 +17,8 @@ import pandas as pd
 
 from ermoe_ba.evaluation.bootstrap import Estimate, estimates
 from ermoe_ba.metrics import age_figures, mae_by_group
-from ermoe_ba.training.run_folder import RunFolder, fold_part, read_run_table
+from ermoe_ba.training.run_folder import RunFolder, read_run_table
+from ermoe_ba.training.run_part import fold_part
 
 SHOWN = ("mae", "r", "gap_slope")
 

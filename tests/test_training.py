@@ -46,8 +46,10 @@ from ermoe_ba.training.pretrain_config import (
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.readout_start import place_prior, start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
-from ermoe_ba.training.run_folder import RunFolder, data_hash, fold_part, whole_part
+from ermoe_ba.training.run_folder import RunFolder
+from ermoe_ba.training.run_part import fold_part, whole_part
 from ermoe_ba.training.stage import Loss, Stage
+from ermoe_ba.training.study_hash import data_hash
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")

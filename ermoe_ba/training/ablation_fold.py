@@ -32,7 +32,8 @@ from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
 from ermoe_ba.training.regional_volumes import label_volumes
-from ermoe_ba.training.run_folder import SCANS, SPLITS, fold_part, read_run_table
+from ermoe_ba.training.run_folder import SCANS, SPLITS, read_run_table
+from ermoe_ba.training.run_part import fold_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training.site_harmoniser import SiteHarmoniser
 

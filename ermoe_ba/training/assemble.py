@@ -22,14 +22,8 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import Probe, probe_routing
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import (
-    PREDICTIONS,
-    SCANS,
-    Part,
-    RunFolder,
-    fold_part,
-    read_run_table,
-)
+from ermoe_ba.training.run_folder import PREDICTIONS, SCANS, RunFolder, read_run_table
+from ermoe_ba.training.run_part import Part, fold_part
 
 
 def assemble(

@@ -21,13 +21,8 @@ from ermoe_ba.training.part import PartTrainer, Side
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy, make_ready
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import (
-    SCANS,
-    SPLITS,
-    Part,
-    RunFolder,
-    fold_part,
-)
+from ermoe_ba.training.run_folder import SCANS, SPLITS, RunFolder
+from ermoe_ba.training.run_part import Part, fold_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
 

@@ -16,11 +16,8 @@ from ermoe_ba.training.assemble import match_experts
 from ermoe_ba.training.part import PartTrainer, Side
 from ermoe_ba.training.ready_study import make_ready
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import (
-    SCANS,
-    RunFolder,
-    whole_part,
-)
+from ermoe_ba.training.run_folder import SCANS, RunFolder
+from ermoe_ba.training.run_part import whole_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
 

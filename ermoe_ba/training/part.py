@@ -25,7 +25,8 @@ from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
 from ermoe_ba.training.regional_volumes import label_volumes
-from ermoe_ba.training.run_folder import Part, RunFolder
+from ermoe_ba.training.run_folder import RunFolder
+from ermoe_ba.training.run_part import Part
 from ermoe_ba.training.taken_stem import taken_stem
 from ermoe_ba.training.tissue import train_stem
 

@@ -1,6 +1,5 @@
 """The folder of a run: what its files are called, and what an earlier start left in it."""
 
-import hashlib
 import json
 import tomllib
 from collections.abc import Callable
@@ -13,11 +12,12 @@ from safetensors.torch import load_file, save_file
 
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
-from ermoe_ba.formats import volume_files
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.study import Study
 from ermoe_ba.tables import read_tsv
 from ermoe_ba.training.recipe import Recipe, RunConfig
+from ermoe_ba.training.run_part import Part
+from ermoe_ba.training.study_hash import data_hash
 from ermoe_ba.training.trackers import Tracking
 
 RECIPE = "recipe.json"
@@ -25,80 +25,6 @@ SPLITS = "splits.tsv"
 SCANS = "scans.tsv"
 UNUSABLE = "unusable.tsv"
 PREDICTIONS = "predictions.tsv"
-
-
-@dataclass(frozen=True)
-class Part:
-    """One training within a run: a fold of a repeat, or all scans together.
-
-    Parameters
-    ----------
-    name : str
-        First part of the names of its files.
-    seed : int
-        Of its stem and first member.
-    member_step : int
-        What the seed of each further member is larger by, so that no seed serves twice.
-    fold : int or None
-        Number of the fold; None for all scans together.
-    """
-
-    name: str
-    seed: int
-    member_step: int
-    fold: int | None
-
-    def member_seed(self, number: int) -> int:
-        """Return the seed of a member, counted from 0.
-
-        Parameters
-        ----------
-        number : int
-            Of the member, from 0.
-
-        Returns
-        -------
-        int
-            No other member of the run has it.
-        """
-        return self.seed + number * self.member_step
-
-
-def fold_part(run: RunConfig, fold: int, repeat: int = 0) -> Part:
-    """Return a fold of a repeat as part of a run.
-
-    Parameters
-    ----------
-    run : RunConfig
-        Its numbers of folds and members decide about seeds.
-    fold, repeat : int
-        From 0.
-
-    Returns
-    -------
-    Part
-        Named ``fold-<k>``, in repeats after the first ``repeat-<r>_fold-<k>``.
-    """
-    prefix = f"repeat-{repeat}_" if repeat else ""
-    seed = run.seed + fold + repeat * run.num_folds * run.num_starts
-    return Part(f"{prefix}fold-{fold}", seed, run.num_folds, fold)
-
-
-def whole_part(run: RunConfig) -> Part:
-    """Return the training on all scans; its seeds come after those of all folds.
-
-    Parameters
-    ----------
-    run : RunConfig
-        Its numbers of repeats, folds and members decide about seeds.
-
-    Returns
-    -------
-    Part
-        Named ``fold-all``.
-    """
-    seed = run.seed + run.num_repeats * run.num_folds * run.num_starts
-    return Part("fold-all", seed, 1, None)
 
 
 @dataclass(frozen=True)
@@ -358,31 +284,6 @@ class RunFolder:
 
     def _kept_path(self, name: str) -> Path:
         return self.out / "kept" / f"{name}.safetensors"
-
-
-def data_hash(study: Study) -> str:
-    """Return a hash of whose scans and label maps a study holds, and of all that is in them.
-
-    Parameters
-    ----------
-    study : Study
-        All files must be there.
-
-    Returns
-    -------
-    str
-        16 hexadecimal digits; the order of the participants table plays no part.
-    """
-    digest = hashlib.sha256()
-    for scan in sorted(study.scans, key=lambda scan: scan.name):
-        digest.update(f"{scan.name} {scan.chronological_age}".encode())
-        volumes = [scan.t1w] if scan.labels is None else [scan.t1w, scan.labels]
-        # Of a pair, header and voxels.
-        for path in (file for volume in volumes for file in dict.fromkeys(volume_files(volume))):
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
 
 
 def read_run_table(path: Path) -> pd.DataFrame:
