@@ -44,6 +44,15 @@ def test_the_mean_slope_is_the_rise_over_the_run() -> None:
     assert curve.mean_slope(first, first).item() == pytest.approx(0.75)
 
 
+@pytest.mark.parametrize("score", [-1e6, -300.0, 20.0, 89.9, 90.1, 400.0, 1e6])
+def test_shares_of_any_size_are_parted(score: float) -> None:
+    """No scan's score is that far off, but no map may hold what is no number either."""
+    curve, baseline = AgeCurve(BOUNDS), torch.tensor(50.0)
+    age_b, at_baseline, years = curve.parted(baseline, torch.tensor([[[score - 50.0, 0.0]]]))
+    assert (at_baseline + years.sum()).item() == pytest.approx(age_b.item(), abs=1e-4)
+    assert years[0, 0, 1] == 0
+
+
 @given(st.floats(-400, 500))
 def test_no_age_lies_beyond_the_bounds(score: float) -> None:
     assert BOUNDS[0] <= AgeCurve(BOUNDS)(torch.tensor(score)).item() <= BOUNDS[1]

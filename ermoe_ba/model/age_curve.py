@@ -116,7 +116,10 @@ class AgeCurve(nn.Module):
         apart = far - near
         parted = torch.where(apart == 0, torch.ones_like(apart), apart)
         ratio = torch.where(apart == 0, torch.ones_like(apart), torch.sinh(parted) / parted)
-        return ratio / (torch.cosh(near) * torch.cosh(far))
+        close = ratio / (torch.cosh(near) * torch.cosh(far))
+        # Far apart they may be, and there sinh and cosh soon exceed all numbers.
+        wide = (torch.tanh(far) - torch.tanh(near)) / parted
+        return torch.where(apart.abs() < 1, close, wide)
 
     def parted(self, baseline: Tensor, shares_bte: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ages and what they are the sum of.
