@@ -121,6 +121,21 @@ def test_the_same_seed_draws_the_same_curve(
     assert curves[0]["step"].tolist() == [1, 2, 3]
 
 
+def test_ages_as_distributions_are_added_to_what_is_minimised(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """One scan a batch, so that the error of each step is known; one dwarf step changes nothing."""
+    still = replace(AGE.optimiser, learning_rate=1e-12)
+    age = replace(AGE, batch_size=1, label_width=5.0, optimiser=still)
+    curve = _train(small_config, small_tokens, age)[1].table()
+    # Far from the first and the last bin: the squared error over twice the width.
+    inner = curve[curve["mae"] < 10]
+    assert len(inner) > 2
+    added = inner["loss"] - inner["mae"]
+    assert (added > 0).all()
+    assert (added <= inner["mae"] ** 2 / 10 * 1.001).all()
+
+
 def test_parts_of_a_batch_add_up_to_it(small_config: ModelConfig, small_tokens: TokenGrid) -> None:
     """Batches of 3 in parts of 1 and 2, and of 4 with a part left empty; nobody is silenced."""
     config = replace(small_config, token_dropout=0.0)
@@ -290,7 +305,7 @@ def test_nothing_is_mixed_by_default() -> None:
         assert tuple(names) == batch.participants
 
 
-@pytest.mark.parametrize("setting", ["mixup", "readout_length"])
+@pytest.mark.parametrize("setting", ["mixup", "readout_length", "label_width"])
 def test_negative_settings_are_refused(setting: str) -> None:
     with pytest.raises(ValueError, match=f"{setting} must be 0 or more; found -1"):
         replace(AGE, **{setting: -1})

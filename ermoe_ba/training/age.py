@@ -67,13 +67,16 @@ class AgeConfig:
         `ermoe_ba.training.readout_start.place_prior` says; 0 leaves each place to itself.
     mixup : float
         Scans of a batch and their ages are mixed in pairs, as `ScanBatches` says; 0 mixes nothing.
+    label_width : float
+        Beside the absolute error, steps lessen how unlike distributions of this width in years
+        around predicted and true ages are (`label_distribution_loss`); 0 leaves that out.
     changes : ChangeConfig
         How the copies are changed.
 
     Raises
     ------
     ValueError
-        If `validation_share`, `readout_length` or `mixup` is out of range.
+        If `validation_share`, `readout_length`, `mixup` or `label_width` is out of range.
     """
 
     num_variants: int
@@ -88,6 +91,7 @@ class AgeConfig:
     validation_share: float = 0.0
     readout_length: float = 0.0
     mixup: float = 0.0
+    label_width: float = 0.0
     changes: ChangeConfig = USUAL
 
     def __post_init__(self) -> None:
@@ -96,7 +100,7 @@ class AgeConfig:
                 "validation_share must be 0 or more, and less than 1; found "
                 f"{self.validation_share}"
             )
-        for setting in ("readout_length", "mixup"):
+        for setting in ("readout_length", "mixup", "label_width"):
             if getattr(self, setting) < 0:
                 raise ValueError(f"{setting} must be 0 or more; found {getattr(self, setting)}")
 
@@ -262,7 +266,7 @@ def train_age(
         seed=seed,
         mixup=config.mixup,
     )
-    learner = AgeLearner(model)
+    learner = AgeLearner(model, config.label_width)
     stage = Stage(
         parameter_groups=parameter_groups(model, config),
         batches=batches,

@@ -16,6 +16,7 @@ from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import AgeNetwork
 from ermoe_ba.space import Array
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.label_distribution import label_distribution_loss
 from ermoe_ba.training.stage import Loss, Validation
 
 
@@ -26,14 +27,17 @@ class AgeLearner:
     ----------
     model : ErmoeBrainAge or PlainNetwork
         Trained.
+    label_width : float
+        As `AgeConfig.label_width`.
     """
 
-    def __init__(self, model: AgeNetwork) -> None:
+    def __init__(self, model: AgeNetwork, label_width: float = 0.0) -> None:
         self.model = model
+        self.label_width = label_width
         self.output: ModelOutput | None = None
 
     def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
-        """Return the mean absolute error with the auxiliary loss; what is measured is its parts.
+        """Return the mean absolute error with what is added to it; what is measured is its parts.
 
         Parameters
         ----------
@@ -49,14 +53,20 @@ class AgeLearner:
         inputs, age = tensors
         if isinstance(self.model, PlainNetwork):
             predicted = self.model.read_age(inputs)
-            mean = functional.l1_loss(predicted, age)
+            mean = self._off(predicted, age)
             return Loss(mean, {"error_b": (predicted.detach() - age).abs()})
         with torch.autocast(inputs.device.type, enabled=False):
             self.output = self.model.read_age(inputs)
-            mean = functional.l1_loss(self.output.age_b, age)
+            mean = self._off(self.output.age_b, age)
             mean = mean + self.model.auxiliary_loss(self.output)
         error_b = (self.output.age_b.detach() - age).abs()
         return Loss(mean, {"error_b": error_b, "selected_bte": self.output.routing.selected_bte})
+
+    def _off(self, predicted_b: Tensor, age_b: Tensor) -> Tensor:
+        error = functional.l1_loss(predicted_b, age_b)
+        if self.label_width == 0:
+            return error
+        return error + label_distribution_loss(predicted_b, age_b, self.label_width)
 
     def after_step(self, measured: dict[str, Tensor]) -> dict[str, float]:
         """Let routing follow the load of the whole batch; return the step's error and loads.
