@@ -105,6 +105,25 @@ class OrthogonalMap:
     weights: Callable[[Tensor], Tensor]
     exact: bool
 
+    def bases(self, raw_edr: Tensor) -> Tensor:
+        """Return bases where the weights lie.
+
+        Parameters
+        ----------
+        raw_edr : Tensor
+            Weights on any device.
+
+        Returns
+        -------
+        Tensor, shape (E, D, R)
+            On the same device, with gradients to the weights.
+        """
+        # Apple's GPUs know no double precision, and torch 2.8 has no QR for them (asked for in
+        # pytorch/pytorch#154052). The matrices are small enough to go to the processor and back.
+        if raw_edr.device.type == "mps":
+            return self.columns(raw_edr.cpu()).to(raw_edr.device)
+        return self.columns(raw_edr)
+
 
 ORTHOGONAL_MAPS = {
     "qr": OrthogonalMap(orthonormal_columns, torch.clone, exact=True),
