@@ -1,5 +1,6 @@
 """Every number that shapes the network."""
 
+import math
 from dataclasses import dataclass
 
 # The classes that the stem tells apart, in the order of its channels.
@@ -102,8 +103,9 @@ class ModelConfig:
     age_bounds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.patch_size < 2:
-            raise ValueError(f"patch_size must be at least 2; found {self.patch_size}.")
+        for name, least in (("patch_size", 2), ("stem_hidden", 1), ("num_heads", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; found {getattr(self, name)}.")
         if not 0 < self.rank < self.hidden_size:
             raise ValueError(
                 f"rank must lie between 1 and hidden_size - 1 = {self.hidden_size - 1}; found "
@@ -111,7 +113,10 @@ class ModelConfig:
                 "would score the same."
             )
         if self.num_free_experts < 1:
-            raise ValueError("At least one free expert is needed: it is every token's fallback.")
+            raise ValueError(
+                "num_free_experts must be at least 1, since they are every token's fallback; found "
+                f"{self.num_free_experts}."
+            )
         if not 1 <= self.top_k <= self.num_experts:
             raise ValueError(
                 f"top_k must lie between 1 and {self.num_experts}; found {self.top_k}."
@@ -121,23 +126,37 @@ class ModelConfig:
             raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(REGIONS)}.")
         if len(set(self.regions)) < len(self.regions):
             raise ValueError(f"Each region has one expert; found {list(self.regions)}.")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0; found {self.temperature}.")
-        if not 0 <= self.token_dropout < 1:
-            raise ValueError(
-                f"token_dropout must be 0 or more, and less than 1; found {self.token_dropout}."
-            )
-        if not 0 <= self.compression <= 1:
-            raise ValueError(f"compression must lie between 0 and 1; found {self.compression}.")
+        # Compared such that what is no number is refused as well.
+        for name in ("place_scale", "offset_scale", "bias_step"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be 0 or more, and finite; found {getattr(self, name)}."
+                )
+        for name in ("token_min_brain", "token_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be 0 or more, and less than 1; found {getattr(self, name)}."
+                )
+        for name in ("region_min_fraction", "compression"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1; found {getattr(self, name)}.")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, and finite; found {self.temperature}.")
+        if not math.isfinite(self.score_threshold):
+            raise ValueError(f"score_threshold must be finite; found {self.score_threshold}.")
         if self.age_bounds and not (
-            len(self.age_bounds) == 2 and self.age_bounds[0] < self.age_bounds[1]
+            len(self.age_bounds) == 2
+            and -math.inf < self.age_bounds[0] < self.age_bounds[1] < math.inf
         ):
             raise ValueError(
-                "age_bounds must be the lowest and the highest age, or nothing; found "
+                "age_bounds must be the lowest and the highest age, finite, or nothing; found "
                 f"{list(self.age_bounds)}."
             )
-        if self.num_heads < 1 or self.hidden_size % self.num_heads:
-            raise ValueError("hidden_size must be a multiple of num_heads.")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_heads = {self.num_heads}; found "
+                f"{self.hidden_size}."
+            )
 
     @property
     def num_experts(self) -> int:
