@@ -1,7 +1,8 @@
 """Routing by eigenbasis score, worked by hand: who is eligible, who is taken, with what weight."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.config import changed, from_plain
+from ermoe_ba.model.config import REGIONS, ModelConfig
 from ermoe_ba.model.orthogonal import orthonormal_columns
 from ermoe_ba.model.routing import EigenbasisRouter, cosines, standardise
 
@@ -304,6 +306,16 @@ def test_square_bases_score_all_alike_and_narrow_ones_do_not() -> None:
         ({"top_k": 0}, "top_k must lie between 1 and 5; found 0"),
         ({"top_k": 6}, "found 6"),
         ({"regions": ("grey_matter", "appendix")}, r"Unknown regions \['appendix'\]"),
+        ({"region_tissues": {"csf": ("cortex",)}}, "names of their own, .* found 'csf'"),
+        ({"region_tissues": {"free_1": ("cortex",)}}, "names of their own, .* found 'free_1'"),
+        ({"region_tissues": {"Deep grey": ("deep_grey",)}}, "found 'Deep grey'"),
+        ({"region_tissues": {"deep": ()}}, r"region_tissues.deep must name one .* found \[\]"),
+        ({"region_tissues": {"deep": ("thalamus",)}}, r"deep_grey, .* found \['thalamus'\]"),
+        ({"region_tissues": {"deep": ("cortex", "cortex")}}, "each once"),
+        (
+            {"regions": ("limbic",), "region_tissues": {"deep": ("deep_grey",)}},
+            "known are .*'deep'",
+        ),
         ({"num_heads": 5}, "hidden_size must be a multiple of num_heads = 5; found 12"),
     ],
 )
@@ -312,6 +324,18 @@ def test_a_shape_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         replace(small_config, **changes)
+
+
+def test_a_recipe_may_define_regions(small_config: ModelConfig) -> None:
+    """As TOML gives them; regions that are defined and not named have no expert."""
+    tissues = {"inner": ["deep_grey", "medial_temporal"], "hindbrain": ["brain_stem"]}
+    config = changed(small_config, {"regions": ["csf", "inner"], "region_tissues": tissues})
+    assert config.expert_names == ("csf", "inner", "free_1", "free_2", "free_3")
+    assert config.tissues_of("inner") == ("deep_grey", "medial_temporal")
+    assert config.tissues_of("csf") == REGIONS["csf"]
+    # Once more through plain values, as a model's card keeps them.
+    assert from_plain(ModelConfig, json.loads(json.dumps(asdict(config)))) == config
+    assert small_config.region_tissues == {}
 
 
 def test_regional_experts_come_first_by_name(small_config: ModelConfig) -> None:

@@ -1,7 +1,8 @@
 """Every number that shapes the network."""
 
 import math
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 
 # The classes that the stem tells apart, in the order of its channels.
 TISSUES = (
@@ -23,7 +24,7 @@ TISSUES = (
 # size changed the error of a ridge regression by less than 0.1 years.
 FAMILIES = {"fraction": 1.0, "intensity": 1.0, "contrast": 0.2, "border": 0.25}
 
-# Regions that an expert can be tied to, as unions of tissues.
+# Regions that an expert can be tied to, as unions of tissues; `region_tissues` defines more.
 REGIONS: dict[str, tuple[str, ...]] = {
     "grey_matter": ("cortex", "deep_grey", "medial_temporal", "cerebellar_grey"),
     "white_matter": ("cerebral_white", "cerebellar_white", "brain_stem"),
@@ -50,7 +51,7 @@ class ModelConfig:
     place_scale : float
         Size of the place codes that routing starts from; content has a size of about 1.
     regions : tuple of str
-        Names from `REGIONS`; one regional expert each.
+        Names from `REGIONS` or `region_tissues`; one regional expert each.
     num_free_experts : int
         Experts tied to no region; at least one, since they are the fallback.
     rank : int
@@ -75,6 +76,10 @@ class ModelConfig:
     age_bounds : tuple of float
         Ages in years between which every prediction lies, as `AgeCurve` says; none: the age is the
         sum of the shares itself.
+    region_tissues : dict of str to tuple of str
+        Further regions by name, each the union of some of `TISSUES`. A name of lower-case letters,
+        digits and underscores, since columns of tables bear it, and neither one of `REGIONS` nor
+        that of a free expert.
 
     Raises
     ------
@@ -101,6 +106,7 @@ class ModelConfig:
     # Absent from what was trained before there were such settings.
     compression: float = 0.0
     age_bounds: tuple[float, ...] = ()
+    region_tissues: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, least in (("patch_size", 2), ("stem_hidden", 1), ("num_heads", 1)):
@@ -121,9 +127,11 @@ class ModelConfig:
             raise ValueError(
                 f"top_k must lie between 1 and {self.num_experts}; found {self.top_k}."
             )
-        unknown = set(self.regions) - set(REGIONS)
+        self._check_region_tissues()
+        known = {**REGIONS, **self.region_tissues}
+        unknown = set(self.regions) - set(known)
         if unknown:
-            raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(REGIONS)}.")
+            raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(known)}.")
         if len(set(self.regions)) < len(self.regions):
             raise ValueError(f"Each region has one expert; found {list(self.regions)}.")
         # Compared such that what is no number is refused as well.
@@ -157,6 +165,35 @@ class ModelConfig:
                 f"hidden_size must be a multiple of num_heads = {self.num_heads}; found "
                 f"{self.hidden_size}."
             )
+
+    def _check_region_tissues(self) -> None:
+        for name, tissues in self.region_tissues.items():
+            if name in REGIONS or not re.fullmatch(r"(?!free_\d)[a-z][a-z0-9_]*", name):
+                raise ValueError(
+                    "region_tissues must give regions names of their own, of lower-case letters, "
+                    f"digits and underscores; found {name!r}. Taken are {sorted(REGIONS)}, and "
+                    "free_1 and so on."
+                )
+            if not tissues or len(set(tissues)) < len(tissues) or set(tissues) - set(TISSUES):
+                raise ValueError(
+                    f"region_tissues.{name} must name one or more tissues, each once, of "
+                    f"{', '.join(TISSUES)}; found {list(tissues)}."
+                )
+
+    def tissues_of(self, region: str) -> tuple[str, ...]:
+        """Return the tissues that make up a region.
+
+        Parameters
+        ----------
+        region : str
+            One of `regions`.
+
+        Returns
+        -------
+        tuple of str
+            Of `TISSUES`.
+        """
+        return REGIONS[region] if region in REGIONS else self.region_tissues[region]
 
     @property
     def num_experts(self) -> int:
