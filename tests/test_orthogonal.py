@@ -78,7 +78,7 @@ def test_exact_maps_stay_orthonormal_through_training(orthogonal: str) -> None:
     assert experts.penalty().item() == 0.0
 
 
-@pytest.mark.parametrize("size", [1.0, 30.0, 300.0])
+@pytest.mark.parametrize("size", [1.0, 30.0, 300.0, 3000.0])
 def test_large_weights_do_not_spoil_cayley(size: float) -> None:
     """Of the shape that is shipped: 16 rows beside 48 leave the square part singular."""
     torch.manual_seed(0)

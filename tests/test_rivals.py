@@ -385,6 +385,13 @@ def test_the_plain_residual_by_hand(
         y += output.routing.weights_bte[..., e : e + 1] * says
     expected = 48.0 + 16.0 * y.mean(dim=1) @ experts.position_readout_td[0]
     torch.testing.assert_close(output.age_b, expected, atol=1e-4, rtol=1e-4)
+    residual = 48.0 + 16.0 * x.mean(dim=1) @ experts.position_readout_td[0]
+    torch.testing.assert_close(output.baseline, residual, atol=1e-4, rtol=1e-4)
+    # Shares that are centred on a cohort move no age.
+    member.refer_to(described)
+    centred = member.read_age(described)
+    torch.testing.assert_close(centred.age_b, expected, atol=1e-4, rtol=1e-4)
+    assert centred.contributions_bte.mean(dim=0).abs().max() < 1e-5
 
 
 @torch.no_grad()
