@@ -150,7 +150,23 @@ class ErmoeBrainAge(TokenContent):
         """
         fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         shares_bte, routing = self.shares(described_btfc, routing)
-        return ModelOutput(*self.curve.parted(self.baseline, shares_bte), routing, fractions_btc)
+        parts = self.curve.parted(self.score_without_experts(described_btfc), shares_bte)
+        return ModelOutput(*parts, routing, fractions_btc)
+
+    def score_without_experts(self, _: Tensor) -> Tensor:
+        """Return the score that silent experts leave: the baseline, as no path leads around them.
+
+        Parameters
+        ----------
+        _ : Tensor
+            As in `read_age`; rivals look at it.
+
+        Returns
+        -------
+        Tensor
+            A scalar; of a rival with a path around its experts, shape (B,).
+        """
+        return self.baseline
 
     def shares(
         self, described_btfc: Tensor, routing: Routing | None = None

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ermoe_ba.model.config import FAMILIES, ModelConfig
-from ermoe_ba.model.output import ModelOutput, Routing
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.rivals.transformer_tokens import TransformerTokens
 from ermoe_ba.tokens import TokenGrid
 
@@ -43,28 +42,23 @@ class PlainResidual(TransformerTokens):
         self.experts.expert_readout_ed.requires_grad_(False)
         self.positions_tx = self.positions_tx.mean(dim=0, keepdim=True)
 
-    def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
-        """Predict ages from the description of the tokens.
+    def score_without_experts(self, described_btfc: Tensor) -> Tensor:
+        """Return the score that the residual alone gives.
 
         Parameters
         ----------
         described_btfc : Tensor
             As `describe` returns it.
-        routing : Routing, optional
-            Taken instead of the network's own.
 
         Returns
         -------
-        ModelOutput
-            Its baseline has the shape (B,).
+        Tensor, shape (B,)
+            In training, tokens are silenced on this path as often as on that of the experts.
         """
-        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
-        shares_bte, routing = self.shares(described_btfc, routing)
         says_bt = self.content(described_btfc) @ self.experts.position_readout_td[0]
-        # As often silenced as the experts: else training would prefer the way around them.
+        # Else training would prefer this path.
         heard_bt = functional.dropout(says_bt, self.config.token_dropout, self.training)
-        residual_b = self.baseline + self.scale * heard_bt.mean(dim=1)
-        return ModelOutput(*self.curve.parted(residual_b, shares_bte), routing, fractions_btc)
+        return self.baseline + self.scale * heard_bt.mean(dim=1)
 
     def readout_inputs(self, described_btfc: Tensor) -> Tensor:
         """Return what the head multiplies, ``mean_t(y_t)``.
