@@ -35,7 +35,7 @@ class RowConfig:
         ``experts`` for mixtures, a dense or convolutional network, or a regression on regional
         volumes (`BACKBONES` and `REGRESSIONS`).
     router : str
-        Of a mixture, one of `ROUTERS`.
+        Of a mixture, one of `ROUTERS`: its router, or another form of network around the experts.
     orthogonal : str
         How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
     model, age : dict
