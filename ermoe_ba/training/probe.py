@@ -89,7 +89,10 @@ def probe_routing(
 
     def without(expert: int) -> list[Tensor]:
         rest = [share_be.sum(dim=1) - share_be[:, expert] for share_be in shares]
-        return [m.curve(m.baseline + score_b) for m, score_b in zip(members, rest, strict=True)]
+        return [
+            m.curve(m.score_without_experts(d) + score_b)
+            for m, d, score_b in zip(members, described, rest, strict=True)
+        ]
 
     loads = [output.routing.selected_bte.float().mean(dim=(0, 1)) for output in outputs]
     return {
