@@ -195,11 +195,18 @@ def test_what_makes_no_cohort_is_refused(
         read_cohort(tmp_path)
 
 
-def test_a_participant_without_a_row_is_refused(tmp_path: Path) -> None:
+def test_an_age_at_a_session_is_known_by_its_prediction(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    _write(tmp_path, "sub-a", _weights(rng), _years(rng))
-    with pytest.raises(UsageError, match="'a' has a prediction and no row"):
-        read_cohort(tmp_path, Participants(pd.DataFrame({"age": [5.0]}, index=["b"])))
+    for session, age in (("1", 40.0), ("2", 60.0)):
+        at = {"session_id": session, "chronological_age": age, "age_at_session": True}
+        _write(tmp_path, f"sub-a_ses-{session}", _weights(rng), _years(rng), **at)
+    _write(tmp_path, "sub-b", _weights(rng), _years(rng))
+    cohort = read_cohort(tmp_path, Participants(pd.DataFrame({"age": [40.0]}, index=["a"])))
+    people = cohort.people.set_index("participant_id")
+    assert people.loc["a", "chronological_age"] == 50.0
+    assert np.isnan(people.loc["b", "chronological_age"])
+    assert len(cohort.remarks) == 1
+    assert "found none of 1 (b)" in cohort.remarks[0]
 
 
 # Regions
@@ -494,7 +501,7 @@ def test_weights_that_never_vary_have_no_effect() -> None:
     assert np.isfinite(effect.t_tv).all()
 
 
-@pytest.mark.parametrize("column", ["no such", "site", "lonely"])
+@pytest.mark.parametrize("column", ["no such", "site", "lonely", "scans"])
 def test_groups_that_tell_nobody_apart_are_refused(column: str) -> None:
     cohort = _random_cohort(8, site=["x"] * 8, lonely=["a"] * 7 + ["b"])
     with pytest.raises(UsageError, match=f"--groups {column}: must"):
@@ -591,6 +598,28 @@ def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
     assert "--overwrite" in capsys.readouterr().err
     assert _maps(predictions, "--atlas", "ICBMTissue", "--overwrite") == 0
     assert {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()} == before
+
+
+def test_whoever_the_table_lacks_is_left_out_of_comparisons_and_told(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = predictions / "participants.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    # Without sub-3; and with a column that results have a name for.
+    columns = ["scans", *("9" for _ in rows[1:])]
+    wider = [f"{row}\t{cell}" for row, cell in zip(rows, columns, strict=True)]
+    table.write_text("\n".join(wider[:4] + wider[5:]) + "\n", encoding="utf-8")
+    asked = ("--participants", str(table), "--atlas", "ICBMTissue", "--groups")
+    assert _maps(predictions, *asked, "scans") == 2
+    assert "a name of the results' own" in capsys.readouterr().err
+    assert _maps(predictions, *asked, "site") == 0
+    said = capsys.readouterr().err
+    assert said.count("note") == 2
+    assert "found none of 1 (3)" in said
+    assert "a name of the results' own; found scans, which were left out" in said
+    content = json.loads((predictions / "maps" / "maps.json").read_text(encoding="utf-8"))
+    assert (content["participants"], content["scans"]) == (8, 8)
+    assert {e["participants"] for e in content["effects"].values()} == {7}
 
 
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:

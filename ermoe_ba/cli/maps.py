@@ -1,6 +1,7 @@
 """``ermoe-ba maps``: what the maps of a cohort have in common, and what they go along with."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,6 +47,8 @@ def run_maps(options: argparse.Namespace) -> int:
     atlas = load_atlas(options.atlas or DEFAULT_ATLAS, options.atlas_labels, options.atlas_space)
     participants = read_participants(options.participants) if options.participants else None
     cohort = _cohort(options.predictions, participants)
+    for remark in cohort.remarks:
+        print(f"note    {remark}", file=sys.stderr)
     card = _card(options.predictions, cohort.model_id, options.model)
     # A page must not show other maps than stand beside it.
     remove_file(page)
