@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ermoe_ba.maps.agreement import correlation, dice, expert_table
 from ermoe_ba.maps.cohort import CohortMaps, age_weights, read_cohort
 from ermoe_ba.maps.effects import effect_table, measure_effects
 from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.group import _stems
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
@@ -620,6 +622,50 @@ def test_whoever_the_table_lacks_is_left_out_of_comparisons_and_told(
     content = json.loads((predictions / "maps" / "maps.json").read_text(encoding="utf-8"))
     assert (content["participants"], content["scans"]) == (8, 8)
     assert {e["participants"] for e in content["effects"].values()} == {7}
+
+
+def test_a_call_leaves_nothing_of_an_earlier_one(predictions: Path) -> None:
+    table = str(predictions / "participants.tsv")
+    quick = ("--atlas", "ICBMTissue")
+    assert _maps(predictions, *quick, "--participants", table, "--groups", "site") == 0
+    out = predictions / "maps"
+    (out / "group_notes.txt").write_text("mine", encoding="utf-8")
+    # A call that is refused touches nothing.
+    before = {path.name for path in out.iterdir()}
+    asked = ("--overwrite", "--participants", table, "--groups", "no such")
+    assert _maps(predictions, *quick, *asked) == 2
+    assert {path.name for path in out.iterdir()} == before
+    # All are 40 years old now, and of no site: neither effects nor their table are left.
+    assert _maps(predictions, *quick, "--overwrite") == 0
+    after = {path.name for path in out.iterdir()}
+    gone = {name for name in before if name.startswith("group_effect-")} | {"effects.tsv"}
+    assert len(gone) == 10
+    assert after == before - gone
+
+
+def test_groups_of_like_names_have_maps_of_their_own() -> None:
+    """A+, A- and A? are one name in letters; a and A are one file on some systems."""
+    names = ["age", "group-A+", "group-A-", "group-A?", "group-A--2", "group-x", "group-X"]
+    assert _stems(names) == [
+        f"group_effect-{stem}"
+        for stem in ("age", "group-A--1", "group-A--3", "group-A--4", "group-A--2")
+    ] + ["group_effect-group-x-1", "group_effect-group-X-2"]
+
+
+def test_each_of_three_groups_of_like_names_is_written(predictions: Path) -> None:
+    table = predictions / "participants.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    for number, row in enumerate(rows[1:]):
+        rows[1 + number] = f"{row.rsplit(chr(9), 1)[0]}\t{('A+', 'A-', 'A?')[number % 3]}"
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    asked = ("--participants", str(table), "--groups", "site", "--atlas", "ICBMTissue")
+    assert _maps(predictions, *asked) == 0
+    out = predictions / "maps"
+    content = json.loads((out / "maps.json").read_text(encoding="utf-8"))
+    files = [e["files"] for name, e in content["effects"].items() if name.startswith("group-")]
+    maps = [nib.load(out / name.replace("*", "effect")).get_fdata() for name in files]
+    assert len(maps) == 3
+    assert not any(np.array_equal(a, b) for a, b in combinations(maps, 2))
 
 
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:

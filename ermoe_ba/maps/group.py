@@ -1,5 +1,7 @@
 """The files of a cohort's maps: mean, variability, effects and tables."""
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,22 @@ from ermoe_ba.tables import write_table
 Q_NAMED = 0.05
 # The file that vouches for the others: written last, removed first.
 DESCRIPTION = "maps.json"
+# Drawn of the others by `ermoe_ba.report`: it must not show other maps than stand beside it.
+PAGE = "maps.html"
 REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
+PARTICIPANTS = "participants.tsv"
 EXPERT_LABELS = "group_desc-experts_dseg.tsv"
 MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
+WINNERS = "group_desc-experts_dseg.nii.gz"
 MEAN_YEARS = "group_desc-contribution_map.nii.gz"
+WEIGHTS_SD = "group_desc-experts_stat-sd_map.nii.gz"
+YEARS_SD = "group_desc-contribution_stat-sd_map.nii.gz"
+# All that a call may write but the maps of effects.
+_PLAIN_FILES = (
+    PAGE,
+    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, EXPERT_LABELS),
+    *(MEAN_WEIGHTS, WINNERS, MEAN_YEARS, WEIGHTS_SD, YEARS_SD),
+)
 # Of the effect of age, where ages are known.
 YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
 
@@ -103,7 +117,7 @@ def write_group_maps(
     tables = {
         REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
         EXPERTS: expert_table(cohort, rng),
-        "participants.tsv": cohort.people,
+        PARTICIPANTS: cohort.people,
         EXPERT_LABELS: cohort.experts,
     }
     if effects:
@@ -116,7 +130,7 @@ def write_group_maps(
         "seed": seed,
     }
     written = [folder / name for name in (*volumes, *tables, DESCRIPTION)]
-    remove_file(written[-1])
+    _remove_earlier(folder)
     for name, volume in volumes.items():
         write_volume(folder / name, volume)
     for name, table in tables.items():
@@ -159,28 +173,50 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
     total_pt = cohort.years_pte.sum(axis=2, dtype=np.float64)
     volumes = {
         MEAN_WEIGHTS: places.weights(weights_te),
-        "group_desc-experts_dseg.nii.gz": places.winners(weights_te),
+        WINNERS: places.winners(weights_te),
         MEAN_YEARS: places.years(total_pt.mean(axis=0)),
     }
     if len(total_pt) > 1:
         spread_te = cohort.weights_pte.std(axis=0, ddof=1)
         volumes |= {
-            "group_desc-experts_stat-sd_map.nii.gz": places.weights(spread_te),
-            "group_desc-contribution_stat-sd_map.nii.gz": places.years(
-                total_pt.std(axis=0, ddof=1)
-            ),
+            WEIGHTS_SD: places.weights(spread_te),
+            YEARS_SD: places.years(total_pt.std(axis=0, ddof=1)),
         }
-    for effect in effects:
-        stem = f"group_effect-{_label(effect.name)}"
+    for effect, stem in zip(effects, _stems([e.name for e in effects]), strict=True):
         volumes[f"{stem}_stat-effect_map.nii.gz"] = places.years(effect.years_te.sum(axis=1))
         volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
         volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
     return volumes
 
 
-def _label(name: str) -> str:
-    """Return an effect's name in letters that a file name may hold."""
-    return "".join(c if c.isalnum() or c == "-" else "-" for c in name)
+def _remove_earlier(folder: Path) -> None:
+    """Remove what an earlier call wrote: it may have known groups or ages that this one does not.
+
+    The description goes first, since it vouches for the others.
+    """
+    maps = folder.glob("group_effect-*_stat-*_map.nii.gz")
+    for path in (folder / DESCRIPTION, *(folder / name for name in _PLAIN_FILES), *sorted(maps)):
+        remove_file(path)
+
+
+def _stems(names: list[str]) -> list[str]:
+    """Return how the files of each effect begin: its name in letters that a file name may hold.
+
+    Names that would become one are numbered (A+ and A-; a and A, which are one file on some
+    systems).
+    """
+    plain = ["".join(c if c.isalnum() or c == "-" else "-" for c in name) for name in names]
+    count = Counter(stem.casefold() for stem in plain)
+    taken = {stem for stem, often in count.items() if often == 1}
+    distinct = []
+    for stem in plain:
+        named = stem
+        if count[stem.casefold()] > 1:
+            numbered = (f"{stem}-{number}" for number in itertools.count(1))
+            named = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(named.casefold())
+        distinct.append(f"group_effect-{named}")
+    return distinct
 
 
 def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dict[str, Any]:
@@ -196,11 +232,18 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
         "members": len(cohort.member_stems),
         "out_of_fold": cohort.out_of_fold,
         "experts": experts,
-        "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
+        "effects": {
+            effect.name: {
+                "model": effect.meaning,
+                "participants": effect.participants,
+                "files": f"{stem}_stat-*_map.nii.gz",
+            }
+            for effect, stem in zip(effects, _stems([e.name for e in effects]), strict=True)
+        },
         "effect_channels": ["contribution", *experts],
         "units": {
             MEAN_YEARS: "years a voxel; sum plus baseline_years is mean_predicted_age",
-            "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
+            YEARS_SD: "standard deviation between participants "
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
             "gap, or the group); their sum is what it adds to predicted_age",
