@@ -83,7 +83,8 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
     "mean_weight": "mean routing weight of the expert in the region, 0 to 1",
     "weight_sd": "standard deviation of the region's mean weight between participants",
     "load_share": "share of the expert's load in the brain that falls into the region, 0 to 1",
-    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the whole brain",
+    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the whole brain, the "
+    "load of experts.tsv",
     "enrichment_p": "chance of such a departure in equally smooth maps, two-sided, uncorrected",
     "enrichment_q": "the same, corrected over all p values of the table (false discovery rate)",
     "member_agreement": "share of the model's members that agree with the majority on whether the "
@@ -102,7 +103,8 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
 EXPERT_COLUMNS: dict[str, str] = {
     "expert": "expert of the read-out layer",
     "kind": "regional: serves its tissue by construction; free: may serve any",
-    "load": "mean routing weight over tokens and participants, 0 to 1",
+    "load": "mean routing weight over the voxels of the template's brain and over participants, 0 "
+    "to 1",
     "load_sd": "standard deviation of the load between participants",
     "contribution_years": "years that the expert adds, mean over participants; about 0 in a cohort "
     "like the one that the model was trained on",

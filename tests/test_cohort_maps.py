@@ -336,7 +336,7 @@ def test_members_of_one_stem_are_seeds_and_of_two_folds() -> None:
     members = cohort.member_weights_mte.copy()
     members[2] = members[2][:, [0, 2, 1]]
     table = expert_table(
-        _replaced(cohort, member_weights_mte=members), np.random.default_rng(0)
+        _replaced(cohort, member_weights_mte=members), OVERLAP, np.random.default_rng(0)
     ).set_index("expert")
     assert table.reset_index().columns.tolist() == list(EXPERT_COLUMNS)
     np.testing.assert_allclose(table["weight_r_seeds"], 1.0)
@@ -360,10 +360,29 @@ def test_halves_agree_as_far_as_people_do() -> None:
     common = rng.normal(0.0, 1.0, (len(TOKENS), 3))
     years = common + rng.normal(0.0, 1.0, (20, len(TOKENS), 3))
     weights = np.stack([_weights(rng)[:, 0] for _ in range(20)])
-    table = expert_table(_cohort(weights, years), np.random.default_rng(1))
+    table = expert_table(_cohort(weights, years), OVERLAP, np.random.default_rng(1))
     np.testing.assert_allclose(table["contribution_r_halves"], 10 / 11, atol=0.03)
     # Weights without anything in common.
     assert (table["weight_r_halves"].abs() < 0.3).all()
+
+
+def test_enrichment_can_be_told_from_the_two_tables() -> None:
+    """log2(mean_weight / load); an expert at the brain's edge has a smaller load than in tokens."""
+    cohort = _random_cohort(5)
+    brain = OVERLAP.served_rt.sum(axis=0)
+    weights = np.full(cohort.weights_pte.shape, 0.1)
+    edge = brain < np.median(brain)
+    weights[:, edge, 0], weights[:, ~edge, 1], weights[..., 2] = 0.8, 0.8, 0.1
+    skewed = _cohort(weights, cohort.years_pte)
+    rng = np.random.default_rng(0)
+    load = expert_table(skewed, OVERLAP, rng).set_index("expert")["load"]
+    # By hand, of the voxels of the tokens at the edge.
+    share = brain[edge].sum() / brain.sum()
+    assert share < edge.mean() - 0.1
+    assert load["csf"] == pytest.approx(0.8 * share + 0.1 * (1 - share), rel=1e-6)
+    regions = cohort_region_table(skewed, OVERLAP, 9, rng)
+    told = np.log2(regions["mean_weight"] / regions["expert"].map(load))
+    np.testing.assert_allclose(regions["enrichment_log2"], told, rtol=1e-6, atol=1e-9)
 
 
 def test_slopes_on_age_agree_where_means_cannot() -> None:
@@ -374,12 +393,12 @@ def test_slopes_on_age_agree_where_means_cannot() -> None:
     years = slopes * (ages - 50)[:, None, None] + rng.normal(0, 0.01, (20, len(TOKENS), 3))
     years -= years.mean(axis=0)
     weights = np.stack([_weights(rng)[:, 0] for _ in range(20)])
-    table = expert_table(_cohort(weights, years, chronological_age=ages), rng)
+    table = expert_table(_cohort(weights, years, chronological_age=ages), OVERLAP, rng)
     assert (table["on_age_r_halves"] > 0.95).all()
     assert (table["contribution_r_halves"] < 0).all()
     np.testing.assert_allclose(table["on_age_r_seeds"], 1.0)
     np.testing.assert_allclose(table["contribution_on_age"], slopes.sum(axis=0), atol=0.02)
-    unknown = expert_table(_cohort(weights, years), rng)
+    unknown = expert_table(_cohort(weights, years), OVERLAP, rng)
     on_age = ["contribution_on_age", "on_age_r_seeds", "on_age_r_folds", "on_age_r_halves"]
     assert unknown[on_age].isna().all(axis=None)
 

@@ -49,7 +49,7 @@ def cohort_region_table(
     voxels_r = overlap.served_rt.sum(axis=1)
     inside = (voxels_r > 0) & (overlap.regions["index"].to_numpy() > 0)
     average_rt = overlap.served_rt / np.maximum(voxels_r, 1)[:, None]
-    whole_t = overlap.served_rt.sum(axis=0) / voxels_r.sum()
+    whole_t = overlap.share_t
 
     weights_te = cohort.weights_pte.mean(axis=0, dtype=np.float64)
     years_te = cohort.years_pte.mean(axis=0, dtype=np.float64)

@@ -116,7 +116,7 @@ def write_group_maps(
     overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
         REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
-        EXPERTS: expert_table(cohort, rng),
+        EXPERTS: expert_table(cohort, overlap, rng),
         PARTICIPANTS: cohort.people,
         EXPERT_LABELS: cohort.experts,
     }
