@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import false_discovery_control
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
@@ -23,7 +24,7 @@ from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.maps.agreement import correlation, dice, expert_table
 from ermoe_ba.maps.cohort import CohortMaps, age_weights, read_cohort
 from ermoe_ba.maps.effects import effect_table, measure_effects
-from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.group import _stems
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
@@ -318,6 +319,42 @@ def test_a_region_that_ages_is_found_where_means_are_nothing() -> None:
     assert table["contribution_on_age"].sum() == pytest.approx(slope, rel=1e-4)
 
 
+def test_the_smallest_q_is_that_of_one_row_that_no_surrogate_reaches() -> None:
+    """Held against scipy's correction of one smallest p among ones."""
+    reach = Reach(2205, 9999)
+    alone = np.ones(2205)
+    alone[0] = 1e-4
+    assert reach.smallest_q == false_discovery_control(alone, method="by").min() == 1.0
+    enough = reach.surrogates_for(0.05)
+    # 2205 * 8.28 / 0.05, by hand.
+    assert enough == pytest.approx(365_000, rel=1e-3)
+    alone[0] = 1 / (enough + 1)
+    assert Reach(2205, enough).smallest_q == pytest.approx(
+        false_discovery_control(alone, method="by").min()
+    )
+    assert Reach(2205, enough).smallest_q <= 0.05 < Reach(2205, enough - 1).smallest_q
+    assert (Reach(0, 9).smallest_q, Reach(0, 9).surrogates_for(0.05)) == (0.0, 1)
+
+
+def test_mean_years_out_of_fold_are_0_by_construction_and_not_tested() -> None:
+    ages = np.linspace(20, 80, 9)
+    cohort = _random_cohort(9, chronological_age=ages)
+    seen, unseen = (
+        cohort_region_table(
+            _replaced(cohort, out_of_fold=away), OVERLAP, 99, np.random.default_rng(0)
+        )
+        for away in (False, True)
+    )
+    # 3 experts in 4 regions: of the routing, the means and the slopes.
+    assert (Reach.of(seen, 99).tests, Reach.of(unseen, 99).tests) == (36, 24)
+    assert unseen[["contribution_p", "contribution_q"]].isna().all(axis=None)
+    assert unseen["contribution_years"].equals(seen["contribution_years"])
+    assert unseen["enrichment_p"].equals(seen["enrichment_p"])
+    # Fewer tests, less correction.
+    both = seen["enrichment_q"].notna() & (seen["enrichment_q"] < 1)
+    assert (unseen["enrichment_q"] <= seen["enrichment_q"])[both].all()
+
+
 # Agreement
 
 
@@ -558,8 +595,10 @@ def test_the_command_writes_maps_that_add_up(
     table = str(predictions / "participants.tsv")
     assert _maps(predictions, "--participants", table, "--groups", "site") == 0
     out = predictions / "maps"
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
     assert "8 participants, 8 scans." in told
+    assert warned.count("note") == 1
+    assert "19 surrogates are too few for" in warned
     effects = ["age", "gap", "group-y"]
     assert {path.name for path in out.iterdir()} == {
         "maps.json",
@@ -599,6 +638,9 @@ def test_the_command_writes_maps_that_add_up(
     line = np.polyfit(known["chronological_age"], known["predicted_age"], 1)
     assert slope == pytest.approx(line[0], abs=1e-4)
     assert content["out_of_fold"] is False
+    # Routing, means and slopes of three experts in each region; nobody's 19 surrogates reach far.
+    assert content["region_tests"] == 3 * 3 * len(load_atlas().labels)
+    assert content["smallest_q"] == 1.0
     assert content["effect_channels"] == ["contribution", "csf", "free_1", "free_2"]
     t_map = nib.load(out / "group_effect-age_stat-t_map.nii.gz")
     assert t_map.shape == (*MODEL_GRID.shape, 4)
@@ -635,7 +677,8 @@ def test_whoever_the_table_lacks_is_left_out_of_comparisons_and_told(
     assert "a name of the results' own" in capsys.readouterr().err
     assert _maps(predictions, *asked, "site") == 0
     said = capsys.readouterr().err
-    assert said.count("note") == 2
+    # Beside what is said of the surrogates.
+    assert said.count("note") == 3
     assert "found none of 1 (3)" in said
     assert "a name of the results' own; found scans, which were left out" in said
     content = json.loads((predictions / "maps" / "maps.json").read_text(encoding="utf-8"))

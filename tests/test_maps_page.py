@@ -117,6 +117,15 @@ def test_regions_come_by_their_change_with_age_and_unknown_numbers_last(page: st
     assert body[0].count('aria-sort="descending"') == 1
 
 
+def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
+    assert (
+        "the smallest q that one row\nalone can have is 1: <strong>too few maps of chance" in page
+    )
+    group = group_maps()
+    known = replace(group, description={**group.description, "smallest_q": 0.0412})
+    assert "alone can have is 0.041. A heading sorts" in _page(tmp_path, known)
+
+
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:
     assert _page(tmp_path, group_maps()) == page
     assert MASK.data[SPOT] > 0

@@ -56,6 +56,8 @@ def run_maps(options: argparse.Namespace) -> int:
         surrogates=options.surrogates,
         seed=options.seed,
     )
+    for remark in group.remarks:
+        print(f"note    {remark}", file=sys.stderr)
     # Drawing brings matplotlib along: it waits until the maps stand.
     from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page

@@ -16,7 +16,7 @@ from ermoe_ba.io import remove_file, write_json, write_volume
 from ermoe_ba.maps.agreement import expert_table
 from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
-from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.layout import TokenPlaces
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.software import software
@@ -63,6 +63,8 @@ class GroupMaps:
         The files.
     summary : list of str
         Lines for the user: the cohort, and each expert with its most enriched region.
+    remarks : tuple of str
+        What the user must be warned of: a test that can find next to nothing.
     """
 
     volumes: dict[str, Volume]
@@ -70,6 +72,7 @@ class GroupMaps:
     description: dict[str, Any]
     written: list[Path]
     summary: list[str]
+    remarks: tuple[str, ...] = ()
 
 
 def write_group_maps(
@@ -123,10 +126,13 @@ def write_group_maps(
     if effects:
         tables[EFFECTS] = effect_table(cohort, effects, overlap)
     volumes = _volumes(cohort, effects)
+    reach = Reach.of(tables[REGIONS], surrogates)
     description = {
         **_description(cohort, atlas, effects),
         "permutations": permutations,
         "surrogates": surrogates,
+        "region_tests": reach.tests,
+        "smallest_q": reach.smallest_q,
         "seed": seed,
     }
     written = [folder / name for name in (*volumes, *tables, DESCRIPTION)]
@@ -142,6 +148,7 @@ def write_group_maps(
         description=description,
         written=written,
         summary=_summary(cohort, tables[REGIONS], tables[EXPERTS]),
+        remarks=_remarks(reach),
     )
 
 
@@ -247,6 +254,8 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
             "gap, or the group); their sum is what it adds to predicted_age",
+            "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
+            "over region_tests p values; of k such rows a k-th",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,
@@ -272,3 +281,13 @@ def _summary(cohort: CohortMaps, regions: pd.DataFrame, experts: pd.DataFrame) -
             )
         lines.append(f"{expert['expert']} ({expert['kind']}): load {expert['load']:.1%}, {where}")
     return lines
+
+
+def _remarks(reach: Reach) -> tuple[str, ...]:
+    if reach.smallest_q <= Q_NAMED:
+        return ()
+    return (
+        f"{reach.surrogates} surrogates are too few for {reach.tests} tests of regions: one alone "
+        f"cannot come below q = {reach.smallest_q:.2g}. For q = {Q_NAMED:g}, give --surrogates "
+        f"{reach.surrogates_for(Q_NAMED)} or more, or an atlas of fewer regions.",
+    )

@@ -17,6 +17,7 @@ from ermoe_ba.maps.group import (
     EXPERTS,
     MEAN_WEIGHTS,
     MEAN_YEARS,
+    Q_NAMED,
     REGIONS,
     YEARS_ON_AGE,
     GroupMaps,
@@ -145,6 +146,7 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWor
             still_said=told["said"],
             regions=_table(REGION_COLUMNS, regions),
             first=first,
+            q_named=Q_NAMED,
             experts=_table(EXPERT_COLUMNS, experts),
             model_mae=worth.mae,
             effects=_table(EFFECT_COLUMNS, group.tables[EFFECTS])
