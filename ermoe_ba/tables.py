@@ -124,6 +124,10 @@ EXPERT_COLUMNS: dict[str, str] = {
     "members with one stem",
     "on_age_r_folds": "the same over pairs of members with different stems",
     "on_age_r_halves": "the same between random halves of the participants, median over draws",
+    "mae_without": "mean absolute error of the model without the expert, out of fold on its "
+    "training cohort, in years; n/a where its card is not known or does not say",
+    "mae_lost": "mae_without minus the error with all experts, in years: where it is not above 0, "
+    "the model owes nothing to the expert",
 }
 
 # effects.tsv of `ermoe-ba maps`, one row an effect and map.

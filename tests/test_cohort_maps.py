@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from ermoe_ba.maps.agreement import correlation, dice, expert_table
 from ermoe_ba.maps.cohort import CohortMaps, age_weights, read_cohort
 from ermoe_ba.maps.effects import effect_table, measure_effects
 from ermoe_ba.maps.enrichment import Reach, cohort_region_table
-from ermoe_ba.maps.group import _stems
+from ermoe_ba.maps.files import effect_stems
+from ermoe_ba.maps.group import write_group_maps
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
@@ -708,7 +710,7 @@ def test_a_call_leaves_nothing_of_an_earlier_one(predictions: Path) -> None:
 def test_groups_of_like_names_have_maps_of_their_own() -> None:
     """A+, A- and A? are one name in letters; a and A are one file on some systems."""
     names = ["age", "group-A+", "group-A-", "group-A?", "group-A--2", "group-x", "group-X"]
-    assert _stems(names) == [
+    assert effect_stems(names) == [
         f"group_effect-{stem}"
         for stem in ("age", "group-A--1", "group-A--3", "group-A--4", "group-A--2")
     ] + ["group_effect-group-x-1", "group_effect-group-X-2"]
@@ -749,6 +751,33 @@ def test_what_experts_are_worth_is_asked_of_the_model_that_predicted(
     assert (predictions / "maps" / "maps.html").is_file()
 
 
+def test_the_table_of_experts_says_what_is_lost_without_each(tmp_path: Path) -> None:
+    card = read_card(model_folder(DEFAULT_MODEL))
+    names = card.model.expert_names
+    rng = np.random.default_rng(0)
+    shape = (3, len(TOKENS), len(names))
+    cohort = replace(
+        _random_cohort(3),
+        experts=pd.DataFrame({"index": range(1, 6), "name": names, "kind": "free"}),
+        weights_pte=rng.dirichlet(np.ones(5), shape[:2]).astype(np.float32),
+        years_pte=rng.normal(0, 0.02, shape).astype(np.float32),
+        member_weights_mte=np.full((3, *shape[1:]), 0.2),
+        member_years_mte=np.zeros((3, *shape[1:])),
+    )
+    quick = {"group_column": None, "permutations": 9, "surrogates": 9, "seed": 0}
+    known = write_group_maps(cohort, _quarters(), tmp_path / "known", **quick, card=card)
+    table = pd.read_csv(tmp_path / "known" / "experts.tsv", sep="\t")
+    assert table["expert"].tolist() == list(names)
+    figures = np.array(card.metrics["probe_mae_without_expert"])
+    np.testing.assert_allclose(table["mae_without"], figures)
+    np.testing.assert_allclose(table["mae_lost"], figures - card.metrics["probe_mae"])
+    assert known.description["model_mae"] == card.metrics["probe_mae"]
+    assert known.description["model_mae_interfered"] == card.mae_interfered
+    unknown = write_group_maps(cohort, _quarters(), tmp_path / "unknown", **quick)
+    assert unknown.tables["experts.tsv"][["mae_without", "mae_lost"]].isna().all(axis=None)
+    assert unknown.description["model_mae"] is None
+
+
 def test_the_shipped_model_s_card_is_found_by_the_name_in_its_predictions(tmp_path: Path) -> None:
     folder = model_folder(DEFAULT_MODEL)
     card = read_card(folder)
@@ -758,6 +787,11 @@ def test_the_shipped_model_s_card_is_found_by_the_name_in_its_predictions(tmp_pa
     assert found.mae_with_all_experts == card.metrics["probe_mae"]
     without = found.mae_without_expert
     assert list(without.values()) == card.metrics["probe_mae_without_expert"]
+    assert found.mae_interfered == {
+        "zeroed": card.metrics["probe_mae_zeroed"][0],
+        "random_routing": card.metrics["probe_mae_random_routing"],
+        "other_subject_routing": card.metrics["probe_mae_other_subject_routing"],
+    }
     assert tuple(without) == card.model.expert_names
     # Earlier weights of the same name: their figures are not these.
     assert _card(tmp_path, "ixi-hh-000000000000", None) is None

@@ -9,7 +9,8 @@ from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
-from ermoe_ba.maps.group import PAGE, check_free, write_group_maps
+from ermoe_ba.maps.files import PAGE, check_free
+from ermoe_ba.maps.group import write_group_maps
 
 if TYPE_CHECKING:
     from ermoe_ba.model_card import ModelCard
@@ -55,6 +56,7 @@ def run_maps(options: argparse.Namespace) -> int:
         permutations=options.permutations,
         surrogates=options.surrogates,
         seed=options.seed,
+        card=card,
     )
     for remark in group.remarks:
         print(f"note    {remark}", file=sys.stderr)
@@ -62,7 +64,11 @@ def run_maps(options: argparse.Namespace) -> int:
     from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page
 
-    known = (None, {}) if card is None else (card.mae_with_all_experts, card.mae_without_expert)
+    known = (
+        (None, {}, {})
+        if card is None
+        else (card.mae_with_all_experts, card.mae_without_expert, card.mae_interfered)
+    )
     page = options.out / PAGE
     write_maps_page(page, group, atlas, ExpertWorth(*known))
     print("\n".join(group.summary))

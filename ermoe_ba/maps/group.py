@@ -1,7 +1,5 @@
 """The files of a cohort's maps: mean, variability, effects and tables."""
 
-import itertools
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,40 +9,35 @@ import pandas as pd
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.errors import UsageError
-from ermoe_ba.io import remove_file, write_json, write_volume
+from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.maps.agreement import expert_table
 from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
 from ermoe_ba.maps.enrichment import Reach, cohort_region_table
+from ermoe_ba.maps.files import (
+    DESCRIPTION,
+    EFFECTS,
+    EXPERT_LABELS,
+    EXPERTS,
+    MEAN_WEIGHTS,
+    MEAN_YEARS,
+    PARTICIPANTS,
+    REGIONS,
+    WEIGHTS_SD,
+    WINNERS,
+    YEARS_SD,
+    effect_stems,
+    remove_earlier,
+)
 from ermoe_ba.maps.layout import TokenPlaces
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.model_card import ModelCard
 from ermoe_ba.software import software
 from ermoe_ba.space import Volume
 from ermoe_ba.tables import write_table
 
 # False discovery rate below which a region is named to the user.
 Q_NAMED = 0.05
-# The file that vouches for the others: written last, removed first.
-DESCRIPTION = "maps.json"
-# Drawn of the others by `ermoe_ba.report`: it must not show other maps than stand beside it.
-PAGE = "maps.html"
-REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
-PARTICIPANTS = "participants.tsv"
-EXPERT_LABELS = "group_desc-experts_dseg.tsv"
-MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
-WINNERS = "group_desc-experts_dseg.nii.gz"
-MEAN_YEARS = "group_desc-contribution_map.nii.gz"
-WEIGHTS_SD = "group_desc-experts_stat-sd_map.nii.gz"
-YEARS_SD = "group_desc-contribution_stat-sd_map.nii.gz"
-# All that a call may write but the maps of effects.
-_PLAIN_FILES = (
-    PAGE,
-    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, EXPERT_LABELS),
-    *(MEAN_WEIGHTS, WINNERS, MEAN_YEARS, WEIGHTS_SD, YEARS_SD),
-)
-# Of the effect of age, where ages are known.
-YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +77,7 @@ def write_group_maps(
     permutations: int,
     surrogates: int,
     seed: int,
+    card: ModelCard | None = None,
 ) -> GroupMaps:
     """Write maps and tables of a cohort, each file whole or not at all.
 
@@ -103,6 +97,8 @@ def write_group_maps(
         Of the effects, and of the region table.
     seed : int
         Of both, and of the halves of the cohort.
+    card : ModelCard, optional
+        Of the model that predicted, for what it owes to its experts.
 
     Returns
     -------
@@ -119,7 +115,7 @@ def write_group_maps(
     overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
         REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
-        EXPERTS: expert_table(cohort, overlap, rng),
+        EXPERTS: _with_errors(expert_table(cohort, overlap, rng), card),
         PARTICIPANTS: cohort.people,
         EXPERT_LABELS: cohort.experts,
     }
@@ -133,10 +129,12 @@ def write_group_maps(
         "surrogates": surrogates,
         "region_tests": reach.tests,
         "smallest_q": reach.smallest_q,
+        "model_mae": None if card is None else card.mae_with_all_experts,
+        "model_mae_interfered": {} if card is None else card.mae_interfered,
         "seed": seed,
     }
     written = [folder / name for name in (*volumes, *tables, DESCRIPTION)]
-    _remove_earlier(folder)
+    remove_earlier(folder)
     for name, volume in volumes.items():
         write_volume(folder / name, volume)
     for name, table in tables.items():
@@ -150,27 +148,6 @@ def write_group_maps(
         summary=_summary(cohort, tables[REGIONS], tables[EXPERTS]),
         remarks=_remarks(reach),
     )
-
-
-def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a cohort's maps, unless they may be replaced.
-
-    Parameters
-    ----------
-    folder : Path
-        It need not exist.
-    overwrite : bool
-        Whether they may.
-
-    Raises
-    ------
-    UsageError
-        If they may not.
-    """
-    if (folder / DESCRIPTION).exists() and not overwrite:
-        raise UsageError(
-            f"{folder} already holds {DESCRIPTION}; give --overwrite, or another --out."
-        )
 
 
 def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
@@ -189,41 +166,19 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
             WEIGHTS_SD: places.weights(spread_te),
             YEARS_SD: places.years(total_pt.std(axis=0, ddof=1)),
         }
-    for effect, stem in zip(effects, _stems([e.name for e in effects]), strict=True):
+    for effect, stem in zip(effects, effect_stems([e.name for e in effects]), strict=True):
         volumes[f"{stem}_stat-effect_map.nii.gz"] = places.years(effect.years_te.sum(axis=1))
         volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
         volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
     return volumes
 
 
-def _remove_earlier(folder: Path) -> None:
-    """Remove what an earlier call wrote: it may have known groups or ages that this one does not.
-
-    The description goes first, since it vouches for the others.
-    """
-    maps = folder.glob("group_effect-*_stat-*_map.nii.gz")
-    for path in (folder / DESCRIPTION, *(folder / name for name in _PLAIN_FILES), *sorted(maps)):
-        remove_file(path)
-
-
-def _stems(names: list[str]) -> list[str]:
-    """Return how the files of each effect begin: its name in letters that a file name may hold.
-
-    Names that would become one are numbered (A+ and A-; a and A, which are one file on some
-    systems).
-    """
-    plain = ["".join(c if c.isalnum() or c == "-" else "-" for c in name) for name in names]
-    count = Counter(stem.casefold() for stem in plain)
-    taken = {stem for stem, often in count.items() if often == 1}
-    distinct = []
-    for stem in plain:
-        named = stem
-        if count[stem.casefold()] > 1:
-            numbered = (f"{stem}-{number}" for number in itertools.count(1))
-            named = next(name for name in numbered if name.casefold() not in taken)
-            taken.add(named.casefold())
-        distinct.append(f"group_effect-{named}")
-    return distinct
+def _with_errors(experts: pd.DataFrame, card: ModelCard | None) -> pd.DataFrame:
+    """Say of each expert whether the model owes it anything at all."""
+    if card is None or card.mae_with_all_experts is None:
+        return experts
+    without = experts["expert"].map(card.mae_without_expert)
+    return experts.assign(mae_without=without, mae_lost=without - card.mae_with_all_experts)
 
 
 def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dict[str, Any]:
@@ -245,7 +200,7 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
                 "participants": effect.participants,
                 "files": f"{stem}_stat-*_map.nii.gz",
             }
-            for effect, stem in zip(effects, _stems([e.name for e in effects]), strict=True)
+            for effect, stem in zip(effects, effect_stems([e.name for e in effects]), strict=True)
         },
         "effect_channels": ["contribution", *experts],
         "units": {
@@ -256,6 +211,8 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "gap, or the group); their sum is what it adds to predicted_age",
             "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
             "over region_tests p values; of k such rows a k-th",
+            "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
+            "experts zeroed, with random routing, with another subject's routing",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,
