@@ -73,7 +73,7 @@ class ModelCard:
 
         ``zeroed``: their one layer adds nothing, so that the age is the baseline's;
         ``random_routing``: the weights of each token dealt out anew among the experts;
-        ``other_subject_routing``: another scan's weights. Without what was not measured.
+        ``other_subject_routing``: other people's weights. Without what was not measured.
         """
         found = {name: self.metrics.get(f"probe_mae_{name}") for name in INTERFERENCES}
         # A list has one figure a layer, and a mixture has one layer of experts.

@@ -91,7 +91,8 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
     "expert is enriched or depleted there, 0.5 to 1",
     "contribution_years": "years that the expert adds in the region, relative to the baseline",
     "contribution_sd": "standard deviation of contribution_years between participants",
-    "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected",
+    "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected; n/a of "
+    "a run out of fold, whose mean years are 0 by construction",
     "contribution_q": "the same, corrected over all p values of the table (false discovery rate)",
     "contribution_on_age": "years that the expert adds in the region with each year of "
     "chronological age; over all rows, the slope of predicted_age on age",

@@ -72,7 +72,7 @@ def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Pat
     shown = _page(tmp_path, group_maps(), ExpertWorth(5.0, WORTH.without, interfered))
     assert (
         "its mean absolute error, 5.0 years out of fold on its training cohort, becomes 14.9 with "
-        "all experts silenced, 5.8 with random routing and 6.0 with another scan&#39;s routing."
+        "all experts silenced, 5.8 with random routing and 6.0 with other people&#39;s routing."
     ) in shown
     # In the section of the maps, before that of the regions.
     assert shown.index("becomes 14.9") < shown.index('id="regions-title"')

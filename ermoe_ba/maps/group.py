@@ -212,7 +212,7 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
             "over region_tests p values; of k such rows a k-th",
             "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
-            "experts zeroed, with random routing, with another subject's routing",
+            "experts zeroed, with random routing, with other people's routing",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,

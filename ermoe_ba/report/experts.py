@@ -12,7 +12,7 @@ WORTHLESS_YEARS = 0.1
 INTERFERED = {
     "zeroed": "with all experts silenced",
     "random_routing": "with random routing",
-    "other_subject_routing": "with another scan's routing",
+    "other_subject_routing": "with other people's routing",
 }
 
 
