@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import entropy
 
 from ermoe_ba.space import Array
 
@@ -96,42 +95,3 @@ def mae_by_group(table: pd.DataFrame) -> dict[str, dict[str, float]]:
             ("bias_by_decade", gap, decade),
         )
     }
-
-
-def load_gini(load_e: Array) -> float:
-    """Return the Gini coefficient of expert load: 0 where all are equal.
-
-    ``G = sum_ij |l_i - l_j| / (2 n sum_i l_i)``.
-
-    Parameters
-    ----------
-    load_e : ndarray, shape (E,)
-        Share of tokens that each expert serves, not all zero.
-
-    Returns
-    -------
-    float
-        From 0 to 1 - 1 / E.
-    """
-    differences = np.abs(load_e[:, None] - load_e[None, :]).sum()
-    return float(differences / (2 * len(load_e) * load_e.sum()))
-
-
-def load_entropy(load_e: Array) -> float:
-    """Return the entropy of expert load relative to even load: 1 where all are equal.
-
-    ``H = -sum_e p_e log p_e / log E`` with ``p = l / sum l``; 1 for a single expert.
-
-    Parameters
-    ----------
-    load_e : ndarray, shape (E,)
-        Share of tokens that each expert serves, not all zero.
-
-    Returns
-    -------
-    float
-        From 0 to 1.
-    """
-    if len(load_e) == 1:
-        return 1.0
-    return float(entropy(load_e, base=len(load_e)))

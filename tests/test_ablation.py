@@ -15,7 +15,6 @@ from ermoe_ba.assets import template
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
-from ermoe_ba.metrics import load_entropy
 from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.software import commit
 from ermoe_ba.space import Array, SpatialGrid, Volume
@@ -622,14 +621,6 @@ def test_experts_under_other_names_have_not_changed() -> None:
     # Were it the regional one that traded, nobody could have renamed it.
     other = _one_hot([1, 0, 2, 2, 0, 1], 3)
     assert changed_after_matching(first, Routes(other, other[0].astype(float), 3)) == 4 / 6
-
-
-def test_entropy_of_loads_by_hand() -> None:
-    """(3, 1): -(.75 log2 .75 + .25 log2 .25) = .8113 bits of one."""
-    assert load_entropy(np.array([0.4, 0.4])) == pytest.approx(1.0)
-    assert load_entropy(np.array([3.0, 1.0])) == pytest.approx(0.8113, abs=1e-4)
-    assert load_entropy(np.array([2.0, 0.0, 0.0])) == 0.0
-    assert load_entropy(np.array([1.0])) == 1.0
 
 
 def test_a_unit_comes_back_as_it_was_kept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ermoe_ba.intervals import age_interval, conformal_half_width, smallest_cohort
-from ermoe_ba.metrics import age_metrics, load_gini, mae_by_group
+from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.tables import (
     PREDICTION_COLUMNS,
     markdown_table,
@@ -109,22 +109,6 @@ def test_errors_by_fold_and_decade_by_hand() -> None:
         "mae_by_decade": {"20": 2.0, "30": 5.0},
         "bias_by_decade": {"20": 1.0, "30": 5.0},
     }
-
-
-def test_gini_of_equal_loads_is_zero() -> None:
-    assert load_gini(np.full(5, 0.4)) == 0.0
-
-
-@pytest.mark.parametrize("experts", [2, 5, 8])
-def test_gini_of_one_loaded_expert_is_one_less_its_share(experts: int) -> None:
-    load = np.zeros(experts)
-    load[1] = 0.7
-    assert load_gini(load) == pytest.approx((experts - 1) / experts)
-
-
-def test_gini_by_hand() -> None:
-    """1, 2, 3: differences 1, 2, 1 counted twice are 8; 8 / (2 * 3 * 6)."""
-    assert load_gini(np.array([1.0, 2, 3])) == pytest.approx(8 / 36)
 
 
 def test_prediction_columns_stand_in_their_order() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ermoe_ba.model.load import Load
+
 
 @dataclass(frozen=True)
 class Routing:
@@ -54,3 +56,8 @@ class ModelOutput:
     contributions_bte: Tensor
     routing: Routing
     fractions_btc: Tensor
+
+    @property
+    def metrics(self) -> Load:
+        """What is measured of the routing as it was taken: load, its evenness, fallback."""
+        return Load.of(self.routing.selected_bte, self.routing.fallback_bt)

@@ -194,7 +194,7 @@ def draw_experts(record: RunRecord) -> str:
         for key, words in (
             ("probe_mae_zeroed", "all experts silenced"),
             ("probe_mae_random_routing", "random routing"),
-            ("probe_mae_other_subject_routing", "another scan's routing"),
+            ("probe_mae_other_subject_routing", "other people's routing"),
         )
         if key in metrics
     ]

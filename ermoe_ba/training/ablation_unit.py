@@ -14,7 +14,6 @@ from safetensors.numpy import load_file, save_file
 
 from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.io import write_json, write_whole
-from ermoe_ba.metrics import load_entropy
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.output import ModelOutput
 from ermoe_ba.model.rivals.roster import (
@@ -171,7 +170,7 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
         for name in SELECTION_FIGURES:
             figures.pop(name)
         return _unit(fold, output.age_b.numpy(), figures, None)
-    figures["load_entropy"] = load_entropy(selected.float().mean(dim=(0, 1)).numpy())
+    figures["load_entropy"] = float(output.metrics.entropy)
     if watch.shares:
         figures["changed_between_epochs"] = float(np.mean(watch.shares))
     weights_te = output.routing.weights_bte.mean(dim=0).numpy()

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ermoe_ba.metrics import load_gini
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.output import Routing
 
@@ -94,7 +93,7 @@ def probe_routing(
             for m, d, score_b in zip(members, described, rest, strict=True)
         ]
 
-    loads = [output.routing.selected_bte.float().mean(dim=(0, 1)) for output in outputs]
+    loads = [output.metrics for output in outputs]
     return {
         "mae": mae([output.age_b for output in outputs]),
         "mae_zeroed": [mae([output.baseline.expand_as(ages_b) for output in outputs])],
@@ -105,11 +104,9 @@ def probe_routing(
         "mae_without_expert": [
             mae(without(expert)) for expert in range(members[0].config.num_experts)
         ],
-        "load_gini": [float(np.mean([load_gini(load.numpy()) for load in loads]))],
-        "dead_experts": [float(np.mean([float((load == 0).sum()) for load in loads]))],
-        "threshold_fallback_share": float(
-            np.mean([float(o.routing.fallback_bt.float().mean()) for o in outputs])
-        ),
+        "load_gini": [float(np.mean([float(load.gini) for load in loads]))],
+        "dead_experts": [float(np.mean([float(load.dead_experts) for load in loads]))],
+        "threshold_fallback_share": float(np.mean([float(load.fallback_share) for load in loads])),
         "max_orthonormality_error": max(_orthonormality_error(member) for member in members),
     }
 
