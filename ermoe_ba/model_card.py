@@ -14,6 +14,8 @@ from ermoe_ba.preprocess.config import PreprocessConfig
 
 DEFAULT_MODEL = "ixi-hh"
 WEIGHTS = PACKAGE / "weights"
+# What `probe` does to all experts at once, as its figures name it.
+INTERFERENCES = ("zeroed", "random_routing", "other_subject_routing")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,19 @@ class ModelCard:
     def mae_with_all_experts(self) -> float | None:
         """The error that was measured in the same way as those without an expert, in years."""
         return self.metrics["probe_mae"] if self.mae_without_expert else None
+
+    @property
+    def mae_interfered(self) -> dict[str, float]:
+        """Error in years with all experts interfered with, out of fold, by what was done.
+
+        ``zeroed``: their one layer adds nothing, so that the age is the baseline's;
+        ``random_routing``: the weights of each token dealt out anew among the experts;
+        ``other_subject_routing``: other people's weights. Without what was not measured.
+        """
+        found = {name: self.metrics.get(f"probe_mae_{name}") for name in INTERFERENCES}
+        # A list has one figure a layer, and a mixture has one layer of experts.
+        plain = {name: v[0] if isinstance(v, list) else v for name, v in found.items()}
+        return {name: float(value) for name, value in plain.items() if value is not None}
 
 
 def save_card(folder: Path, card: ModelCard) -> None:

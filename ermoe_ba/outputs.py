@@ -225,6 +225,8 @@ def write_scan(
         **result.row,
         # Results are shared, and the folders of a machine are nobody else's business.
         "input": printable(result.scan.source),
+        # Maps of a cohort must know: no table of participants counts before such an age.
+        "age_at_session": result.scan.age_at_session,
         "input_sha256": result.input_sha256,
         "baseline_years": prediction.baseline_years,
         "expert_years": dict(

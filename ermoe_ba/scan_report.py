@@ -81,6 +81,7 @@ def report_content(
         expert_load=result["expert_load"],
         model_mae=card.mae_with_all_experts,
         mae_without_expert=card.mae_without_expert,
+        mae_interfered=card.mae_interfered,
         regions=regions,
         training_ages=np.array(card.ages),
         training_predictions=np.array(card.predictions),

@@ -83,14 +83,16 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
     "mean_weight": "mean routing weight of the expert in the region, 0 to 1",
     "weight_sd": "standard deviation of the region's mean weight between participants",
     "load_share": "share of the expert's load in the brain that falls into the region, 0 to 1",
-    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the whole brain",
+    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the whole brain, the "
+    "load of experts.tsv",
     "enrichment_p": "chance of such a departure in equally smooth maps, two-sided, uncorrected",
     "enrichment_q": "the same, corrected over all p values of the table (false discovery rate)",
     "member_agreement": "share of the model's members that agree with the majority on whether the "
     "expert is enriched or depleted there, 0.5 to 1",
     "contribution_years": "years that the expert adds in the region, relative to the baseline",
     "contribution_sd": "standard deviation of contribution_years between participants",
-    "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected",
+    "contribution_p": "chance of such years in equally smooth maps, two-sided, uncorrected; n/a of "
+    "a run out of fold, whose mean years are 0 by construction",
     "contribution_q": "the same, corrected over all p values of the table (false discovery rate)",
     "contribution_on_age": "years that the expert adds in the region with each year of "
     "chronological age; over all rows, the slope of predicted_age on age",
@@ -102,7 +104,8 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
 EXPERT_COLUMNS: dict[str, str] = {
     "expert": "expert of the read-out layer",
     "kind": "regional: serves its tissue by construction; free: may serve any",
-    "load": "mean routing weight over tokens and participants, 0 to 1",
+    "load": "mean routing weight over the voxels of the template's brain and over participants, 0 "
+    "to 1",
     "load_sd": "standard deviation of the load between participants",
     "contribution_years": "years that the expert adds, mean over participants; about 0 in a cohort "
     "like the one that the model was trained on",
@@ -122,6 +125,10 @@ EXPERT_COLUMNS: dict[str, str] = {
     "members with one stem",
     "on_age_r_folds": "the same over pairs of members with different stems",
     "on_age_r_halves": "the same between random halves of the participants, median over draws",
+    "mae_without": "mean absolute error of the model without the expert, out of fold on its "
+    "training cohort, in years; n/a where its card is not known or does not say",
+    "mae_lost": "mae_without minus the error with all experts, in years: where it is not above 0, "
+    "the model owes nothing to the expert",
 }
 
 # effects.tsv of `ermoe-ba maps`, one row an effect and map.

@@ -12,6 +12,8 @@ Prints:  1. evaluation forward against the dense network of equal active paramet
          6. the share of the machine's matrix-product rate that the forward reaches;
          7. what sparse dispatch and bases held from scan to scan would save: gathered products of
             the selected experts against those of all, and the bases against the forward;
+         8. the shipped model: processor seconds a scan of all members, maps and interval included,
+            on the template's brain, and its size;
          and at last all of it as one line of JSON.
 Time:    two calls are timed in turn, pair by pair; a ratio is the median over the pairs. Processor
          time of this process is counted, so that a busy machine changes ratios little; about two
@@ -22,6 +24,8 @@ import argparse
 import json
 import os
 import platform
+import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,12 +37,15 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ermoe_ba.assets import template
-from ermoe_ba.checkpoint import token_grid
+from ermoe_ba.checkpoint import load_ensemble, token_grid
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import make_dense
 from ermoe_ba.model.rivals.volume import VolumeNetwork
+from ermoe_ba.model_card import DEFAULT_MODEL, model_folder
+from ermoe_ba.predict import predict_age
+from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import MODEL_GRID
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.recipe import read_recipe
@@ -143,6 +150,23 @@ class Speed(PairedTimes):
         apart = masked_age(whole, described, inside) - part.read_age(described[:, index]).age_b
         self.keep("3. years apart, others masked", float(apart.abs().max()), "0 but for rounding")
 
+    def shipped(self) -> None:
+        """Point 8."""
+        ensemble = load_ensemble()
+        brain = template("desc-brain_T1w")
+        state = ScanState(path=Path("template"), t1w=brain, brain_mask=template("desc-brain_mask"))
+        taken = []
+        for _ in range(self.repeats + 1):
+            start = time.process_time()
+            predict_age(ensemble, state)
+            taken.append(time.process_time() - start)
+        members = f"{len(ensemble.members)} members"
+        # The first one warms up.
+        seconds = statistics.median(taken[1:])
+        self.keep(f"8. shipped model, {members}: seconds a scan", seconds, "at most 1")
+        size = sum(path.stat().st_size for path in model_folder(DEFAULT_MODEL).iterdir())
+        self.keep("8. its megabytes", size / 1e6, "at most 25")
+
     def training(self) -> None:
         """Point 4."""
         described = self.described(BATCH)
@@ -238,7 +262,8 @@ def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor)
     fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
     routing = network.router(placed_bter, context_bter, fractions_btc @ network.region_ec.T)
     says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
-    return network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
+    score_b = network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
+    return network.curve(score_b)
 
 
 def step_of(network: Network, described: Tensor) -> Call:
@@ -274,6 +299,7 @@ def main() -> None:
     speed.experts()
     speed.peak()
     speed.dispatch()
+    speed.shipped()
     print(json.dumps(speed.found))
 
 

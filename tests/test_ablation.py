@@ -26,6 +26,7 @@ from ermoe_ba.training.ablation_fold import AblationFold
 from ermoe_ba.training.ablation_recipe import AblationRecipe, read_ablation
 from ermoe_ba.training.ablation_table import (
     ABLATION_COLUMNS,
+    ablation_table,
     as_markdown,
     changed_after_matching,
     mean_interval,
@@ -183,6 +184,7 @@ def _keep(run: Path, tokens: TokenGrid, fold: int) -> None:
         "test": _described(tokens, [i for i in IDS if FOLDS[i] == fold], 1),
     }
     save_file(kept, run / "kept" / f"fold-{fold}_described.safetensors")
+    (run / "kept" / f"fold-{fold}_stem.safetensors").write_bytes(b"a stem")
 
 
 @pytest.fixture
@@ -253,6 +255,58 @@ def test_the_table_is_made_of_what_the_networks_said(place: _Place) -> None:
     text = (place.folder / "out" / "table.md").read_text(encoding="utf-8")
     assert "12 scans, folds 0, 1, seeds 1, 2; reference: additive" in text
     assert f"| {table.loc['ermoe', 'mae']:.2f} |" in text
+
+
+def test_networks_behind_another_stem_are_not_put_into_one_table(place: _Place) -> None:
+    place.ablation().run()
+    path = place.folder / "out" / "networks" / "row-softmax_seed-2_fold-1.json"
+    unit = json.loads(path.read_text(encoding="utf-8"))
+    for what, other in (("stem", "0"), ("participant_id", unit["participant_id"][::-1])):
+        path.write_text(json.dumps({**unit, what: other}), encoding="utf-8")
+        with pytest.raises(UsageError, match=r"must have the same .* row-softmax_seed-2_fold-1"):
+            place.ablation(resume=True).run()
+
+
+def test_scans_of_one_person_share_a_place(place: _Place) -> None:
+    """Twice the scans of one person count as one person, with their mean error."""
+    table = place.ablation().run()
+    assert table is not None
+    recipe, folder = place.recipe(), place.folder / "out" / "networks"
+    units = {
+        (row.name, seed, fold): load_unit(folder / f"row-{row.name}_seed-{seed}_fold-{fold}.json")
+        for row in recipe.row
+        for seed in (1, 2)
+        for fold in (0, 1)
+    }
+    twice = {
+        key: replace(
+            unit,
+            participant_id=(*unit.participant_id, unit.participant_id[0]),
+            chronological_age=(*unit.chronological_age, unit.chronological_age[0]),
+            predicted_age=(*unit.predicted_age, unit.predicted_age[0]),
+        )
+        for key, unit in units.items()
+    }
+    pd.testing.assert_frame_equal(ablation_table(recipe, twice), table)
+
+
+def test_a_lonely_expert_has_no_even_load(place: _Place) -> None:
+    recipe = place.recipe()
+    lonely = replace(
+        recipe.row[0], model={"regions": [], "num_free_experts": 1, "top_k": 1}, name="one"
+    )
+    unit = train_unit(recipe, lonely, place.fold(recipe), 1)
+    assert unit.routes is None
+    assert "load_gini" not in unit.figures
+    assert unit.figures["mae_without_least"] == unit.figures["mae_without_most"]
+
+
+@pytest.mark.parametrize("setting", ["patch_size", "stem_hidden", "token_min_brain"])
+def test_a_row_cannot_have_another_stem(place: _Place, setting: str) -> None:
+    recipe = place.recipe()
+    row = replace(recipe.row[0], model={setting: 4})
+    with pytest.raises(ValueError, match=f"none may set {setting}"):
+        replace(recipe, row=(row, *recipe.row[1:]))
 
 
 def test_a_row_changes_its_own_settings_alone(place: _Place) -> None:
@@ -581,7 +635,9 @@ def test_entropy_of_loads_by_hand() -> None:
 def test_a_unit_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     selected = np.array([[[True, False], [False, True], [True, True]]])
     routes = Routes(selected, np.array([[0.5, 0.5], [1.0, 0.0], [0.25, 0.75]]), 1)
-    unit = Unit(("007", "NA"), (20.5, 30.0), (21.0, 33.25), {"load_gini": 0.125}, routes)
+    unit = Unit(
+        ("007", "NA"), (20.5, 30.0), (21.0, 33.25), {"load_gini": 0.125}, routes, "5e", "c0"
+    )
     save_unit(tmp_path / "unit.json", unit)
     found = load_unit(tmp_path / "unit.json")
     assert replace(found, routes=None) == replace(unit, routes=None)

@@ -1302,6 +1302,21 @@ def test_an_age_at_a_session_counts_before_any_participants_table(
     run = predict(dataset, "--no-maps")
     assert run.table["chronological_age"].fillna(-1).tolist() == [41.5, 40.0, 40.0, -1]
     assert run.stderr.count("1 participants have several sessions but one age (1)") == 1
+    # Maps of the cohort must know which age no table may replace.
+    own = {
+        p.name: json.loads(p.read_text("utf-8"))["age_at_session"] for p in run.out.glob("*.json")
+    }
+    assert [name for name, at_session in own.items() if at_session] == [
+        "sub-1_ses-a_prediction.json"
+    ]
+    assert len(own) == 4
+    # What earlier versions wrote does not say so, and is done again.
+    stated = run.out / "sub-1_ses-a_prediction.json"
+    content = json.loads(stated.read_text(encoding="utf-8"))
+    del content["age_at_session"]
+    stated.write_text(json.dumps(content), encoding="utf-8")
+    predict(dataset, "--no-maps", "--resume")
+    assert json.loads(stated.read_text(encoding="utf-8"))["age_at_session"] is True
     told = predict(dataset, "--no-maps", "--overwrite", "--participants", people).table
     assert told["chronological_age"].tolist() == [41.5, 50.0, 50.0, 60.0]
     people.write_text("participant_id\tage\nsub-2\t60\n", encoding="utf-8")

@@ -3,6 +3,8 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import false_discovery_control
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
@@ -22,7 +25,9 @@ from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.maps.agreement import correlation, dice, expert_table
 from ermoe_ba.maps.cohort import CohortMaps, age_weights, read_cohort
 from ermoe_ba.maps.effects import effect_table, measure_effects
-from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.enrichment import Reach, cohort_region_table
+from ermoe_ba.maps.files import effect_stems
+from ermoe_ba.maps.group import write_group_maps
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
@@ -195,11 +200,18 @@ def test_what_makes_no_cohort_is_refused(
         read_cohort(tmp_path)
 
 
-def test_a_participant_without_a_row_is_refused(tmp_path: Path) -> None:
+def test_an_age_at_a_session_is_known_by_its_prediction(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    _write(tmp_path, "sub-a", _weights(rng), _years(rng))
-    with pytest.raises(UsageError, match="'a' has a prediction and no row"):
-        read_cohort(tmp_path, Participants(pd.DataFrame({"age": [5.0]}, index=["b"])))
+    for session, age in (("1", 40.0), ("2", 60.0)):
+        at = {"session_id": session, "chronological_age": age, "age_at_session": True}
+        _write(tmp_path, f"sub-a_ses-{session}", _weights(rng), _years(rng), **at)
+    _write(tmp_path, "sub-b", _weights(rng), _years(rng))
+    cohort = read_cohort(tmp_path, Participants(pd.DataFrame({"age": [40.0]}, index=["a"])))
+    people = cohort.people.set_index("participant_id")
+    assert people.loc["a", "chronological_age"] == 50.0
+    assert np.isnan(people.loc["b", "chronological_age"])
+    assert len(cohort.remarks) == 1
+    assert "found none of 1 (b)" in cohort.remarks[0]
 
 
 # Regions
@@ -309,6 +321,42 @@ def test_a_region_that_ages_is_found_where_means_are_nothing() -> None:
     assert table["contribution_on_age"].sum() == pytest.approx(slope, rel=1e-4)
 
 
+def test_the_smallest_q_is_that_of_one_row_that_no_surrogate_reaches() -> None:
+    """Held against scipy's correction of one smallest p among ones."""
+    reach = Reach(2205, 9999)
+    alone = np.ones(2205)
+    alone[0] = 1e-4
+    assert reach.smallest_q == false_discovery_control(alone, method="by").min() == 1.0
+    enough = reach.surrogates_for(0.05)
+    # 2205 * 8.28 / 0.05, by hand.
+    assert enough == pytest.approx(365_000, rel=1e-3)
+    alone[0] = 1 / (enough + 1)
+    assert Reach(2205, enough).smallest_q == pytest.approx(
+        false_discovery_control(alone, method="by").min()
+    )
+    assert Reach(2205, enough).smallest_q <= 0.05 < Reach(2205, enough - 1).smallest_q
+    assert (Reach(0, 9).smallest_q, Reach(0, 9).surrogates_for(0.05)) == (0.0, 1)
+
+
+def test_mean_years_out_of_fold_are_0_by_construction_and_not_tested() -> None:
+    ages = np.linspace(20, 80, 9)
+    cohort = _random_cohort(9, chronological_age=ages)
+    seen, unseen = (
+        cohort_region_table(
+            _replaced(cohort, out_of_fold=away), OVERLAP, 99, np.random.default_rng(0)
+        )
+        for away in (False, True)
+    )
+    # 3 experts in 4 regions: of the routing, the means and the slopes.
+    assert (Reach.of(seen, 99).tests, Reach.of(unseen, 99).tests) == (36, 24)
+    assert unseen[["contribution_p", "contribution_q"]].isna().all(axis=None)
+    assert unseen["contribution_years"].equals(seen["contribution_years"])
+    assert unseen["enrichment_p"].equals(seen["enrichment_p"])
+    # Fewer tests, less correction.
+    both = seen["enrichment_q"].notna() & (seen["enrichment_q"] < 1)
+    assert (unseen["enrichment_q"] <= seen["enrichment_q"])[both].all()
+
+
 # Agreement
 
 
@@ -327,7 +375,7 @@ def test_members_of_one_stem_are_seeds_and_of_two_folds() -> None:
     members = cohort.member_weights_mte.copy()
     members[2] = members[2][:, [0, 2, 1]]
     table = expert_table(
-        _replaced(cohort, member_weights_mte=members), np.random.default_rng(0)
+        _replaced(cohort, member_weights_mte=members), OVERLAP, np.random.default_rng(0)
     ).set_index("expert")
     assert table.reset_index().columns.tolist() == list(EXPERT_COLUMNS)
     np.testing.assert_allclose(table["weight_r_seeds"], 1.0)
@@ -351,10 +399,29 @@ def test_halves_agree_as_far_as_people_do() -> None:
     common = rng.normal(0.0, 1.0, (len(TOKENS), 3))
     years = common + rng.normal(0.0, 1.0, (20, len(TOKENS), 3))
     weights = np.stack([_weights(rng)[:, 0] for _ in range(20)])
-    table = expert_table(_cohort(weights, years), np.random.default_rng(1))
+    table = expert_table(_cohort(weights, years), OVERLAP, np.random.default_rng(1))
     np.testing.assert_allclose(table["contribution_r_halves"], 10 / 11, atol=0.03)
     # Weights without anything in common.
     assert (table["weight_r_halves"].abs() < 0.3).all()
+
+
+def test_enrichment_can_be_told_from_the_two_tables() -> None:
+    """log2(mean_weight / load); an expert at the brain's edge has a smaller load than in tokens."""
+    cohort = _random_cohort(5)
+    brain = OVERLAP.served_rt.sum(axis=0)
+    weights = np.full(cohort.weights_pte.shape, 0.1)
+    edge = brain < np.median(brain)
+    weights[:, edge, 0], weights[:, ~edge, 1], weights[..., 2] = 0.8, 0.8, 0.1
+    skewed = _cohort(weights, cohort.years_pte)
+    rng = np.random.default_rng(0)
+    load = expert_table(skewed, OVERLAP, rng).set_index("expert")["load"]
+    # By hand, of the voxels of the tokens at the edge.
+    share = brain[edge].sum() / brain.sum()
+    assert share < edge.mean() - 0.1
+    assert load["csf"] == pytest.approx(0.8 * share + 0.1 * (1 - share), rel=1e-6)
+    regions = cohort_region_table(skewed, OVERLAP, 9, rng)
+    told = np.log2(regions["mean_weight"] / regions["expert"].map(load))
+    np.testing.assert_allclose(regions["enrichment_log2"], told, rtol=1e-6, atol=1e-9)
 
 
 def test_slopes_on_age_agree_where_means_cannot() -> None:
@@ -365,12 +432,12 @@ def test_slopes_on_age_agree_where_means_cannot() -> None:
     years = slopes * (ages - 50)[:, None, None] + rng.normal(0, 0.01, (20, len(TOKENS), 3))
     years -= years.mean(axis=0)
     weights = np.stack([_weights(rng)[:, 0] for _ in range(20)])
-    table = expert_table(_cohort(weights, years, chronological_age=ages), rng)
+    table = expert_table(_cohort(weights, years, chronological_age=ages), OVERLAP, rng)
     assert (table["on_age_r_halves"] > 0.95).all()
     assert (table["contribution_r_halves"] < 0).all()
     np.testing.assert_allclose(table["on_age_r_seeds"], 1.0)
     np.testing.assert_allclose(table["contribution_on_age"], slopes.sum(axis=0), atol=0.02)
-    unknown = expert_table(_cohort(weights, years), rng)
+    unknown = expert_table(_cohort(weights, years), OVERLAP, rng)
     on_age = ["contribution_on_age", "on_age_r_seeds", "on_age_r_folds", "on_age_r_halves"]
     assert unknown[on_age].isna().all(axis=None)
 
@@ -494,7 +561,7 @@ def test_weights_that_never_vary_have_no_effect() -> None:
     assert np.isfinite(effect.t_tv).all()
 
 
-@pytest.mark.parametrize("column", ["no such", "site", "lonely"])
+@pytest.mark.parametrize("column", ["no such", "site", "lonely", "scans"])
 def test_groups_that_tell_nobody_apart_are_refused(column: str) -> None:
     cohort = _random_cohort(8, site=["x"] * 8, lonely=["a"] * 7 + ["b"])
     with pytest.raises(UsageError, match=f"--groups {column}: must"):
@@ -530,8 +597,10 @@ def test_the_command_writes_maps_that_add_up(
     table = str(predictions / "participants.tsv")
     assert _maps(predictions, "--participants", table, "--groups", "site") == 0
     out = predictions / "maps"
-    told = capsys.readouterr().out
+    told, warned = capsys.readouterr()
     assert "8 participants, 8 scans." in told
+    assert warned.count("note") == 1
+    assert "19 surrogates are too few for" in warned
     effects = ["age", "gap", "group-y"]
     assert {path.name for path in out.iterdir()} == {
         "maps.json",
@@ -571,6 +640,9 @@ def test_the_command_writes_maps_that_add_up(
     line = np.polyfit(known["chronological_age"], known["predicted_age"], 1)
     assert slope == pytest.approx(line[0], abs=1e-4)
     assert content["out_of_fold"] is False
+    # Routing, means and slopes of three experts in each region; nobody's 19 surrogates reach far.
+    assert content["region_tests"] == 3 * 3 * len(load_atlas().labels)
+    assert content["smallest_q"] == 1.0
     assert content["effect_channels"] == ["contribution", "csf", "free_1", "free_2"]
     t_map = nib.load(out / "group_effect-age_stat-t_map.nii.gz")
     assert t_map.shape == (*MODEL_GRID.shape, 4)
@@ -593,6 +665,73 @@ def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
     assert {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()} == before
 
 
+def test_whoever_the_table_lacks_is_left_out_of_comparisons_and_told(
+    predictions: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = predictions / "participants.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    # Without sub-3; and with a column that results have a name for.
+    columns = ["scans", *("9" for _ in rows[1:])]
+    wider = [f"{row}\t{cell}" for row, cell in zip(rows, columns, strict=True)]
+    table.write_text("\n".join(wider[:4] + wider[5:]) + "\n", encoding="utf-8")
+    asked = ("--participants", str(table), "--atlas", "ICBMTissue", "--groups")
+    assert _maps(predictions, *asked, "scans") == 2
+    assert "a name of the results' own" in capsys.readouterr().err
+    assert _maps(predictions, *asked, "site") == 0
+    said = capsys.readouterr().err
+    # Beside what is said of the surrogates.
+    assert said.count("note") == 3
+    assert "found none of 1 (3)" in said
+    assert "a name of the results' own; found scans, which were left out" in said
+    content = json.loads((predictions / "maps" / "maps.json").read_text(encoding="utf-8"))
+    assert (content["participants"], content["scans"]) == (8, 8)
+    assert {e["participants"] for e in content["effects"].values()} == {7}
+
+
+def test_a_call_leaves_nothing_of_an_earlier_one(predictions: Path) -> None:
+    table = str(predictions / "participants.tsv")
+    quick = ("--atlas", "ICBMTissue")
+    assert _maps(predictions, *quick, "--participants", table, "--groups", "site") == 0
+    out = predictions / "maps"
+    (out / "group_notes.txt").write_text("mine", encoding="utf-8")
+    # A call that is refused touches nothing.
+    before = {path.name for path in out.iterdir()}
+    asked = ("--overwrite", "--participants", table, "--groups", "no such")
+    assert _maps(predictions, *quick, *asked) == 2
+    assert {path.name for path in out.iterdir()} == before
+    # All are 40 years old now, and of no site: neither effects nor their table are left.
+    assert _maps(predictions, *quick, "--overwrite") == 0
+    after = {path.name for path in out.iterdir()}
+    gone = {name for name in before if name.startswith("group_effect-")} | {"effects.tsv"}
+    assert len(gone) == 10
+    assert after == before - gone
+
+
+def test_groups_of_like_names_have_maps_of_their_own() -> None:
+    """A+, A- and A? are one name in letters; a and A are one file on some systems."""
+    names = ["age", "group-A+", "group-A-", "group-A?", "group-A--2", "group-x", "group-X"]
+    assert effect_stems(names) == [
+        f"group_effect-{stem}"
+        for stem in ("age", "group-A--1", "group-A--3", "group-A--4", "group-A--2")
+    ] + ["group_effect-group-x-1", "group_effect-group-X-2"]
+
+
+def test_each_of_three_groups_of_like_names_is_written(predictions: Path) -> None:
+    table = predictions / "participants.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    for number, row in enumerate(rows[1:]):
+        rows[1 + number] = f"{row.rsplit(chr(9), 1)[0]}\t{('A+', 'A-', 'A?')[number % 3]}"
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    asked = ("--participants", str(table), "--groups", "site", "--atlas", "ICBMTissue")
+    assert _maps(predictions, *asked) == 0
+    out = predictions / "maps"
+    content = json.loads((out / "maps.json").read_text(encoding="utf-8"))
+    files = [e["files"] for name, e in content["effects"].items() if name.startswith("group-")]
+    maps = [nib.load(out / name.replace("*", "effect")).get_fdata() for name in files]
+    assert len(maps) == 3
+    assert not any(np.array_equal(a, b) for a, b in combinations(maps, 2))
+
+
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _maps(predictions, "--groups", "site") == 2
     assert "--participants" in capsys.readouterr().err
@@ -612,6 +751,33 @@ def test_what_experts_are_worth_is_asked_of_the_model_that_predicted(
     assert (predictions / "maps" / "maps.html").is_file()
 
 
+def test_the_table_of_experts_says_what_is_lost_without_each(tmp_path: Path) -> None:
+    card = read_card(model_folder(DEFAULT_MODEL))
+    names = card.model.expert_names
+    rng = np.random.default_rng(0)
+    shape = (3, len(TOKENS), len(names))
+    cohort = replace(
+        _random_cohort(3),
+        experts=pd.DataFrame({"index": range(1, 6), "name": names, "kind": "free"}),
+        weights_pte=rng.dirichlet(np.ones(5), shape[:2]).astype(np.float32),
+        years_pte=rng.normal(0, 0.02, shape).astype(np.float32),
+        member_weights_mte=np.full((3, *shape[1:]), 0.2),
+        member_years_mte=np.zeros((3, *shape[1:])),
+    )
+    quick = {"group_column": None, "permutations": 9, "surrogates": 9, "seed": 0}
+    known = write_group_maps(cohort, _quarters(), tmp_path / "known", **quick, card=card)
+    table = pd.read_csv(tmp_path / "known" / "experts.tsv", sep="\t")
+    assert table["expert"].tolist() == list(names)
+    figures = np.array(card.metrics["probe_mae_without_expert"])
+    np.testing.assert_allclose(table["mae_without"], figures)
+    np.testing.assert_allclose(table["mae_lost"], figures - card.metrics["probe_mae"])
+    assert known.description["model_mae"] == card.metrics["probe_mae"]
+    assert known.description["model_mae_interfered"] == card.mae_interfered
+    unknown = write_group_maps(cohort, _quarters(), tmp_path / "unknown", **quick)
+    assert unknown.tables["experts.tsv"][["mae_without", "mae_lost"]].isna().all(axis=None)
+    assert unknown.description["model_mae"] is None
+
+
 def test_the_shipped_model_s_card_is_found_by_the_name_in_its_predictions(tmp_path: Path) -> None:
     folder = model_folder(DEFAULT_MODEL)
     card = read_card(folder)
@@ -621,6 +787,11 @@ def test_the_shipped_model_s_card_is_found_by_the_name_in_its_predictions(tmp_pa
     assert found.mae_with_all_experts == card.metrics["probe_mae"]
     without = found.mae_without_expert
     assert list(without.values()) == card.metrics["probe_mae_without_expert"]
+    assert found.mae_interfered == {
+        "zeroed": card.metrics["probe_mae_zeroed"][0],
+        "random_routing": card.metrics["probe_mae_random_routing"],
+        "other_subject_routing": card.metrics["probe_mae_other_subject_routing"],
+    }
     assert tuple(without) == card.model.expert_names
     # Earlier weights of the same name: their figures are not these.
     assert _card(tmp_path, "ixi-hh-000000000000", None) is None

@@ -4,6 +4,7 @@ import html
 import json
 import re
 from dataclasses import replace
+from math import nan
 from pathlib import Path
 
 import pytest
@@ -60,18 +61,35 @@ def test_the_face_of_a_map_says_what_the_model_owes_to_its_expert(
     )
     assert _experts(page) == [["6.12", "+1.12"], ["5.04", "+0.04"]]
     assert "with all it is 5.00 years" in page
-    better = _page(tmp_path, group_maps(), ExpertWorth(5.0, {"csf": 6.12, "free_1": 4.5}))
+    known = ExpertWorth(5.0, {"csf": 6.12, "free_1": 4.5})
+    better = _page(tmp_path, group_maps(mae_without=(6.12, 4.5)), known)
     assert "is smaller without it: 4.50 years against 5.00" in _told(better)["maps"][3]["said"]
     assert _experts(better)[1] == ["4.50", "−0.50"]
 
 
+def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Path) -> None:
+    interfered = {"zeroed": 14.9, "random_routing": 5.81, "other_subject_routing": 6.02}
+    shown = _page(tmp_path, group_maps(), ExpertWorth(5.0, WORTH.without, interfered))
+    assert (
+        "its mean absolute error, 5.0 years out of fold on its training cohort, becomes 14.9 with "
+        "all experts silenced, 5.8 with random routing and 6.0 with other people&#39;s routing."
+    ) in shown
+    # In the section of the maps, before that of the regions.
+    assert shown.index("becomes 14.9") < shown.index('id="regions-title"')
+    # Of what was not measured, nothing.
+    some = ExpertWorth(5.0, {}, {"zeroed": 14.9})
+    assert some.of_all.endswith("becomes 14.9 with all experts silenced.")
+    assert WORTH.of_all == ExpertWorth(None, {}, interfered).of_all == ""
+
+
 def test_of_a_model_whose_card_is_not_known_nothing_is_claimed(tmp_path: Path) -> None:
-    page = _page(tmp_path, group_maps(), ExpertWorth(None, {}))
+    page = _page(tmp_path, group_maps(mae_without=(nan, nan)), ExpertWorth(None, {}))
     assert _experts(page) == [["n/a", "n/a"]] * 2
     assert "was not measured" in _told(page)["maps"][2]["said"]
     assert "changes nothing" not in page
     assert "its card does not" in page
     assert "with all it is" not in page
+    assert "becomes" not in page
 
 
 def _experts(page: str) -> list[list[str]]:
@@ -115,6 +133,15 @@ def test_regions_come_by_their_change_with_age_and_unknown_numbers_last(page: st
     # Enrichment, mean years (unknown), years a year of age.
     assert (rows[0][6], rows[0][8], rows[0][9]) == ("−0.50", "n/a", "+0.0200")
     assert body[0].count('aria-sort="descending"') == 1
+
+
+def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
+    assert (
+        "the smallest q that one row\nalone can have is 1: <strong>too few maps of chance" in page
+    )
+    group = group_maps()
+    known = replace(group, description={**group.description, "smallest_q": 0.0412})
+    assert "alone can have is 0.041. A heading sorts" in _page(tmp_path, known)
 
 
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:

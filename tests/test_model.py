@@ -489,6 +489,28 @@ def test_regional_experts_serve_where_their_region_is(
 
 
 @torch.no_grad()
+def test_an_expert_of_a_defined_region_serves_where_its_tissues_are(
+    make_member: MakeMember, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """A fifth is due: an eighth of each of two tissues are a quarter, of one alone too little."""
+    config = replace(
+        small_config,
+        regions=("inner", "csf"),
+        region_tissues={"inner": ("deep_grey", "medial_temporal")},
+        top_k=5,
+        score_threshold=-100.0,
+    )
+    described = torch.zeros(1, len(small_tokens), len(FAMILIES), len(TISSUES))
+    for tissue, share in (("deep_grey", 0.125), ("cortex", 0.75)):
+        described[0, :, 0, TISSUES.index(tissue)] = share
+    described[0, ::2, 0, TISSUES.index("medial_temporal")] = 0.125
+    described[0, 1::2, 0, TISSUES.index("outside")] = 0.125
+    selected = make_member(config=config).read_age(described).routing.selected_bte[0]
+    assert selected[::2].unique(dim=0).tolist() == [[True, False, True, True, True]]
+    assert selected[1::2].unique(dim=0).tolist() == [[False, False, True, True, True]]
+
+
+@torch.no_grad()
 def test_after_a_step_the_bias_follows_the_load(
     make_member: MakeMember, small_scans: Tensor
 ) -> None:

@@ -89,7 +89,7 @@ def test_scans_that_cannot_be_probed_are_named_and_left_out(
 
 def test_one_scan_is_too_few(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _probe(study, "a", "d") == 2
-    assert "at least two scans" in capsys.readouterr().err
+    assert "of at least two people" in capsys.readouterr().err
     assert not (study / "out").exists()
 
 

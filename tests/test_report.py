@@ -280,6 +280,18 @@ def test_an_expert_that_changes_nothing_says_so(undrawn):
     assert "changes nothing" not in unmeasured
 
 
+def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(undrawn):
+    interfered = {"zeroed": 14.94, "random_routing": 5.81, "other_subject_routing": 6.02}
+    text = text_of(render(content(mae_interfered=interfered)))
+    owed = (
+        "its mean absolute error, 5.0 years out of fold on its training cohort, becomes 14.9 with "
+        "all experts silenced, 5.8 with random routing and 6.0 with other people's routing."
+    )
+    assert text.count(owed) == 1
+    assert text.index("Where does the age come from?") < text.index(owed) < text.index("Load share")
+    assert "becomes" not in text_of(render(content()))
+
+
 @pytest.mark.parametrize(
     ("without", "verdict"),
     [

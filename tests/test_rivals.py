@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -20,9 +21,11 @@ from ermoe_ba.model.rivals.cosine_gate import CosineGate
 from ermoe_ba.model.rivals.expert_choice import ExpertChoiceGate
 from ermoe_ba.model.rivals.gate import top_selected
 from ermoe_ba.model.rivals.gated import GatedBrainAge, SubspaceBrainAge
+from ermoe_ba.model.rivals.plain_residual import PlainResidual
 from ermoe_ba.model.rivals.relu_gate import ReluGate
 from ermoe_ba.model.rivals.roster import (
     DENSE,
+    FORMS,
     ROUTERS,
     make_dense,
     make_gate,
@@ -32,11 +35,13 @@ from ermoe_ba.model.rivals.roster import (
 from ermoe_ba.model.rivals.sfcn import Sfcn
 from ermoe_ba.model.rivals.soft_moe import SoftMoeBrainAge
 from ermoe_ba.model.rivals.softmax_gate import SoftmaxGate
+from ermoe_ba.model.rivals.transformer_tokens import TransformerTokens
 from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age
 from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.loop import OptimiserConfig
+from ermoe_ba.training.probe import probe_routing
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -255,7 +260,8 @@ def test_every_router_fills_the_one_output(
     assert output.age_b.std() > 0.01
     assert (output.routing.weights_bte[~output.routing.selected_bte] == 0).all()
     served = output.routing.selected_bte.any(dim=-1)
-    assert torch.equal(served, ~output.routing.fallback_bt) or router in ("eigenbasis", "subspace")
+    rescued = router in ("eigenbasis", "subspace", *FORMS)
+    assert torch.equal(served, ~output.routing.fallback_bt) or rescued
     # Its own routing, given back, changes nothing; another's does.
     torch.testing.assert_close(member.read_age(described, output.routing).age_b, output.age_b)
     rolled = replace(output.routing, weights_bte=output.routing.weights_bte.roll(1, dims=2))
@@ -320,6 +326,138 @@ def test_the_loss_reaches_all_that_is_trained(
         if parameter.grad is not None:
             assert torch.isfinite(parameter.grad).all(), name
             assert parameter.grad.abs().max() > 0, name
+
+
+@torch.no_grad()
+def test_tokens_behind_a_transformer_tell_of_the_whole_brain(
+    make_rival: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    """One token is changed, routing is held: elsewhere the shipped form contributes as before."""
+    described = _described(small_tokens, 1)
+    changed = described.clone()
+    changed[:, 0] = changed[:, 0].flip(-1)
+    moved = {}
+    for router in ("eigenbasis", "transformer_tokens"):
+        member = make_rival(router)
+        before = member.read_age(described)
+        after = member.read_age(changed, before.routing)
+        moved[router] = (after.contributions_bte - before.contributions_bte)[0].abs().sum(dim=1)
+    assert moved["eigenbasis"][0] > 1e-3
+    assert moved["eigenbasis"][1:].max() == 0
+    assert (moved["transformer_tokens"] > 1e-6).all()
+
+
+@torch.no_grad()
+def test_the_blocks_see_content_at_its_place(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Blocks that add nothing leave the content; else it is what they make of it, less the place.
+
+    Of a pre-norm block, the attention's last map and the perceptron's are all that is added.
+    """
+    member = TransformerTokens(small_config, small_tokens).eval()
+    described = _described(small_tokens)
+    plain = TokenContent.content(member, described)
+    placed = plain + member.place_td
+    torch.testing.assert_close(
+        member.content(described), member.blocks[0](placed) - member.place_td
+    )
+    for layer in (member.blocks[0].self_attn.out_proj, member.blocks[0].linear2):
+        layer.weight.zero_()
+        layer.bias.zero_()
+    torch.testing.assert_close(member.content(described), plain)
+
+
+@torch.no_grad()
+def test_the_plain_residual_by_hand(
+    make_rival: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    """The mean of x + sum_e w_e (U diag(s) V^T x + U m), with dense matrices, times one head."""
+    member, described = make_rival("plain_residual"), _described(small_tokens)
+    member.reference_te.zero_()
+    member.experts.expert_readout_ed.zero_()
+    output = member.read_age(described)
+    x, experts = member.content(described), member.experts
+    u, v = experts.bases()
+    y = x.clone()
+    for e in range(5):
+        says = x @ (u[e] @ torch.diag(experts.s_er[e]) @ v[e].T).T + u[e] @ experts.offset_er[e]
+        y += output.routing.weights_bte[..., e : e + 1] * says
+    expected = 48.0 + 16.0 * y.mean(dim=1) @ experts.position_readout_td[0]
+    torch.testing.assert_close(output.age_b, expected, atol=1e-4, rtol=1e-4)
+    residual = 48.0 + 16.0 * x.mean(dim=1) @ experts.position_readout_td[0]
+    torch.testing.assert_close(output.baseline, residual, atol=1e-4, rtol=1e-4)
+    # Shares that are centred on a cohort move no age.
+    member.refer_to(described)
+    centred = member.read_age(described)
+    torch.testing.assert_close(centred.age_b, expected, atol=1e-4, rtol=1e-4)
+    assert centred.contributions_bte.mean(dim=0).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_zeroed_experts_leave_an_age_to_the_plain_residual_alone(
+    make_rival: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    """What the probe says of silenced experts is what zeroed ones answer."""
+    described, ages = _described(small_tokens), torch.tensor([30.0, 50.0, 64.0])
+    for router in ("eigenbasis", "plain_residual"):
+        member = make_rival(router)
+        member.reference_te.zero_()
+        probe = probe_routing([member], [described], ages, seed=0)
+        # What silences the experts of either form, and touches no residual.
+        for weights in (member.experts.s_er, member.experts.offset_er):
+            weights.zero_()
+        output = member.read_age(described)
+        assert output.contributions_bte.abs().max() == 0
+        torch.testing.assert_close(output.age_b, output.baseline.expand(3))
+        assert probe["mae_zeroed"] == pytest.approx([(output.age_b - ages).abs().mean().item()])
+        if router == "eigenbasis":
+            assert output.age_b.tolist() == [48.0] * 3
+        else:
+            assert output.age_b.std() > 0.01
+            assert probe["mae_zeroed"] != pytest.approx(probe["mae"])
+
+
+@torch.no_grad()
+def test_the_plain_residual_silences_its_tokens_as_often_as_its_experts(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """A head on the one channel that is 1 in all tokens: kept tokens count 1 / (1 - 0.25) each."""
+    torch.manual_seed(0)
+    member = PlainResidual(small_config, small_tokens)
+    member.content = lambda _: torch.ones(64, len(small_tokens), 12)  # type: ignore[method-assign]
+    member.experts.s_er.zero_()
+    member.experts.offset_er.zero_()
+    member.experts.position_readout_td[0, 0] = 1.0
+    described = _described(small_tokens, 64)
+    given = make_mixture("softmax", small_config, small_tokens).read_age(described).routing
+    ages = member.read_age(described, given).age_b
+    kept = ages * len(small_tokens) * 0.75
+    torch.testing.assert_close(kept, kept.round(), atol=1e-3, rtol=0)
+    assert kept.std() > 0
+    assert 0.7 < kept.mean() / len(small_tokens) < 0.8
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_start_at_a_ridge_regression_and_are_trained(
+    form: str, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """With hardly any penalty, five scans are fitted by the first read-outs already."""
+    torch.manual_seed(0)
+    member = make_mixture(form, replace(small_config, token_dropout=0.0), small_tokens)
+    described = _described(small_tokens, 5)[:, None].half()
+    ages = torch.tensor([20.0, 30, 40, 50, 60])
+    seen: list[Tensor] = []
+
+    def look(_: int) -> None:
+        with torch.no_grad():
+            seen.append(member.read_age(described[:, 0].float()).age_b)
+
+    config = _age_config(ridge_strength=1e-4, invariance=0.0, readout_length=0.7, num_epochs=2)
+    history = train_age(member, described, ages.numpy(), config, seed=0, at_epoch=look)
+    assert len(history) == 2 * 3
+    torch.testing.assert_close(seen[0], ages, atol=0.1, rtol=0)
+    assert (seen[1] - seen[0]).abs().max() > 1e-4
 
 
 @torch.no_grad()
@@ -424,6 +562,23 @@ def test_an_unknown_router_is_refused_by_name(
         make_gate("roulette", small_config)
 
 
+def _age_config(**changes: Any) -> AgeConfig:
+    optimiser = OptimiserConfig(
+        learning_rate=0.01, warmup_share=0.5, max_gradient_norm=1.0, ema_decay=0.5
+    )
+    settings: dict[str, Any] = {
+        "num_variants": 0,
+        "batch_size": 2,
+        "ridge_strength": 0.1,
+        "invariance": 0.1,
+        "readout_decay": 0.1,
+        "weight_decay": 0.1,
+        "spread_floor": 0.05,
+        "optimiser": optimiser,
+    }
+    return AgeConfig(**(settings | changes))
+
+
 def test_training_moves_gates_and_what_follows_a_step(
     small_config: ModelConfig, small_tokens: TokenGrid
 ) -> None:
@@ -431,20 +586,7 @@ def test_training_moves_gates_and_what_follows_a_step(
     member = make_mixture("loss_free_bias", small_config, small_tokens)
     gate = member.gate
     before = gate.logits.weight.detach().clone()
-    optimiser = OptimiserConfig(
-        learning_rate=0.01, warmup_share=0.5, max_gradient_norm=1.0, ema_decay=0.5
-    )
-    config = AgeConfig(
-        num_variants=0,
-        num_epochs=4,
-        batch_size=2,
-        ridge_strength=0.1,
-        invariance=0.1,
-        readout_decay=0.1,
-        weight_decay=0.1,
-        spread_floor=0.05,
-        optimiser=optimiser,
-    )
+    config = _age_config(num_epochs=4)
     epochs: list[int] = []
     described = _described(small_tokens, 5)[:, None].half()
     ages = torch.tensor([20.0, 30, 40, 50, 60]).numpy()

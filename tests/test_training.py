@@ -21,6 +21,7 @@ from ermoe_ba.inspection import UNUSABLE_COLUMNS
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.output import ModelOutput, Routing
 from ermoe_ba.model.stem import VoxelStem, grid_coordinates, local_mean
 from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
@@ -580,15 +581,19 @@ def test_routing_probes_by_hand(
     assert probe["mae"] == pytest.approx(1.0, abs=1e-4)
     zeroed = float((48.5 - ages).abs().mean())
     assert probe["mae_zeroed"] == pytest.approx([zeroed], abs=1e-4)
-    without = [
-        float((output.age_b - output.contributions_bte[:, :, e].sum(dim=1) - ages).abs().mean())
-        for e in range(5)
-    ]
+    shares_be = member.shares(described)[0].sum(dim=1)
+    without = []
+    for expert in range(5):
+        score_b = member.baseline + shares_be.sum(dim=1) - shares_be[:, expert]
+        without.append(float((member.curve(score_b) - ages).abs().mean()))
     assert probe["mae_without_expert"] == pytest.approx(without, abs=1e-4)
-    rolled = replace(output.routing, weights_bte=output.routing.weights_bte[[3, 0, 1, 2]])
-    swapped = float((member.read_age(described, rolled).age_b - ages).abs().mean())
-    assert probe["mae_other_subject_routing"] == pytest.approx(swapped, abs=1e-4)
-    assert probe["mae_random_routing"] != pytest.approx(1.0, abs=1e-3)
+    weights = output.routing.weights_bte
+    swapped = []
+    for turn in (1, 2, 3):
+        rolled = replace(output.routing, weights_bte=weights.roll(turn, dims=0))
+        swapped.append(float((member.read_age(described, rolled).age_b - ages).abs().mean()))
+    # Of four scans, each has been routed as each other one after three turns.
+    assert probe["mae_other_subject_routing"] == pytest.approx(np.mean(swapped), abs=1e-4)
     assert probe["threshold_fallback_share"] == pytest.approx(
         float(output.routing.fallback_bt.float().mean())
     )
@@ -605,22 +610,75 @@ def test_members_are_interfered_with_alike_and_averaged_after(
     ages = torch.tensor([30.0, 40.0, 50.0])
     with torch.no_grad():
         outputs = [member.read_age(described) for member in members]
-        last = [
-            m.read_age(described, replace(o.routing, weights_bte=o.routing.weights_bte[[2, 0, 1]]))
-            for m, o in zip(members, outputs, strict=True)
+        others = [
+            [
+                m.read_age(described, replace(o.routing, weights_bte=o.routing.weights_bte[order]))
+                for m, o in zip(members, outputs, strict=True)
+            ]
+            for order in ([2, 0, 1], [1, 2, 0])
         ]
     probe = probe_routing(members, [described, described], ages, seed=0)
-    for name, pair in (("mae", outputs), ("mae_other_subject_routing", last)):
-        mean = (pair[0].age_b + pair[1].age_b) / 2
-        assert probe[name] == pytest.approx(float((mean - ages).abs().mean()), abs=1e-4)
+
+    def error(pair: Sequence[ModelOutput]) -> float:
+        return float(((pair[0].age_b + pair[1].age_b) / 2 - ages).abs().mean())
+
+    assert probe["mae"] == pytest.approx(error(outputs), abs=1e-4)
+    expected = (error(others[0]) + error(others[1])) / 2
+    assert probe["mae_other_subject_routing"] == pytest.approx(expected, abs=1e-4)
 
 
-def test_one_scan_has_no_other_subject(
+@torch.no_grad()
+def test_random_routing_gives_each_token_its_own_weights_to_other_experts(
+    make_member: Callable[..., ErmoeBrainAge],
+    small_tokens: TokenGrid,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    member = make_member()
+    described = _planted(small_tokens, 4, seed=2).described[:, 0].float()
+    taken: list[Tensor] = []
+    read = ErmoeBrainAge.read_age
+
+    def watched(self: ErmoeBrainAge, scans: Tensor, routing: Routing | None = None) -> ModelOutput:
+        if routing is not None:
+            taken.append(routing.weights_bte)
+        return read(self, scans, routing)
+
+    monkeypatch.setattr(ErmoeBrainAge, "read_age", watched)
+    probe_routing([member], [described], torch.full((4,), 50.0), seed=0)
+    own = read(member, described).routing.weights_bte
+    shuffled = taken[0]
+    torch.testing.assert_close(shuffled.sort(dim=-1).values, own.sort(dim=-1).values)
+    moved = (shuffled != own).any(dim=-1)
+    # Two of five weights differ from 0: of 20 places for them, one is their own.
+    assert 0.85 < float(moved.float().mean()) < 1.0
+
+
+def test_nobody_is_routed_as_the_same_person(
     make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
 ) -> None:
-    described = _planted(small_tokens, 1, seed=2).described[:, 0].float()
-    with pytest.raises(ValueError, match="At least two scans"):
-        probe_routing([make_member()], [described], torch.tensor([30.0]), seed=0)
+    """Each scan given twice, in whatever order, is as each given once: the copies are no others."""
+    member = make_member()
+    described = _planted(small_tokens, 4, seed=2).described[:, 0].float()
+    ages = torch.tensor([30.0, 40.0, 50.0, 60.0])
+    once = probe_routing([member], [described], ages, seed=0)["mae_other_subject_routing"]
+    for order in ([0, 0, 1, 1, 2, 2, 3, 3], [3, 1, 0, 2, 2, 0, 1, 3]):
+        names = [f"p{number}" for number in order]
+        twice = probe_routing([member], [described[order]], ages[order], seed=0, participants=names)
+        assert twice["mae_other_subject_routing"] == pytest.approx(once, abs=1e-4)
+
+
+def test_one_person_has_no_other_subject(
+    make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    described = _planted(small_tokens, 2, seed=2).described[:, 0].float()
+    with pytest.raises(ValueError, match="two people are needed"):
+        probe_routing(
+            [make_member()],
+            [described],
+            torch.tensor([30.0, 31.0]),
+            seed=0,
+            participants=["a", "a"],
+        )
 
 
 NUM_PARTICIPANTS = 12

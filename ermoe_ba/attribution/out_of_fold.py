@@ -14,10 +14,12 @@ from safetensors.torch import load_file
 from ermoe_ba.checkpoint import load_member, model_identity, token_grid
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
-from ermoe_ba.maps.cohort import CohortMaps, age_weights, people_table
+from ermoe_ba.maps.cohort import CohortMaps, age_weights
 from ermoe_ba.maps.experts import expert_labels
+from ermoe_ba.maps.people import gather_people
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model_card import read_card
+from ermoe_ba.naming import ScanName
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.run_folder import read_run_table
@@ -71,22 +73,17 @@ class OutOfFold:
         Parameters
         ----------
         participants : Participants, optional
-            Ages, which count before those of the run, and further columns.
+            Ages, which count before those of the run, and further columns. Where a participant
+            has several ages in the run, they are those at its sessions and count before.
 
         Returns
         -------
         CohortMaps
             Participants in the order of the table.
-
-        Raises
-        ------
-        UsageError
-            If a participant has no row in the participants table.
         """
         rows = self.table.reset_index(drop=True)
         by_name = rows.groupby("participant_id", sort=False)
         groups = {str(name): part.index for name, part in by_name}
-        scans = rows[["predicted_age", "chronological_age"]].to_dict("records")
 
         def by_person(values: Array) -> Array:
             return np.stack([values[index].mean(axis=0) for index in groups.values()])
@@ -100,10 +97,8 @@ class OutOfFold:
             means = [values_pmte[fold_p == fold].mean(axis=0, dtype=np.float64) for fold in folds]
             return np.concatenate(means)
 
-        people = people_table(
-            {name: [scans[n] for n in index] for name, index in groups.items()}, participants
-        )
-        age_p = people["chronological_age"].to_numpy(dtype=float)
+        people = gather_people(_scans(rows), rows["predicted_age"].tolist(), participants)
+        age_p = people.table["chronological_age"].to_numpy(dtype=float)
         on_age = [age_weights(age_p[fold_p == fold]) for fold in folds]
         slopes = [
             np.einsum("p,pmte->mte", weights_p, years_pmte[fold_p == fold])
@@ -116,7 +111,8 @@ class OutOfFold:
             experts=expert_labels(self.config),
             member_stems=[stem for stem in range(len(folds)) for _ in range(members)],
             baseline_years=float(by_person(self.baseline_n).mean()),
-            people=people,
+            people=people.table,
+            remarks=people.remarks,
             weights_pte=weights_pmte.mean(axis=1),
             years_pte=years_pmte.mean(axis=1),
             member_weights_mte=by_member(weights_pmte),
@@ -125,6 +121,28 @@ class OutOfFold:
             member_on_age_mte=np.concatenate(slopes) if len(slopes) == len(folds) else None,
             out_of_fold=True,
         )
+
+
+def _scans(rows: pd.DataFrame) -> list[ScanName]:
+    """Return who the rows of a run are of.
+
+    A table of participants knows one age of each: who has several has them of the sessions.
+    """
+    ages = rows.groupby("participant_id")["chronological_age"].transform("nunique")
+    sessions = rows["session_id"] if "session_id" in rows else pd.Series("n/a", index=rows.index)
+    return [
+        ScanName(
+            path=Path(str(who)),
+            name=str(who),
+            participant_id=str(who),
+            session_id=None if pd.isna(session) or session == "n/a" else str(session),
+            chronological_age=float(age),
+            age_at_session=bool(several > 1),
+        )
+        for who, session, age, several in zip(
+            rows["participant_id"], sessions, rows["chronological_age"], ages, strict=True
+        )
+    ]
 
 
 @torch.no_grad()

@@ -1,20 +1,20 @@
 """``ermoe-ba maps``: what the maps of a cohort have in common, and what they go along with."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
-from ermoe_ba.io import remove_file
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
-from ermoe_ba.maps.group import check_free, write_group_maps
+from ermoe_ba.maps.files import PAGE, check_free
+from ermoe_ba.maps.group import write_group_maps
 
 if TYPE_CHECKING:
     from ermoe_ba.model_card import ModelCard
 
-PAGE = "maps.html"
 # Stands in a finished run of `cross-validate`, and in no folder of predictions.
 RUN_CARD = "model.json"
 
@@ -42,13 +42,12 @@ def run_maps(options: argparse.Namespace) -> int:
     if options.groups and not options.participants:
         raise UsageError("--groups names a column of --participants: give both.")
     check_free(options.out, overwrite=options.overwrite)
-    page = options.out / PAGE
     atlas = load_atlas(options.atlas or DEFAULT_ATLAS, options.atlas_labels, options.atlas_space)
     participants = read_participants(options.participants) if options.participants else None
     cohort = _cohort(options.predictions, participants)
+    for remark in cohort.remarks:
+        print(f"note    {remark}", file=sys.stderr)
     card = _card(options.predictions, cohort.model_id, options.model)
-    # A page must not show other maps than stand beside it.
-    remove_file(page)
     group = write_group_maps(
         cohort,
         atlas,
@@ -57,12 +56,20 @@ def run_maps(options: argparse.Namespace) -> int:
         permutations=options.permutations,
         surrogates=options.surrogates,
         seed=options.seed,
+        card=card,
     )
+    for remark in group.remarks:
+        print(f"note    {remark}", file=sys.stderr)
     # Drawing brings matplotlib along: it waits until the maps stand.
     from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page
 
-    known = (None, {}) if card is None else (card.mae_with_all_experts, card.mae_without_expert)
+    known = (
+        (None, {}, {})
+        if card is None
+        else (card.mae_with_all_experts, card.mae_without_expert, card.mae_interfered)
+    )
+    page = options.out / PAGE
     write_maps_page(page, group, atlas, ExpertWorth(*known))
     print("\n".join(group.summary))
     print("\n".join(["Written:", *(f"  {path}" for path in (*group.written, page))]))

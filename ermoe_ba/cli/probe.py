@@ -50,7 +50,7 @@ def run_probe(options: argparse.Namespace) -> int:
     ensemble = load_ensemble(options.model or DEFAULT_MODEL, chosen_device(options.device))
     preprocessor = Preprocessor(ensemble.card.preprocess, chosen_device(options.device))
     places = derivatives_of(options.preprocessed, scans) if options.preprocessed else None
-    ages, described, answers = [], [], []
+    ages, people, described, answers = [], [], [], []
     for number, scan in enumerate(tqdm(scans, desc="scans", unit="scan")):
         try:
             age = chronological_age(scan, participants)
@@ -71,16 +71,18 @@ def run_probe(options: argparse.Namespace) -> int:
             tqdm.write(f"failed  {error}", file=sys.stderr)
             continue
         ages.append(age)
+        people.append(scan.participant_id)
         answers.append(answer)
         described.append([d.cpu().half() for d in described_once(ensemble, state)])
-    if len(ages) < 2:
+    if len(set(people)) < 2:
         raise UsageError(
-            f"A probe needs at least two scans with an age; of {len(scans)}, {len(ages)} could be "
-            "used. Give more scans."
+            "A probe needs scans with an age of at least two people; of "
+            f"{len(scans)} scans, {len(ages)} of {len(set(people))} could be used. Give more scans."
         )
     by_member = [torch.cat(column).float() for column in zip(*described, strict=True)]
     members = [member.cpu() for member in ensemble.members]
-    probe = probe_routing(members, by_member, torch.tensor(ages, dtype=torch.float32), SEED)
+    known = torch.tensor(ages, dtype=torch.float32)
+    probe = probe_routing(members, by_member, known, SEED, participants=people)
     counts = count_seen(answers)
     content = {"model_id": ensemble.model_id, "num_scans": len(ages), SEEN: counts, **probe}
     try:

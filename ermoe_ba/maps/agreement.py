@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.maps.cohort import CohortMaps, age_weights
+from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EXPERT_COLUMNS
 
@@ -51,7 +52,9 @@ def dice(first_t: Array, second_t: Array) -> float:
     return float(2 * np.count_nonzero(first_t & second_t) / total) if total else float("nan")
 
 
-def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
+def expert_table(
+    cohort: CohortMaps, overlap: RegionOverlap, rng: np.random.Generator
+) -> pd.DataFrame:
     """Summarise each expert over a cohort, and how far its maps can be relied on.
 
     Members are compared in the order that the model keeps their experts in: regional ones by their
@@ -62,6 +65,8 @@ def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
     ----------
     cohort : CohortMaps
         The cohort.
+    overlap : RegionOverlap
+        Of the cohort's tokens and an atlas: loads count the brain's voxels, as enrichment does.
     rng : Generator
         Of the halves.
 
@@ -88,11 +93,12 @@ def expert_table(cohort: CohortMaps, rng: np.random.Generator) -> pd.DataFrame:
         zip(cohort.experts["name"], cohort.experts["kind"], strict=True)
     ):
         weights_pt, years_pt = cohort.weights_pte[..., number], cohort.years_pte[..., number]
+        load_p = weights_pt.astype(np.float64) @ overlap.share_t
         row = {
             "expert": name,
             "kind": kind,
-            "load": float(weights_pt.mean(dtype=np.float64)),
-            "load_sd": _sd(weights_pt.mean(axis=1)),
+            "load": float(load_p.mean()),
+            "load_sd": _sd(load_p),
             "contribution_years": float(years_pt.sum(dtype=np.float64) / len(years_pt)),
             "contribution_sd": _sd(years_pt.sum(axis=1)),
             "contribution_on_age": float("nan"),

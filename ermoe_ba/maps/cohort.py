@@ -7,7 +7,6 @@ Shapes: P participants, M members, T tokens, E experts.
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,8 @@ import pandas as pd
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import read_volume
+from ermoe_ba.maps.people import gather_people
+from ermoe_ba.naming import ScanName
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Array
 from ermoe_ba.tokens import TokenGrid
@@ -43,9 +44,7 @@ class CohortMaps:
     baseline_years : float
         Age before any token has spoken, mean over participants.
     people : DataFrame
-        One row a participant: ``participant_id``, ``scans``, ``predicted_age``,
-        ``chronological_age`` and ``brain_age_gap`` (means over the scans, in years; NaN where the
-        age is not known) and the other columns of the participants table.
+        One row a participant, as `ermoe_ba.maps.people.People` has them.
     weights_pte, years_pte : ndarray
         float32; routing weights and years, mean over a participant's scans and over members.
     member_weights_mte, member_years_mte : ndarray
@@ -57,6 +56,8 @@ class CohortMaps:
     out_of_fold : bool
         Whether each participant was seen by the members of one fold alone, which had not been
         trained on it; else by all members.
+    remarks : tuple of str
+        What the user must be told of the participants' ages and table.
     """
 
     model_id: str
@@ -71,6 +72,7 @@ class CohortMaps:
     member_years_mte: Array
     member_on_age_mte: Array | None
     out_of_fold: bool
+    remarks: tuple[str, ...] = ()
 
 
 def age_weights(ages_p: Array) -> Array | None:
@@ -104,7 +106,8 @@ def read_cohort(folder: Path, participants: Participants | None = None) -> Cohor
     folder : Path
         Its results, in the folder or below; scans without an age are passed over.
     participants : Participants, optional
-        Ages, which count before those that the predictions were given.
+        Ages, which count before those that the predictions were given, but for an age at a
+        scan's own session. Whoever is missing from it has no other age.
 
     Returns
     -------
@@ -139,10 +142,13 @@ def read_cohort(folder: Path, participants: Participants | None = None) -> Cohor
         tokens = TokenGrid.from_lattice(occupied, MODEL_GRID)
     except ValueError as error:
         raise UsageError(f"{first}: its tokens cannot be read ({error}).") from error
-    people = people_table(
-        {name: [content for _, content in scans] for name, scans in by_person.items()}, participants
+    scans_in_order = [scan for scans in by_person.values() for scan in scans]
+    people = gather_people(
+        [_scan_name(path, content) for path, content in scans_in_order],
+        [float(content["predicted_age"]) for _, content in scans_in_order],
+        participants,
     )
-    on_age_p = age_weights(people["chronological_age"].to_numpy(dtype=float))
+    on_age_p = age_weights(people.table["chronological_age"].to_numpy(dtype=float))
     shape = (len(tokens), len(stems), len(experts))
     pooled = {suffix: np.zeros(shape) for suffix in (MEMBER_WEIGHTS, MEMBER_YEARS)}
     on_age_tme = np.zeros(shape)
@@ -163,7 +169,8 @@ def read_cohort(folder: Path, participants: Participants | None = None) -> Cohor
         experts=experts,
         member_stems=stems,
         baseline_years=float(content["baseline_years"]),
-        people=people,
+        people=people.table,
+        remarks=people.remarks,
         weights_pte=each[MEMBER_WEIGHTS],
         years_pte=each[MEMBER_YEARS],
         member_weights_mte=np.moveaxis(pooled[MEMBER_WEIGHTS], 1, 0),
@@ -186,12 +193,27 @@ def _content(path: Path) -> dict[str, Any]:
     )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return {key: content[key] for key in wanted}
+        # Earlier results do not say whether an age is that at the session: it then counts as the
+        # person's.
+        later = {key: content.get(key) for key in ("session_id", "age_at_session")}
+        return {key: content[key] for key in wanted} | later
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(
             f"{path}: must be a prediction of this version; found {type(error).__name__}: {error}. "
             "Predict the scan again."
         ) from error
+
+
+def _scan_name(path: Path, content: dict[str, Any]) -> ScanName:
+    """Return who a prediction is of, and what it was told of the age."""
+    return ScanName(
+        path=path,
+        name=path.name.removesuffix(f"_{PREDICTION}"),
+        participant_id=str(content["participant_id"]),
+        session_id=content["session_id"],
+        chronological_age=content["chronological_age"],
+        age_at_session=bool(content["age_at_session"]),
+    )
 
 
 def _sibling(prediction: Path, suffix: str) -> Path:
@@ -214,52 +236,3 @@ def _by_token(path: Path, tokens: TokenGrid, shape: tuple[int, int, int]) -> Arr
         )
     values = volume.data[tuple(tokens.positions.T)]
     return np.asarray(values.reshape(shape), dtype=np.float64)
-
-
-def people_table(
-    by_person: Mapping[str, Sequence[Mapping[str, Any]]], participants: Participants | None
-) -> pd.DataFrame:
-    """Return what is known of each participant.
-
-    Parameters
-    ----------
-    by_person : mapping of str to sequence of mapping
-        Of each participant's scans, ``predicted_age`` and ``chronological_age`` in years; the
-        latter None where it is not known.
-    participants : Participants, optional
-        Ages, which count before those of the scans, and further columns.
-
-    Returns
-    -------
-    DataFrame
-        As `CohortMaps.people`, in the order of `by_person`.
-
-    Raises
-    ------
-    UsageError
-        If a participant has no row in the participants table.
-    """
-    rows = []
-    for name, scans in by_person.items():
-        ages = [s["chronological_age"] for s in scans if s["chronological_age"] is not None]
-        row: dict[str, Any] = {
-            "participant_id": name,
-            "scans": len(scans),
-            "predicted_age": float(np.mean([s["predicted_age"] for s in scans])),
-            # A participant's age at one scan alone says nothing of the mean over all.
-            "chronological_age": float(np.mean(ages)) if len(ages) == len(scans) else np.nan,
-        }
-        if participants is not None:
-            if name not in participants.table.index:
-                raise UsageError(
-                    f"Participant {name!r} has a prediction and no row in the participants table. "
-                    "Add the row (age n/a if unknown)."
-                )
-            known = participants.table.loc[name]
-            row["chronological_age"] = known["age"]
-            row |= {str(column): value for column, value in known.drop("age").items()}
-        rows.append(row)
-    people = pd.DataFrame(rows)
-    gap = people["predicted_age"] - people["chronological_age"]
-    people.insert(4, "brain_age_gap", gap)
-    return people

@@ -11,6 +11,7 @@ import pandas as pd
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import MIN_PARTICIPANTS, CohortMaps, age_weights
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.maps.people import OWN_COLUMNS
 from ermoe_ba.space import Array
 from ermoe_ba.tables import EFFECT_COLUMNS
 
@@ -120,10 +121,12 @@ def measure_effects(
 
 
 def _groups(people: pd.DataFrame, column: str) -> pd.Series:
-    if column not in people:
+    known = [name for name in people if name not in OWN_COLUMNS]
+    if column not in known:
+        own = ", a name of the results' own: rename it in the table" * (column in OWN_COLUMNS)
         raise UsageError(
-            f"--groups {column}: must be a column of the participants table; found "
-            f"{', '.join(people.columns)}."
+            f"--groups {column}: must be a further column of the participants table{own}; found "
+            f"{', '.join(map(str, known)) or 'none'}."
         )
     labels = people[column]
     sizes = labels.value_counts()

@@ -9,28 +9,35 @@ import pandas as pd
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.errors import UsageError
-from ermoe_ba.io import remove_file, write_json, write_volume
+from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.maps.agreement import expert_table
 from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
-from ermoe_ba.maps.enrichment import cohort_region_table
+from ermoe_ba.maps.enrichment import Reach, cohort_region_table
+from ermoe_ba.maps.files import (
+    DESCRIPTION,
+    EFFECTS,
+    EXPERT_LABELS,
+    EXPERTS,
+    MEAN_WEIGHTS,
+    MEAN_YEARS,
+    PARTICIPANTS,
+    REGIONS,
+    WEIGHTS_SD,
+    WINNERS,
+    YEARS_SD,
+    effect_stems,
+    remove_earlier,
+)
 from ermoe_ba.maps.layout import TokenPlaces
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.model_card import ModelCard
 from ermoe_ba.software import software
 from ermoe_ba.space import Volume
 from ermoe_ba.tables import write_table
 
 # False discovery rate below which a region is named to the user.
 Q_NAMED = 0.05
-# The file that vouches for the others: written last, removed first.
-DESCRIPTION = "maps.json"
-REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
-EXPERT_LABELS = "group_desc-experts_dseg.tsv"
-MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
-MEAN_YEARS = "group_desc-contribution_map.nii.gz"
-# Of the effect of age, where ages are known.
-YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +56,8 @@ class GroupMaps:
         The files.
     summary : list of str
         Lines for the user: the cohort, and each expert with its most enriched region.
+    remarks : tuple of str
+        What the user must be warned of: a test that can find next to nothing.
     """
 
     volumes: dict[str, Volume]
@@ -56,6 +65,7 @@ class GroupMaps:
     description: dict[str, Any]
     written: list[Path]
     summary: list[str]
+    remarks: tuple[str, ...] = ()
 
 
 def write_group_maps(
@@ -67,6 +77,7 @@ def write_group_maps(
     permutations: int,
     surrogates: int,
     seed: int,
+    card: ModelCard | None = None,
 ) -> GroupMaps:
     """Write maps and tables of a cohort, each file whole or not at all.
 
@@ -86,6 +97,8 @@ def write_group_maps(
         Of the effects, and of the region table.
     seed : int
         Of both, and of the halves of the cohort.
+    card : ModelCard, optional
+        Of the model that predicted, for what it owes to its experts.
 
     Returns
     -------
@@ -102,21 +115,26 @@ def write_group_maps(
     overlap = RegionOverlap.of(cohort.tokens, atlas)
     tables = {
         REGIONS: cohort_region_table(cohort, overlap, surrogates, rng),
-        EXPERTS: expert_table(cohort, rng),
-        "participants.tsv": cohort.people,
+        EXPERTS: _with_errors(expert_table(cohort, overlap, rng), card),
+        PARTICIPANTS: cohort.people,
         EXPERT_LABELS: cohort.experts,
     }
     if effects:
         tables[EFFECTS] = effect_table(cohort, effects, overlap)
     volumes = _volumes(cohort, effects)
+    reach = Reach.of(tables[REGIONS], surrogates)
     description = {
         **_description(cohort, atlas, effects),
         "permutations": permutations,
         "surrogates": surrogates,
+        "region_tests": reach.tests,
+        "smallest_q": reach.smallest_q,
+        "model_mae": None if card is None else card.mae_with_all_experts,
+        "model_mae_interfered": {} if card is None else card.mae_interfered,
         "seed": seed,
     }
     written = [folder / name for name in (*volumes, *tables, DESCRIPTION)]
-    remove_file(written[-1])
+    remove_earlier(folder)
     for name, volume in volumes.items():
         write_volume(folder / name, volume)
     for name, table in tables.items():
@@ -128,28 +146,8 @@ def write_group_maps(
         description=description,
         written=written,
         summary=_summary(cohort, tables[REGIONS], tables[EXPERTS]),
+        remarks=_remarks(reach),
     )
-
-
-def check_free(folder: Path, *, overwrite: bool) -> None:
-    """Refuse a folder that holds a cohort's maps, unless they may be replaced.
-
-    Parameters
-    ----------
-    folder : Path
-        It need not exist.
-    overwrite : bool
-        Whether they may.
-
-    Raises
-    ------
-    UsageError
-        If they may not.
-    """
-    if (folder / DESCRIPTION).exists() and not overwrite:
-        raise UsageError(
-            f"{folder} already holds {DESCRIPTION}; give --overwrite, or another --out."
-        )
 
 
 def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
@@ -159,28 +157,28 @@ def _volumes(cohort: CohortMaps, effects: list[Effect]) -> dict[str, Volume]:
     total_pt = cohort.years_pte.sum(axis=2, dtype=np.float64)
     volumes = {
         MEAN_WEIGHTS: places.weights(weights_te),
-        "group_desc-experts_dseg.nii.gz": places.winners(weights_te),
+        WINNERS: places.winners(weights_te),
         MEAN_YEARS: places.years(total_pt.mean(axis=0)),
     }
     if len(total_pt) > 1:
         spread_te = cohort.weights_pte.std(axis=0, ddof=1)
         volumes |= {
-            "group_desc-experts_stat-sd_map.nii.gz": places.weights(spread_te),
-            "group_desc-contribution_stat-sd_map.nii.gz": places.years(
-                total_pt.std(axis=0, ddof=1)
-            ),
+            WEIGHTS_SD: places.weights(spread_te),
+            YEARS_SD: places.years(total_pt.std(axis=0, ddof=1)),
         }
-    for effect in effects:
-        stem = f"group_effect-{_label(effect.name)}"
+    for effect, stem in zip(effects, effect_stems([e.name for e in effects]), strict=True):
         volumes[f"{stem}_stat-effect_map.nii.gz"] = places.years(effect.years_te.sum(axis=1))
         volumes[f"{stem}_stat-t_map.nii.gz"] = places.weights(effect.t_tv)
         volumes[f"{stem}_stat-logp_map.nii.gz"] = places.weights(effect.logp_tv)
     return volumes
 
 
-def _label(name: str) -> str:
-    """Return an effect's name in letters that a file name may hold."""
-    return "".join(c if c.isalnum() or c == "-" else "-" for c in name)
+def _with_errors(experts: pd.DataFrame, card: ModelCard | None) -> pd.DataFrame:
+    """Say of each expert whether the model owes it anything at all."""
+    if card is None or card.mae_with_all_experts is None:
+        return experts
+    without = experts["expert"].map(card.mae_without_expert)
+    return experts.assign(mae_without=without, mae_lost=without - card.mae_with_all_experts)
 
 
 def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dict[str, Any]:
@@ -196,14 +194,25 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
         "members": len(cohort.member_stems),
         "out_of_fold": cohort.out_of_fold,
         "experts": experts,
-        "effects": {e.name: {"model": e.meaning, "participants": e.participants} for e in effects},
+        "effects": {
+            effect.name: {
+                "model": effect.meaning,
+                "participants": effect.participants,
+                "files": f"{stem}_stat-*_map.nii.gz",
+            }
+            for effect, stem in zip(effects, effect_stems([e.name for e in effects]), strict=True)
+        },
         "effect_channels": ["contribution", *experts],
         "units": {
             MEAN_YEARS: "years a voxel; sum plus baseline_years is mean_predicted_age",
-            "group_desc-contribution_stat-sd_map.nii.gz": "standard deviation between participants "
+            YEARS_SD: "standard deviation between participants "
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
             "gap, or the group); their sum is what it adds to predicted_age",
+            "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
+            "over region_tests p values; of k such rows a k-th",
+            "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
+            "experts zeroed, with random routing, with other people's routing",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,
@@ -229,3 +238,13 @@ def _summary(cohort: CohortMaps, regions: pd.DataFrame, experts: pd.DataFrame) -
             )
         lines.append(f"{expert['expert']} ({expert['kind']}): load {expert['load']:.1%}, {where}")
     return lines
+
+
+def _remarks(reach: Reach) -> tuple[str, ...]:
+    if reach.smallest_q <= Q_NAMED:
+        return ()
+    return (
+        f"{reach.surrogates} surrogates are too few for {reach.tests} tests of regions: one alone "
+        f"cannot come below q = {reach.smallest_q:.2g}. For q = {Q_NAMED:g}, give --surrogates "
+        f"{reach.surrogates_for(Q_NAMED)} or more, or an atlas of fewer regions.",
+    )

@@ -36,6 +36,14 @@ class RegionOverlap:
     borne_rt: Array
     voxel_ml: float
 
+    @property
+    def share_t(self) -> Array:
+        """Share of the brain's voxels that each token serves, shape (T,); they sum to 1.
+
+        What weighs tokens wherever a mean over the brain is meant: tokens at its edge hold less.
+        """
+        return np.asarray(self.served_rt.sum(axis=0) / self.served_rt.sum())
+
     @classmethod
     def of(cls, tokens: TokenGrid, atlas: Atlas) -> "RegionOverlap":
         """Count the voxels of the template's brain by token and region.

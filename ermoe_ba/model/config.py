@@ -1,6 +1,8 @@
 """Every number that shapes the network."""
 
-from dataclasses import dataclass
+import math
+import re
+from dataclasses import dataclass, field
 
 # The classes that the stem tells apart, in the order of its channels.
 TISSUES = (
@@ -22,7 +24,7 @@ TISSUES = (
 # size changed the error of a ridge regression by less than 0.1 years.
 FAMILIES = {"fraction": 1.0, "intensity": 1.0, "contrast": 0.2, "border": 0.25}
 
-# Regions that an expert can be tied to, as unions of tissues.
+# Regions that an expert can be tied to, as unions of tissues; `region_tissues` defines more.
 REGIONS: dict[str, tuple[str, ...]] = {
     "grey_matter": ("cortex", "deep_grey", "medial_temporal", "cerebellar_grey"),
     "white_matter": ("cerebral_white", "cerebellar_white", "brain_stem"),
@@ -49,7 +51,7 @@ class ModelConfig:
     place_scale : float
         Size of the place codes that routing starts from; content has a size of about 1.
     regions : tuple of str
-        Names from `REGIONS`; one regional expert each.
+        Names from `REGIONS` or `region_tissues`; one regional expert each.
     num_free_experts : int
         Experts tied to no region; at least one, since they are the fallback.
     rank : int
@@ -74,6 +76,10 @@ class ModelConfig:
     age_bounds : tuple of float
         Ages in years between which every prediction lies, as `AgeCurve` says; none: the age is the
         sum of the shares itself.
+    region_tissues : dict of str to tuple of str
+        Further regions by name, each the union of some of `TISSUES`. A name of lower-case letters,
+        digits and underscores, since columns of tables bear it, and neither one of `REGIONS` nor
+        that of a free expert.
 
     Raises
     ------
@@ -100,10 +106,12 @@ class ModelConfig:
     # Absent from what was trained before there were such settings.
     compression: float = 0.0
     age_bounds: tuple[float, ...] = ()
+    region_tissues: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.patch_size < 2:
-            raise ValueError(f"patch_size must be at least 2; found {self.patch_size}.")
+        for name, least in (("patch_size", 2), ("stem_hidden", 1), ("num_heads", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; found {getattr(self, name)}.")
         if not 0 < self.rank < self.hidden_size:
             raise ValueError(
                 f"rank must lie between 1 and hidden_size - 1 = {self.hidden_size - 1}; found "
@@ -111,33 +119,81 @@ class ModelConfig:
                 "would score the same."
             )
         if self.num_free_experts < 1:
-            raise ValueError("At least one free expert is needed: it is every token's fallback.")
+            raise ValueError(
+                "num_free_experts must be at least 1, since they are every token's fallback; found "
+                f"{self.num_free_experts}."
+            )
         if not 1 <= self.top_k <= self.num_experts:
             raise ValueError(
                 f"top_k must lie between 1 and {self.num_experts}; found {self.top_k}."
             )
-        unknown = set(self.regions) - set(REGIONS)
+        self._check_region_tissues()
+        known = {**REGIONS, **self.region_tissues}
+        unknown = set(self.regions) - set(known)
         if unknown:
-            raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(REGIONS)}.")
+            raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(known)}.")
         if len(set(self.regions)) < len(self.regions):
             raise ValueError(f"Each region has one expert; found {list(self.regions)}.")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0; found {self.temperature}.")
-        if not 0 <= self.token_dropout < 1:
-            raise ValueError(
-                f"token_dropout must be 0 or more, and less than 1; found {self.token_dropout}."
-            )
-        if not 0 <= self.compression <= 1:
-            raise ValueError(f"compression must lie between 0 and 1; found {self.compression}.")
+        # Compared such that what is no number is refused as well.
+        for name in ("place_scale", "offset_scale", "bias_step"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be 0 or more, and finite; found {getattr(self, name)}."
+                )
+        for name in ("token_min_brain", "token_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(
+                    f"{name} must be 0 or more, and less than 1; found {getattr(self, name)}."
+                )
+        for name in ("region_min_fraction", "compression"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1; found {getattr(self, name)}.")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature must be above 0, and finite; found {self.temperature}.")
+        if not math.isfinite(self.score_threshold):
+            raise ValueError(f"score_threshold must be finite; found {self.score_threshold}.")
         if self.age_bounds and not (
-            len(self.age_bounds) == 2 and self.age_bounds[0] < self.age_bounds[1]
+            len(self.age_bounds) == 2
+            and -math.inf < self.age_bounds[0] < self.age_bounds[1] < math.inf
         ):
             raise ValueError(
-                "age_bounds must be the lowest and the highest age, or nothing; found "
+                "age_bounds must be the lowest and the highest age, finite, or nothing; found "
                 f"{list(self.age_bounds)}."
             )
-        if self.num_heads < 1 or self.hidden_size % self.num_heads:
-            raise ValueError("hidden_size must be a multiple of num_heads.")
+        if self.hidden_size % self.num_heads:
+            raise ValueError(
+                f"hidden_size must be a multiple of num_heads = {self.num_heads}; found "
+                f"{self.hidden_size}."
+            )
+
+    def _check_region_tissues(self) -> None:
+        for name, tissues in self.region_tissues.items():
+            if name in REGIONS or not re.fullmatch(r"(?!free_\d)[a-z][a-z0-9_]*", name):
+                raise ValueError(
+                    "region_tissues must give regions names of their own, of lower-case letters, "
+                    f"digits and underscores; found {name!r}. Taken are {sorted(REGIONS)}, and "
+                    "free_1 and so on."
+                )
+            if not tissues or len(set(tissues)) < len(tissues) or set(tissues) - set(TISSUES):
+                raise ValueError(
+                    f"region_tissues.{name} must name one or more tissues, each once, of "
+                    f"{', '.join(TISSUES)}; found {list(tissues)}."
+                )
+
+    def tissues_of(self, region: str) -> tuple[str, ...]:
+        """Return the tissues that make up a region.
+
+        Parameters
+        ----------
+        region : str
+            One of `regions`.
+
+        Returns
+        -------
+        tuple of str
+            Of `TISSUES`.
+        """
+        return REGIONS[region] if region in REGIONS else self.region_tissues[region]
 
     @property
     def num_experts(self) -> int:

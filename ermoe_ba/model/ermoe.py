@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from ermoe_ba.model.age_curve import AgeCurve
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
-from ermoe_ba.model.config import FAMILIES, REGIONS, TISSUES, ModelConfig
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.content import TokenContent
 from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.output import ModelOutput, Routing
@@ -78,7 +78,9 @@ class ErmoeBrainAge(TokenContent):
             temperature=config.temperature,
             bias_step=config.bias_step,
         )
-        member = torch.tensor([[t in REGIONS[r] for t in TISSUES] for r in config.regions])
+        member = torch.tensor(
+            [[t in config.tissues_of(r) for t in TISSUES] for r in config.regions]
+        )
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
         self.coordinates_txijk: Tensor
         self.reference_te: Tensor
@@ -148,7 +150,23 @@ class ErmoeBrainAge(TokenContent):
         """
         fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         shares_bte, routing = self.shares(described_btfc, routing)
-        return ModelOutput(*self.curve.parted(self.baseline, shares_bte), routing, fractions_btc)
+        parts = self.curve.parted(self.score_without_experts(described_btfc), shares_bte)
+        return ModelOutput(*parts, routing, fractions_btc)
+
+    def score_without_experts(self, _: Tensor) -> Tensor:
+        """Return the score that silent experts leave: the baseline, as no path leads around them.
+
+        Parameters
+        ----------
+        _ : Tensor
+            As in `read_age`; rivals look at it.
+
+        Returns
+        -------
+        Tensor
+            A scalar; of a rival with a path around its experts, shape (B,).
+        """
+        return self.baseline
 
     def shares(
         self, described_btfc: Tensor, routing: Routing | None = None

@@ -64,8 +64,7 @@ class EigenExperts(nn.Module):
         Tensor, shape (E, D, R)
             V, the input bases.
         """
-        columns = self.orthogonal.columns
-        return columns(self.raw_u_edr), columns(self.raw_v_edr)
+        return self.orthogonal.bases(self.raw_u_edr), self.orthogonal.bases(self.raw_v_edr)
 
     def penalty(self) -> Tensor:
         """Return what the loss must add to keep the bases orthonormal: 0 for the exact maps.

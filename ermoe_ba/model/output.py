@@ -39,7 +39,8 @@ class ModelOutput:
     age_b : Tensor
         Predicted age in years: baseline plus all contributions.
     baseline : Tensor, scalar
-        Age in years before any token has spoken.
+        Age in years before any expert has spoken. Of a rival with a path around its experts, shape
+        (B,): the age that this path alone gives.
     contributions_bte : Tensor
         Years that each token adds through each expert; routing weight included.
     routing : Routing

@@ -1,7 +1,7 @@
 """What a report is made of: plain values and volumes, nothing computed and nothing drawn."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -93,6 +93,9 @@ class ReportContent(MappedBrain):
         Mean absolute error of the model in years, where it was measured with each expert removed.
     mae_without_expert : dict of str to float
         The same with this one expert removed; empty where it was not measured.
+    mae_interfered : dict of str to float
+        The same by what was done to all experts at once, as the model's card calls it; empty where
+        it was not measured.
     regions : DataFrame
         One row per expert and region, with the columns `REGION_COLUMNS`.
     training_ages : ndarray, shape (n,)
@@ -121,6 +124,7 @@ class ReportContent(MappedBrain):
     expert_load: dict[str, float]
     model_mae: float | None
     mae_without_expert: dict[str, float]
+    mae_interfered: dict[str, float] = field(default_factory=dict)
     regions: pd.DataFrame
     training_ages: Array
     training_predictions: Array

@@ -1,13 +1,19 @@
 """What each expert is worth: its load, its years, and the error of the model without it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ermoe_ba.report.content import ReportContent, in_words
 
 # Errors of the model that differ by less than this many years count as equal: half of the smallest
 # change that a table of one decimal always shows, and far below what seeds differ by.
 WORTHLESS_YEARS = 0.1
+# What was done to all experts at once, as the model's card calls it, in words.
+INTERFERED = {
+    "zeroed": "with all experts silenced",
+    "random_routing": "with random routing",
+    "other_subject_routing": "with other people's routing",
+}
 
 
 @dataclass(frozen=True)
@@ -49,10 +55,34 @@ class ExpertWorth:
         measured without each.
     without : mapping of str to float
         The same without this one expert; empty where it was not measured.
+    interfered : mapping of str to float
+        The same by what was done to all experts at once, keys of `INTERFERED`; without what was not
+        measured.
     """
 
     mae: float | None
     without: Mapping[str, float]
+    interfered: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def of_all(self) -> str:
+        """What the model owes to its experts together and to their routing, as one sentence.
+
+        Empty where it was not measured.
+        """
+        parts = [
+            f"{self.interfered[name]:.1f} {words}"
+            for name, words in INTERFERED.items()
+            if name in self.interfered
+        ]
+        if self.mae is None or not parts:
+            return ""
+        *others, last = parts
+        listed = f"{', '.join(others)} and {last}" if others else last
+        return (
+            f"The maps are worth what the model owes to them: its mean absolute error, "
+            f"{self.mae:.1f} years out of fold on its training cohort, becomes {listed}."
+        )
 
     def lost(self, name: str) -> float | None:
         """Return by how much the error grows without an expert.
@@ -142,6 +172,21 @@ class ExpertWorth:
         )
 
 
+def model_worth(content: ReportContent) -> ExpertWorth:
+    """Return what the model of a report owes to its experts.
+
+    Parameters
+    ----------
+    content : ReportContent
+        Holds the model's errors.
+
+    Returns
+    -------
+    ExpertWorth
+    """
+    return ExpertWorth(content.model_mae, content.mae_without_expert, content.mae_interfered)
+
+
 def expert_rows(content: ReportContent) -> list[ExpertRow]:
     """Return the experts in the order of their maps.
 
@@ -154,7 +199,7 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
     -------
     list of ExpertRow
     """
-    worth = ExpertWorth(content.model_mae, content.mae_without_expert)
+    worth = model_worth(content)
     return [
         ExpertRow(
             name=in_words(name),
@@ -183,4 +228,4 @@ def short_verdict(content: ReportContent, name: str) -> str:
     str
         As `ExpertWorth.in_short` says it.
     """
-    return ExpertWorth(content.model_mae, content.mae_without_expert).in_short(name)
+    return model_worth(content).in_short(name)

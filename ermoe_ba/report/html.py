@@ -10,7 +10,7 @@ import numpy as np
 from ermoe_ba.io import write_text
 from ermoe_ba.report.charts import VISIBLE_YEARS, draw_age_chart, draw_years_chart
 from ermoe_ba.report.content import ReportContent, in_words, percent, signed
-from ermoe_ba.report.experts import expert_rows
+from ermoe_ba.report.experts import expert_rows, model_worth
 from ermoe_ba.report.figures import (
     draw_contributions,
     draw_quality_control,
@@ -152,6 +152,7 @@ def render(content: ReportContent) -> str:
         maps=maps,
         words=VIEWER_WORDS,
         experts=expert_rows(content),
+        owed=model_worth(content).of_all,
         predicted_age=content.predicted_age,
         interval=content.interval,
         widening=_widening(content),

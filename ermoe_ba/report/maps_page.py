@@ -11,7 +11,7 @@ import pandas as pd
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.io import write_text
-from ermoe_ba.maps.group import (
+from ermoe_ba.maps.files import (
     EFFECTS,
     EXPERT_LABELS,
     EXPERTS,
@@ -19,8 +19,8 @@ from ermoe_ba.maps.group import (
     MEAN_YEARS,
     REGIONS,
     YEARS_ON_AGE,
-    GroupMaps,
 )
+from ermoe_ba.maps.group import Q_NAMED, GroupMaps
 from ermoe_ba.report.content import MappedBrain, in_words, signed
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.figures import draw_contributions
@@ -59,7 +59,7 @@ EXPERT_COLUMNS: Columns = (
     ("on_age_r_folds", "folds", 2, True),
     ("on_age_r_halves", "halves", 2, True),
     ("mae_without", "Model's MAE without it", 2, False),
-    ("lost", "lost", 2, True),
+    ("mae_lost", "lost", 2, True),
 )
 EFFECT_COLUMNS: Columns = (
     ("effect", "Effect", None, False),
@@ -117,11 +117,6 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWor
     brain = _brain(group, atlas, YEARS_ON_AGE if along_age else MEAN_YEARS)
     experts = group.tables[EXPERTS]
     maps = _maps(brain, experts, told, worth)
-    # Beside how far its maps agree, whether the expert is worth anything at all.
-    experts = experts.assign(
-        mae_without=[worth.without.get(name, math.nan) for name in experts["expert"]],
-        lost=[_known(worth.lost(name)) for name in experts["expert"]],
-    )
     first = "contribution_on_age" if along_age else "enrichment_log2"
     regions = group.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
     page = (
@@ -145,8 +140,10 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWor
             still_said=told["said"],
             regions=_table(REGION_COLUMNS, regions),
             first=first,
+            q_named=Q_NAMED,
             experts=_table(EXPERT_COLUMNS, experts),
             model_mae=worth.mae,
+            owed=worth.of_all,
             effects=_table(EFFECT_COLUMNS, group.tables[EFFECTS])
             if EFFECTS in group.tables
             else None,
@@ -170,10 +167,6 @@ def _brain(group: GroupMaps, atlas: Atlas, years: str) -> MappedBrain:
         expert_names=tuple(group.tables[EXPERT_LABELS]["name"]),
         contributions=group.volumes[years],
     )
-
-
-def _known(years: float | None) -> float:
-    return math.nan if years is None else years
 
 
 def _maps(

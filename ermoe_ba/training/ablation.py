@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_text
-from ermoe_ba.software import commit, software
+from ermoe_ba.software import software
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.ablation_fold import AblationFold
 from ermoe_ba.training.ablation_recipe import AblationRecipe
 from ermoe_ba.training.ablation_table import ablation_table, as_markdown
-from ermoe_ba.training.ablation_unit import load_unit, save_unit, train_unit
+from ermoe_ba.training.ablation_unit import Unit, load_unit, save_unit, train_unit
 
 
 class Ablation:
@@ -104,6 +104,22 @@ class Ablation:
     def _path(self, row: str, seed: int, fold: int) -> Path:
         return self.out / "networks" / f"row-{row}_seed-{seed}_fold-{fold}.json"
 
+    def _check_alike(self, units: dict[str, Unit]) -> None:
+        """Refuse networks of one fold that saw other people, or saw them through another stem."""
+        (first, whole), *others = units.items()
+        for name, unit in others:
+            for what, here, there in (
+                ("stem", whole.stem, unit.stem),
+                ("people", whole.participant_id, unit.participant_id),
+                ("ages", whole.chronological_age, unit.chronological_age),
+            ):
+                if here != there:
+                    raise UsageError(
+                        f"{self.out / 'networks'}: all networks of a fold must have the same "
+                        f"{what}; {first} and {name} have not. Remove those of another --run or "
+                        "--participants, and go on with --resume."
+                    )
+
     def _tabulate(self) -> pd.DataFrame | None:
         config = self.recipe.ablation
         paths = {
@@ -115,17 +131,21 @@ class Ablation:
         if not all(path.is_file() for path in paths.values()):
             return None
         units = {key: load_unit(path) for key, path in paths.items()}
+        for fold in config.folds:
+            self._check_alike({paths[key].name: units[key] for key in units if key[2] == fold})
         table = ablation_table(self.recipe, units)
         write_table(self.out / "table.tsv", table)
         scans = sum(
             len(units[self.recipe.row[0].name, config.seeds[0], fold].participant_id)
             for fold in config.folds
         )
+        commits = sorted({unit.commit for unit in units.values()})
         head = (
             f"{scans} scans, folds {', '.join(map(str, config.folds))}, "
             f"seeds {', '.join(map(str, config.seeds))}; reference: {config.reference}; "
             f"intervals: {config.confidence:.0%}, {config.resamples:,} resamples of participants.\n"
-            f"ermoe_ba {software()['ermoe_ba']}, commit {commit()}, torch {torch.__version__}, "
+            f"ermoe_ba {software()['ermoe_ba']}, networks of commit {', '.join(commits)}, "
+            f"torch {torch.__version__}, "
             f"{platform.machine()}, {os.cpu_count()} cores, threads: {torch.get_num_threads()}.\n\n"
         )
         write_text(self.out / "table.md", head + as_markdown(table))

@@ -3,6 +3,7 @@
 Shapes: N training scans, M test scans, T tokens, F families of description, C tissue classes.
 """
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Sequence
@@ -108,11 +109,12 @@ class AblationFold:
         self.test_scans = [s for s in study.scans if folds[s.participant_id] == fold]
         self.train_ages = _ages(self.train_scans)
         self.test_ages = _ages(self.test_scans)
-        self.test_ids = [scan.name for scan in self.test_scans]
+        self.test_ids = [scan.participant_id for scan in self.test_scans]
         self._kept_path = kept
         self._seed = fold_part(recipe.run, fold).seed
         self.cohort = PreparedCohort(run / "prepared", Preprocessor(recipe.preprocess))
         stem = run / "kept" / f"fold-{fold}_stem.safetensors"
+        self.stem_hash = hashlib.sha256(stem.read_bytes()).hexdigest()
         self._described = described
         self._copies = DescribedCopies(described, recipe, stem, self.cohort)
 

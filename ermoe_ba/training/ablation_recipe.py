@@ -19,6 +19,9 @@ from ermoe_ba.training.regional_volumes import REGRESSIONS
 
 HARMONISATIONS = ("none", "combat")
 
+# Settings of the model that decide what the stem sees and where tokens lie.
+OF_THE_STEM = {"patch_size", "stem_hidden", "token_min_brain"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class RowConfig:
@@ -32,7 +35,7 @@ class RowConfig:
         ``experts`` for mixtures, a dense or convolutional network, or a regression on regional
         volumes (`BACKBONES` and `REGRESSIONS`).
     router : str
-        Of a mixture, one of `ROUTERS`.
+        Of a mixture, one of `ROUTERS`: its router, or another form of network around the experts.
     orthogonal : str
         How a mixture's bases are kept orthonormal, one of `ORTHOGONAL_MAPS`.
     model, age : dict
@@ -165,6 +168,11 @@ class AblationRecipe:
             )
         # Wrong settings of any row must not wait for their turn.
         for row in self.row:
+            if alone := sorted(OF_THE_STEM & set(row.model)):
+                raise ValueError(
+                    f"row {row.name!r}: all rows share the base recipe's stem and tokens, so none "
+                    f"may set {', '.join(alone)}; change the base recipe"
+                )
             self.model_of(row)
             self.age_of(row)
             stages = self.pretrain_of(row)

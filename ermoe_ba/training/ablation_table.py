@@ -30,7 +30,9 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "difference_seed_upper": ("upper end", 2),
     "mae_zeroed": ("years; experts silenced", 2),
     "mae_random_routing": ("years; each token's weights given to random experts", 2),
-    "mae_other_subject_routing": ("years; each scan routed as another", 2),
+    "mae_other_subject_routing": ("years; each scan routed as those of ten other people", 2),
+    "mae_without_least": ("years; without the expert that is missed least", 2),
+    "mae_without_most": ("years; without the one that is missed most", 2),
     "load_gini": ("Gini coefficient of the load over experts; 0 is even", 2),
     "load_entropy": ("entropy of the load relative to even load; 1 is even", 2),
     "dead_experts": ("experts that serve no token of a fold's test scans, mean", 2),
@@ -38,8 +40,15 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "changed_between_seeds": ("the same between seeds, experts matched", 3),
     "threshold_fallback_share": ("share of tokens that no expert was eligible for or took", 3),
     "max_orthonormality_error": ("max |V^T V - I| over all bases", 6),
-    "seconds_per_step": ("processor seconds a training step, averaging of weights included", 3),
-    "parameters_active": ("trained parameters that serve a token, stem left out", 0),
+    "seconds_per_step": (
+        "processor seconds a training step, averaging of weights included, start left out",
+        3,
+    ),
+    "parameters_active": (
+        "trained parameters of the experts that serve a token and of all that is shared, codes and "
+        "read-outs of every place included; stem left out",
+        0,
+    ),
     "parameters_total": ("trained parameters, stem left out", 0),
     **{
         f"{MOVED_BY}{change}": (
@@ -125,18 +134,16 @@ def mean_interval(values_n: Array, recipe: AblationRecipe) -> tuple[float, float
 
 
 def _errors(recipe: AblationRecipe, units: Units, row: str) -> pd.DataFrame:
-    """Return absolute errors in years: a line for each participant, a column for each seed."""
+    """Return mean absolute errors in years: a line for each participant, a column for each seed."""
     columns = {}
     for seed in recipe.ablation.seeds:
         folds = [units[row, seed, fold] for fold in recipe.ablation.folds]
-        errors = {
-            i: abs(predicted - age)
+        errors = pd.concat(
+            pd.Series(unit.predicted_age, unit.participant_id) - np.array(unit.chronological_age)
             for unit in folds
-            for i, age, predicted in zip(
-                unit.participant_id, unit.chronological_age, unit.predicted_age, strict=True
-            )
-        }
-        columns[seed] = pd.Series(errors)
+        )
+        # A person's scans are one person's: they share a place in the interval.
+        columns[seed] = errors.abs().groupby(level=0).mean()
     return pd.DataFrame(columns)
 
 

@@ -25,6 +25,7 @@ from ermoe_ba.model.rivals.roster import (
     parameter_counts,
 )
 from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
+from ermoe_ba.software import commit
 from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_fold import AblationFold, Inputs
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
@@ -33,6 +34,8 @@ from ermoe_ba.training.pretrain import pretrain
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
 
+# What tells something only where tokens choose among experts.
+SELECTION_FIGURES = ("load_gini", "dead_experts", "threshold_fallback_share")
 # First part of the names of figures that tell how far a change moves ages.
 MOVED_BY = "moved_by_"
 
@@ -63,13 +66,17 @@ class Unit:
     Parameters
     ----------
     participant_id : tuple of str
-        Those tested.
+        Whose the scans tested are.
     chronological_age, predicted_age : tuple of float
         Years.
     figures : dict
         Seconds a step, sizes, and for mixtures what `probe_routing` measures besides.
     routes : Routes or None
-        None where there is no routing.
+        None where there is no routing, or every expert serves every token.
+    stem : str
+        Hash of the fold's stem: networks of one table see through the same.
+    commit : str
+        Of the software that trained it.
     """
 
     participant_id: tuple[str, ...]
@@ -77,6 +84,8 @@ class Unit:
     predicted_age: tuple[float, ...]
     figures: dict[str, float]
     routes: Routes | None
+    stem: str
+    commit: str
 
 
 def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed: int) -> Unit:
@@ -122,7 +131,6 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
             pretrain(network, name, stage, config, lessons, seed=stream)
     first = max(0, config.num_epochs - 1 - recipe.ablation.stability_epochs)
     watch = _Watch(network, inputs, first)
-    start = time.process_time()
     history = train_age(
         network,
         inputs.train,
@@ -134,7 +142,7 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
     )
     active, total = parameter_counts(network)
     figures = {
-        "seconds_per_step": (time.process_time() - start - watch.seconds) / len(history),
+        "seconds_per_step": (time.process_time() - watch.begun - watch.seconds) / len(history),
         "parameters_active": float(active),
         "parameters_total": float(total),
     }
@@ -149,13 +157,20 @@ def train_unit(recipe: AblationRecipe, row: RowConfig, fold: AblationFold, seed:
         return _unit(fold, output.numpy(), figures, None)
     assert isinstance(network, ErmoeBrainAge)
     ages_b = torch.as_tensor(fold.test_ages, dtype=torch.float32)
-    probe = probe_routing([network], [inputs.test], ages_b, stream)
+    probe = probe_routing([network], [inputs.test], ages_b, stream, participants=fold.test_ids)
     # The table takes the error over all folds' participants, not the folds' mean.
     figures |= {n: value for n, value in probe.items() if isinstance(value, float) and n != "mae"}
     # Lists over layers of experts, of which these networks have one.
     by_layer = ("mae_zeroed", "load_gini", "dead_experts")
     figures |= {n: v[0] for n, v in probe.items() if n in by_layer and isinstance(v, list)}
+    without = np.array(probe["mae_without_expert"])
+    figures |= {"mae_without_least": without.min(), "mae_without_most": without.max()}
     selected = output.routing.selected_bte
+    if bool(selected.all()):
+        # One expert, or a gate that leaves nobody out: even by construction, which is no merit.
+        for name in SELECTION_FIGURES:
+            figures.pop(name)
+        return _unit(fold, output.age_b.numpy(), figures, None)
     figures["load_entropy"] = load_entropy(selected.float().mean(dim=(0, 1)).numpy())
     if watch.shares:
         figures["changed_between_epochs"] = float(np.mean(watch.shares))
@@ -168,7 +183,15 @@ def _unit(
     fold: AblationFold, ages: Array, figures: dict[str, float], routes: Routes | None
 ) -> Unit:
     predicted = tuple(float(age) for age in ages)
-    return Unit(tuple(fold.test_ids), tuple(fold.test_ages.tolist()), predicted, figures, routes)
+    return Unit(
+        tuple(fold.test_ids),
+        tuple(fold.test_ages.tolist()),
+        predicted,
+        figures,
+        routes,
+        fold.stem_hash,
+        commit(),
+    )
 
 
 def _ages(output: torch.Tensor | ModelOutput) -> torch.Tensor:
@@ -187,7 +210,7 @@ def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:
 
 
 class _Watch:
-    """How much routing moves from epoch to epoch, and the time taken to look.
+    """How much routing moves from epoch to epoch, when the first began, and the time taken to look.
 
     Parameters
     ----------
@@ -205,10 +228,15 @@ class _Watch:
         # Of tokens whose set of experts is another after an epoch.
         self.shares: list[float] = []
         self.seconds = 0.0
+        # Of the processor, when the first step was about to be made: after the ridge start, which
+        # only some networks have.
+        self.begun = 0.0
 
     @torch.no_grad()
     def at_epoch(self, epoch: int) -> None:
         """Look at the routing before an epoch."""
+        if epoch == 0:
+            self.begun = time.process_time()
         if not isinstance(self.network, ErmoeBrainAge) or epoch < self.first:
             return
         start = time.process_time()
@@ -290,6 +318,8 @@ def load_unit(path: Path) -> Unit:
         tuple(content["predicted_age"]),
         content["figures"],
         routes,
+        content["stem"],
+        content["commit"],
     )
 
 

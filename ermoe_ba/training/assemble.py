@@ -132,7 +132,13 @@ def _probe(
     paths = [folder.member(part, number) for number in range(recipe.run.num_starts)]
     members = [load_member(path, recipe.model, tokens) for path in paths]
     ages = torch.tensor(table["chronological_age"].tolist(), dtype=torch.float32)
-    return probe_routing(members, [described[:, 0].float()] * len(members), ages, part.seed)
+    return probe_routing(
+        members,
+        [described[:, 0].float()] * len(members),
+        ages,
+        part.seed,
+        participants=table["participant_id"].tolist(),
+    )
 
 
 @torch.no_grad()

@@ -148,7 +148,12 @@ class Predictor(Worker):
         if settings.resume:
             atlas = self.atlas if settings.maps else None
             traced = provenance(self.ensemble, atlas, forced=settings.force)
-            before = {**row, "input": printable(scan.source), "chronological_age": age}
+            before = {
+                **row,
+                "input": printable(scan.source),
+                "chronological_age": age,
+                "age_at_session": scan.age_at_session,
+            }
             done = finished_row(
                 task.folder, before, name=scan.name, files=files, traced=traced, input_sha256=source
             )

@@ -15,10 +15,12 @@ from ermoe_ba.model.rivals.expert_choice import ExpertChoiceGate
 from ermoe_ba.model.rivals.gate import Gate
 from ermoe_ba.model.rivals.gated import GatedBrainAge, SubspaceBrainAge
 from ermoe_ba.model.rivals.plain import PlainNetwork
+from ermoe_ba.model.rivals.plain_residual import PlainResidual
 from ermoe_ba.model.rivals.relu_gate import ReluGate
 from ermoe_ba.model.rivals.soft_moe import SoftMoeBrainAge
 from ermoe_ba.model.rivals.softmax_gate import SoftmaxGate
 from ermoe_ba.model.rivals.transformer import DenseTransformer
+from ermoe_ba.model.rivals.transformer_tokens import TransformerTokens
 from ermoe_ba.model.rivals.volume import CONVOLUTIONAL
 from ermoe_ba.tokens import TokenGrid
 
@@ -34,7 +36,9 @@ GATES = (
     "relu",
     "activation",
 )
-ROUTERS = ("eigenbasis", "subspace", "soft", *GATES)
+# The eigenbasis score in another network around the same experts.
+FORMS = ("transformer_tokens", "plain_residual")
+ROUTERS = ("eigenbasis", "subspace", "soft", *GATES, *FORMS)
 DENSE = ("transformer", "additive", "additive_mlp")
 BACKBONES = ("experts", *DENSE, *CONVOLUTIONAL)
 # Switch's alpha, kept by X-MoE.
@@ -93,12 +97,13 @@ def make_gate(router: str, config: ModelConfig) -> Gate:
 def make_mixture(
     router: str, config: ModelConfig, tokens: TokenGrid, orthogonal: str = "qr"
 ) -> ErmoeBrainAge:
-    """Return a network of experts by the name of its router.
+    """Return a network of experts by the name of its router or form.
 
     Parameters
     ----------
     router : str
-        One of `ROUTERS`; ``eigenbasis`` is the network of this project.
+        One of `ROUTERS`; ``eigenbasis`` is the network of this project, `FORMS` are others that
+        route as it does.
     config : ModelConfig
         Shape.
     tokens : TokenGrid
@@ -123,6 +128,10 @@ def make_mixture(
             return SubspaceBrainAge(config, tokens, orthogonal)
         case "soft":
             return SoftMoeBrainAge(config, tokens, orthogonal)
+        case "transformer_tokens":
+            return TransformerTokens(config, tokens, orthogonal, TRANSFORMER_LAYERS)
+        case "plain_residual":
+            return PlainResidual(config, tokens, orthogonal, TRANSFORMER_LAYERS)
     return GatedBrainAge(config, tokens, make_gate(router, config), orthogonal)
 
 

@@ -38,18 +38,7 @@ class DenseTransformer(DenseTokens):
         super().__init__(config, tokens)
         position_td = sincos_positions(tokens.centres_mm, config.hidden_size)
         self.place_td = nn.Parameter(config.place_scale * position_td)
-        self.blocks = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                config.hidden_size,
-                config.num_heads,
-                mlp_dim,
-                dropout=0.0,
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(num_layers)
-        )
+        self.blocks = encoder_blocks(config, mlp_dim, num_layers)
         self.norm = nn.LayerNorm(config.hidden_size)
         self.readout = nn.Linear(config.hidden_size, 1)
         nn.init.zeros_(self.readout.weight)
@@ -77,3 +66,34 @@ class DenseTransformer(DenseTokens):
             y_btd = block(y_btd)
         age_b: Tensor = self.readout(self.norm(y_btd).mean(dim=1))[:, 0]
         return age_b
+
+
+def encoder_blocks(config: ModelConfig, mlp_dim: int, num_layers: int) -> nn.ModuleList:
+    """Return pre-norm blocks of attention and perceptron.
+
+    Parameters
+    ----------
+    config : ModelConfig
+        Gives D and the number of heads.
+    mlp_dim : int
+        Width of the perceptrons.
+    num_layers : int
+        Blocks.
+
+    Returns
+    -------
+    ModuleList
+        Each from tokens of shape (B, T, D) to such tokens.
+    """
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(
+            config.hidden_size,
+            config.num_heads,
+            mlp_dim,
+            dropout=0.0,
+            activation="gelu",
+            batch_first=True,
+            norm_first=True,
+        )
+        for _ in range(num_layers)
+    )

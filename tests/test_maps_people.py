@@ -1,0 +1,116 @@
+"""Who is in a cohort of maps: whose age counts, which columns, and who is missing."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ermoe_ba.attribution.out_of_fold import _scans
+from ermoe_ba.cohort import Participants
+from ermoe_ba.maps.people import OWN_COLUMNS, gather_people
+from ermoe_ba.naming import ScanName
+
+
+def _scan(who: str, session: str | None, age: float | None, *, own: bool = False) -> ScanName:
+    return ScanName(
+        path=Path(f"{who}_{session}"),
+        name=f"{who}_{session}",
+        participant_id=who,
+        session_id=session,
+        chronological_age=age,
+        age_at_session=own,
+    )
+
+
+def _table(**columns: Any) -> Participants:
+    return Participants(pd.DataFrame(columns).set_index("participant_id"))
+
+
+@pytest.mark.parametrize("stated", [40.0, np.nan], ids=["at entry", "unknown"])
+def test_ages_at_sessions_count_before_the_table(stated: float) -> None:
+    """Scanned at 40 and 60, predicted 38 and 58.6: mean 50, gap -1.7; not 40 and +8.3."""
+    scans = [_scan("a", "1", 40.0, own=True), _scan("a", "2", 60.0, own=True)]
+    table = _table(participant_id=["a"], age=[stated], sex=["F"])
+    people = gather_people(scans, [38.0, 58.6], table)
+    row = people.table.iloc[0]
+    assert row["chronological_age"] == 50.0
+    assert row["brain_age_gap"] == pytest.approx(-1.7)
+    assert row["sex"] == "F"
+    assert people.remarks == ()
+
+
+def test_an_age_that_is_not_of_the_session_gives_way_to_the_table() -> None:
+    people = gather_people([_scan("a", None, 40.0)], [50.0], _table(participant_id=["a"], age=[52]))
+    assert people.table["chronological_age"].tolist() == [52.0]
+
+
+def test_one_age_for_several_sessions_is_said_once() -> None:
+    scans = [_scan(who, session, 40.0) for who in "ab" for session in "12"]
+    scans += [_scan("c", "1", 30.0, own=True), _scan("c", "2", 50.0, own=True)]
+    table = _table(participant_id=["a", "b", "c"], age=[40.0, 41.0, 42.0])
+    for participants in (table, None):
+        people = gather_people(scans, [50.0] * 6, participants)
+        assert len(people.remarks) == 1
+        assert people.remarks[0].startswith("2 participants have several sessions but one age (a,")
+    # Of one session only, or with an age each, nobody's age is another session's.
+    single = [_scan("a", "1", 40.0), _scan("b", "1", 40.0), _scan("b", "2", 45.0)]
+    assert gather_people(single, [50.0] * 3, None).remarks == ()
+    # The second session takes what the table says, which may be the age at the first.
+    mixed = [_scan("a", "1", 40.0, own=True), _scan("a", "2", 40.0)]
+    assert gather_people(mixed, [50.0] * 2, table).remarks[0].startswith("1 participants")
+
+
+def test_columns_of_the_table_never_replace_results() -> None:
+    table = _table(
+        participant_id=["a"],
+        age=[40.0],
+        scans=["7"],
+        predicted_age=["old"],
+        brain_age_gap=["?"],
+        site=["x"],
+    )
+    people = gather_people([_scan("a", None, None)] * 2, [50.0, 52.0], table)
+    assert people.table.columns.tolist() == [*OWN_COLUMNS, "site"]
+    assert people.table.iloc[0].tolist() == ["a", 2, 51.0, 40.0, 11.0, "x"]
+    assert people.remarks == (
+        "--participants: no column may have a name of the results' own; found scans, "
+        "predicted_age, brain_age_gap, which were left out. Rename them in the table to keep them.",
+    )
+
+
+def test_who_is_missing_from_the_table_stays_without_age_and_group() -> None:
+    scans = [_scan("a", None, 40.0), _scan("b", None, 41.0), _scan("c", "1", 42.0, own=True)]
+    table = _table(participant_id=["b"], age=[50.0], site=["x"])
+    people = gather_people(scans, [50.0] * 3, table)
+    by_name = people.table.set_index("participant_id")
+    # As in `predict`: the table is where ages come from, but for an age at a session.
+    ages = by_name["chronological_age"]
+    assert np.isnan(ages["a"])
+    assert ages[["b", "c"]].tolist() == [50.0, 42.0]
+    assert by_name["site"].isna().to_dict() == {"a": True, "b": False, "c": True}
+    assert len(people.remarks) == 1
+    assert "found none of 2 (a, c):" in people.remarks[0]
+
+
+def test_an_age_at_one_scan_alone_is_not_the_mean_of_all() -> None:
+    people = gather_people([_scan("a", None, 40.0), _scan("a", None, None)], [50.0, 51.0], None)
+    assert people.table["chronological_age"].isna().all()
+    assert people.table["brain_age_gap"].isna().all()
+
+
+def test_of_a_run_several_ages_of_a_participant_are_those_at_its_sessions() -> None:
+    rows = pd.DataFrame(
+        {
+            "participant_id": ["a", "a", "b", "b"],
+            "session_id": ["1", "2", "1", "2"],
+            "chronological_age": [40.0, 60.0, 33.0, 33.0],
+        }
+    )
+    table = _table(participant_id=["a", "b"], age=[40.0, 35.0])
+    people = gather_people(_scans(rows), [50.0] * 4, table)
+    assert people.table["chronological_age"].tolist() == [50.0, 35.0]
+    assert people.remarks[0].startswith("1 participants have several sessions but one age (b)")
+    # A run outside of a data set knows no sessions.
+    assert gather_people(_scans(rows.assign(session_id="n/a")), [50.0] * 4, None).remarks == ()
