@@ -2,7 +2,8 @@
 
 Command: python pipelines/repeats.py RUN [--repeats K]
 Input:   RUN, a folder of `ermoe-ba cross-validate` whose recipe has `num_repeats` above 1 in
-         [run]; repeats that are not finished are left out. K: the first K repeats alone.
+         [run]; repeats that are not finished are left out, and the others keep their numbers, as
+         their files bear them, the first being 0. K: the first K repeats, finished or not.
 Time:    seconds; a repeat of the shipped recipe takes about 50 minutes of one core before.
 Result:  printed, for each repeat, for all rows together (a mean over repeats) and for each
          participant's mean age over repeats (a larger ensemble): MAE, r and slope of the gap on
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ermoe_ba.cli.options import count_of
 from ermoe_ba.evaluation.bootstrap import Estimate, estimates
 from ermoe_ba.metrics import age_figures, mae_by_group
 from ermoe_ba.training.run_folder import RunFolder, read_run_table
@@ -23,16 +25,16 @@ from ermoe_ba.training.run_part import fold_part
 SHOWN = ("mae", "r", "gap_slope")
 
 
-def read_repeats(out: Path) -> list[pd.DataFrame]:
-    """Return the out-of-fold ages of each repeat that is whole, the first one first."""
-    folder, tables = RunFolder(out), []
+def read_repeats(out: Path, first: int | None = None) -> dict[int, pd.DataFrame]:
+    """Return the out-of-fold ages of each repeat that is whole, of the first ones or all."""
+    folder, tables = RunFolder(out), {}
     run = folder.settings()
-    for repeat in range(run.num_repeats):
+    for repeat in range(run.num_repeats)[:first]:
         parts = [fold_part(run, fold, repeat) for fold in range(run.num_folds)]
         paths = [folder.predictions(part) for part in parts]
-        if not all(path.is_file() for path in paths):
-            break
-        tables.append(pd.concat([read_run_table(path) for path in paths], ignore_index=True))
+        if all(path.is_file() for path in paths):
+            found = [read_run_table(path) for path in paths]
+            tables[repeat] = pd.concat(found, ignore_index=True)
     return tables
 
 
@@ -58,14 +60,14 @@ def main() -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--repeats", type=count_of, metavar="K")
     options = parser.parse_args()
-    tables = read_repeats(options.run)[: options.repeats]
+    tables = read_repeats(options.run, options.repeats)
     if not tables:
         print(f"{options.run}: no repeat is finished.", file=sys.stderr)
         return 2
-    rows = {f"repeat {number}": table for number, table in enumerate(tables)}
-    together = pd.concat(tables, ignore_index=True)
+    rows = {f"repeat {number}": table for number, table in tables.items()}
+    together = pd.concat(tables.values(), ignore_index=True)
     rows["all rows"] = together
     rows["means of ages"] = together.groupby(["participant_id", "scan"], as_index=False).agg(
         {"chronological_age": "first", "predicted_age": "mean", "fold": "first"}

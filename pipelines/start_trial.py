@@ -1,15 +1,24 @@
-"""Which shape of network starts best? Ridge starts on inner folds, the test folds left alone.
+"""Which shape of network starts best? Ridge starts on inner folds, in which every person chooses.
 
-Command: python pipelines/start_trial.py RUN [--row NAME ...]
+Command: python pipelines/start_trial.py RUN [--row NAME ...] [--nested]
 Input:   RUN, a folder of `cross-validate` of the base recipe of `start_trial.toml`, with the
          descriptions that it kept.
-Time:    about half a minute of one core for a row.
+Time:    about a minute of one core for a row; --nested takes as long for as many.
 Result:  for each row of `start_trial.toml` the mean absolute error over the inner folds of every
          fold's training part, and the paired difference to the reference row, both with bootstrap
-         intervals over participants. No network is trained beyond its start.
+         intervals over participants. No network is trained beyond its start. A fold's test scans
+         are left alone, but all people stand in the training parts of the other folds: a row
+         chosen by this table was chosen by everybody, and flatters the model's figures.
+         With --nested, what that choice is worth to people who had no part in it: each fold takes
+         the row that errs least on its own inner folds, starts it on its whole training part, and
+         reads its test scans; printed are the rows taken and the error on the test scans, beside
+         that of the reference row on the same scans. Candidates are the rows asked for, or all of
+         several experts that the eigenbasis score routes: the others ask what experts are worth.
+         What the rows are was thought of with all folds in view; nothing here can tell of that.
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +42,31 @@ from ermoe_ba.training.readout_start import start_readouts
 RECIPE = Path(__file__).with_suffix(".toml")
 # Three quarters of a fold's training part, as four fifths of the cohort are the part itself.
 INNER_FOLDS = 4
+
+
+@dataclass(frozen=True)
+class FoldScans:
+    """What a run kept of a fold: descriptions, unchanged first, and ages in years by participant.
+
+    Shapes: N scans, V variants of each.
+    """
+
+    number: int
+    train_nv: Tensor
+    train_ages: pd.Series
+    test_nv: Tensor
+    test_ages: pd.Series
+
+
+def read_fold(run: Path, number: int) -> FoldScans:
+    """Return the scans of a fold in the order of ``scans.tsv``, as they were kept."""
+    scans = pd.read_csv(run / "scans.tsv", sep="\t", dtype={"participant_id": str})
+    fold_of = pd.read_csv(run / "splits.tsv", sep="\t", dtype={"participant_id": str})
+    fold_n = scans["participant_id"].map(fold_of.set_index("participant_id")["fold"])
+    kept = load_file(run / "kept" / f"fold-{number}_described.safetensors")
+    age_of = scans.set_index("participant_id")["chronological_age"]
+    tested = (fold_n == number).to_numpy()
+    return FoldScans(number, kept["train"], age_of[~tested], kept["test"], age_of[tested])
 
 
 @torch.no_grad()
@@ -61,45 +95,118 @@ def start_ages(
     return np.asarray((output if isinstance(output, Tensor) else output.age_b).numpy())
 
 
-def inner_errors(recipe: AblationRecipe, row: RowConfig, run: Path) -> pd.Series:
-    """Return each participant's mean absolute error in years over the folds that trained on it."""
-    scans = pd.read_csv(run / "scans.tsv", sep="\t", dtype={"participant_id": str})
-    fold_of = pd.read_csv(run / "splits.tsv", sep="\t", dtype={"participant_id": str})
-    fold_n = scans["participant_id"].map(fold_of.set_index("participant_id")["fold"])
+def inner_errors(recipe: AblationRecipe, row: RowConfig, fold: FoldScans) -> pd.Series:
+    """Return the absolute error in years of each participant of a training part, by inner folds."""
+    people, seen_nv, errors = fold.train_ages, fold.train_nv, []
+    for seed in recipe.ablation.seeds:
+        inner = split_folds(Participants(people.to_frame("age")), INNER_FOLDS, seed).to_numpy()
+        found = np.empty(len(people))
+        for number in range(INNER_FOLDS):
+            inside, outside = inner != number, inner == number
+            torch.manual_seed(seed)
+            found[outside] = start_ages(
+                recipe, row, seen_nv[inside], people.to_numpy()[inside], seen_nv[outside]
+            )
+        errors.append((people - found).abs())
+    return mean_by_person(errors)
+
+
+def tested_errors(recipe: AblationRecipe, row: RowConfig, fold: FoldScans) -> pd.Series:
+    """Return the absolute error in years of each participant whom a fold tests."""
     errors = []
-    for fold in recipe.ablation.folds:
-        seen_nv = load_file(run / "kept" / f"fold-{fold}_described.safetensors")["train"]
-        people = scans[fold_n != fold].set_index("participant_id")["chronological_age"]
-        for seed in recipe.ablation.seeds:
-            inner = split_folds(Participants(people.to_frame("age")), INNER_FOLDS, seed).to_numpy()
-            found = np.empty(len(people))
-            for number in range(INNER_FOLDS):
-                inside, outside = inner != number, inner == number
-                torch.manual_seed(seed)
-                found[outside] = start_ages(
-                    recipe, row, seen_nv[inside], people.to_numpy()[inside], seen_nv[outside]
-                )
-            errors.append((people - found).abs())
+    for seed in recipe.ablation.seeds:
+        torch.manual_seed(seed)
+        # A copy, since torch would share what pandas guards.
+        ages_n = fold.train_ages.to_numpy(copy=True)
+        found = start_ages(recipe, row, fold.train_nv, ages_n, fold.test_nv)
+        errors.append((fold.test_ages - found).abs())
+    return mean_by_person(errors)
+
+
+def mean_by_person(errors: list[pd.Series]) -> pd.Series:
+    """Return each participant's mean over those of several series that have it."""
     return pd.concat(errors, axis=1).mean(axis=1)
 
 
+def is_candidate(recipe: AblationRecipe, row: RowConfig) -> bool:
+    """Tell whether a row could ship: several experts, routed by their eigenbases."""
+    config = recipe.model_of(row)
+    several = len(config.regions) + config.num_free_experts > 1
+    return row.backbone == "experts" and row.router == "eigenbasis" and several
+
+
+def error_text(errors: pd.Series, recipe: AblationRecipe, sign: str = "") -> str:
+    """Return a mean over participants with its interval; `sign` "+" shows that of differences."""
+    numbers = (errors.mean(), *mean_interval(errors.to_numpy(), recipe))
+    return "{} ({} to {})".format(*(f"{number:{sign}.2f}" for number in numbers))
+
+
+def print_table(recipe: AblationRecipe, rows: list[RowConfig], run: Path) -> None:
+    """Print the error of each row on inner folds, a line as soon as it is known."""
+    folds = [read_fold(run, number) for number in recipe.ablation.folds]
+
+    def everybody(row: RowConfig) -> pd.Series:
+        return mean_by_person([inner_errors(recipe, row, fold) for fold in folds])
+
+    reference = everybody(reference_row(recipe))
+    for row in tqdm(rows, unit="row"):
+        errors = everybody(row)
+        tqdm.write(
+            f"{row.name:16} {error_text(errors, recipe)}   "
+            f"{error_text(errors - reference, recipe, '+')} years"
+        )
+
+
+def print_nested(recipe: AblationRecipe, rows: list[RowConfig], run: Path) -> None:
+    """Print which row each fold takes, and what those rows are worth on the test scans."""
+    reference, taken_errors, reference_errors = reference_row(recipe), [], []
+    for number in recipe.ablation.folds:
+        fold = read_fold(run, number)
+        means = {
+            row.name: inner_errors(recipe, row, fold).mean()
+            for row in tqdm(rows, desc=f"fold {number}", unit="row")
+        }
+        # The first of equals, in the order of the recipe or of the command.
+        taken = min(rows, key=lambda row: means[row.name])
+        taken_errors.append(tested_errors(recipe, taken, fold))
+        reference_errors.append(tested_errors(recipe, reference, fold))
+        tqdm.write(
+            f"fold {number} takes {taken.name} of {len(rows)}: {means[taken.name]:.2f} on inner "
+            f"folds; test scans {taken_errors[-1].mean():.2f}, {reference.name} "
+            f"{reference_errors[-1].mean():.2f} years"
+        )
+    chosen, fixed = pd.concat(taken_errors), pd.concat(reference_errors)
+    tqdm.write(f"test scans, each fold's own row {error_text(chosen, recipe)} years")
+    tqdm.write(f"test scans, {reference.name} {error_text(fixed, recipe)} years")
+    tqdm.write(f"difference {error_text(chosen - fixed, recipe, '+')} years")
+
+
+def reference_row(recipe: AblationRecipe) -> RowConfig:
+    """Return the row that the others are compared with."""
+    return next(row for row in recipe.row if row.name == recipe.ablation.reference)
+
+
 def main() -> None:
-    """Print the table, a line as soon as it is known."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("run", type=Path)
-    parser.add_argument("--row", nargs="+", default=[])
-    options = parser.parse_args()
+    """Print the table, or what choosing by it is worth."""
     recipe = read_ablation(RECIPE)
     rows = {row.name: row for row in recipe.row}
-    reference = inner_errors(recipe, rows[recipe.ablation.reference], options.run)
-    for name in tqdm(options.row or list(rows), unit="row"):
-        errors = inner_errors(recipe, rows[name], options.run)
-        low, high = mean_interval(errors.to_numpy(), recipe)
-        less, more = mean_interval((errors - reference).to_numpy(), recipe)
-        tqdm.write(
-            f"{name:16} {errors.mean():.2f} ({low:.2f} to {high:.2f})   "
-            f"{(errors - reference).mean():+.2f} ({less:+.2f} to {more:+.2f}) years"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--row", nargs="+", default=[], choices=list(rows), metavar="NAME")
+    parser.add_argument("--nested", action="store_true", help="each fold takes a row for itself")
+    options = parser.parse_args()
+    asked = [rows[name] for name in options.row]
+    if not options.nested:
+        print_table(recipe, asked or list(recipe.row), options.run)
+        return
+    rivals = [row.name for row in asked if not is_candidate(recipe, row)]
+    if rivals:
+        parser.error(
+            "--nested chooses among networks of several experts with the eigenbasis score; found "
+            f"{', '.join(rivals)}: leave that out of --row."
         )
+    candidates = [row for row in recipe.row if is_candidate(recipe, row)]
+    print_nested(recipe, asked or candidates, options.run)
 
 
 if __name__ == "__main__":

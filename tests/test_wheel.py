@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,10 @@ import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-WEIGHTS = ROOT / "ermoe_ba" / "weights"
+MODEL = Path("ermoe_ba") / "weights" / "ixi-hh"
+RECORDED = json.loads((ROOT / MODEL / "recorded.json").read_text(encoding="utf-8"))
+# Years. Processors round differently; this is what a change that loses nothing may cost.
+ROUNDING = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +80,45 @@ def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
     assert row["predicted_age_lower"] < row["predicted_age"] < row["predicted_age_upper"]
     # Sharper than any scan of the cohort: the rule of widening came along with the weights.
     assert row["interval_widening"] > 1
-    recorded = json.loads((WEIGHTS / "ixi-hh" / "recorded.json").read_text(encoding="utf-8"))
-    assert row["model_id"] == recorded["model_id"], "weights are not those that were measured"
-    # Processors round differently; 0.05 years is what a change that loses nothing may cost.
-    assert row["predicted_age"] == pytest.approx(recorded["ages"]["sub-colin27"], abs=0.05)
+    assert row["model_id"] == RECORDED["model_id"], "weights are not those that were measured"
+    assert row["predicted_age"] == pytest.approx(RECORDED["ages"]["sub-colin27"], abs=ROUNDING)
     # A man in his late twenties: not a claim on accuracy, but 90 would mean a broken path.
     assert 18 < row["predicted_age"] < 60
+
+
+def test_the_sample_head_gets_the_interval_that_was_recorded(predicted: Path) -> None:
+    """The ends lie a half-width, widened, on both sides of the age: what is recorded agrees."""
+    row = pd.read_csv(predicted / "predictions.tsv", sep="\t").iloc[0]
+    half_width = json.loads((ROOT / MODEL / "model.json").read_text("utf-8"))["half_width"]
+    age, widening, (lower, upper) = (
+        RECORDED[what]["sub-colin27"] for what in ("ages", "interval_widenings", "intervals")
+    )
+    # Two decimals of age and ends, three of the widening.
+    rounded = 0.005 + 0.005 + 0.0005 * half_width
+    assert lower == pytest.approx(age - widening * half_width, abs=rounded)
+    assert upper == pytest.approx(age + widening * half_width, abs=rounded)
+    assert row["interval_widening"] == pytest.approx(widening, abs=ROUNDING / half_width)
+    # An end moves with the age and with the widening.
+    assert row["predicted_age_lower"] == pytest.approx(lower, abs=2 * ROUNDING)
+    assert row["predicted_age_upper"] == pytest.approx(upper, abs=2 * ROUNDING)
+
+
+def test_every_file_of_the_model_is_the_one_that_was_recorded(installed: Path) -> None:
+    """Half-widths, the rule of widening and the tables as well as the weights; and all are light.
+
+    25 MB is what this project allows its weights, so that a clone and a wheel stay small.
+    """
+    folder = installed / MODEL
+    hashes = runpy.run_path(str(ROOT / "pipelines" / "record_model.py"))["hashes"]
+    assert hashes(folder) == RECORDED["files"]
+    assert {
+        "fold-0_start-0.safetensors",
+        "model.json",
+        "out_of_fold_predictions.tsv",
+        "training_scans.tsv",
+        "widening.safetensors",
+    } <= set(RECORDED["files"])
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 25_000_000
 
 
 def test_the_maps_on_disk_add_up_to_the_age_on_disk(predicted: Path) -> None:

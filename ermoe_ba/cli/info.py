@@ -1,15 +1,18 @@
 """``ermoe-ba info``: what is installed, and on what terms."""
 
 import argparse
+import io
 import json
 import platform
+import sys
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 from ermoe_ba import __version__
 from ermoe_ba.atlas import registry
 from ermoe_ba.errors import UsageError
-from ermoe_ba.model_card import WEIGHTS, model_folder, read_card, shipped_models
+from ermoe_ba.model_card import DEFAULT_MODEL, WEIGHTS, model_folder, read_card, shipped_models
 from ermoe_ba.software import TRACED
 from ermoe_ba.space import MODEL_GRID
 
@@ -57,7 +60,7 @@ def run_info(options: argparse.Namespace) -> int:
     Parameters
     ----------
     options : Namespace
-        From the parser of the command.
+        From the parser of the command; an empty ``model`` is the default one.
 
     Returns
     -------
@@ -67,19 +70,28 @@ def run_info(options: argparse.Namespace) -> int:
     Raises
     ------
     UsageError
-        If there is no such model, or it has no card.
+        If there is no such model, it has no card, or its ``model.json``, which is asked for as
+        JSON, cannot be read.
     """
-    if options.model is not None:
-        path = model_folder(options.model) / CARD
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Cards hold signs, such as a true minus, that not every terminal's encoding has.
+        sys.stdout.reconfigure(errors="replace")
+    if options.model is None:
+        content = collect()
+    else:
+        folder = model_folder(options.model or DEFAULT_MODEL)
+        path = folder / CARD
         if not path.is_file():
             raise UsageError(f"{path}: this model has no card; model.json holds its figures.")
-        print(path.read_text(encoding="utf-8"), end="")
-        return 0
-    content = collect()
+        text = path.read_text(encoding="utf-8")
+        if not options.json:
+            print(text, end="")
+            return 0
+        content = {**asdict(read_card(folder)), "card": text}
     if options.json:
         print(json.dumps(content, indent=2))
-        return 0
-    _print(content, "")
+    else:
+        _print(content, "")
     return 0
 
 

@@ -98,7 +98,13 @@ def build_parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="show versions, models, atlases, grid and licences")
     info.add_argument("--json", action="store_true", help="as JSON")
-    info.add_argument("--model", metavar="NAME|PATH", help="show the card of this model instead")
+    info.add_argument(
+        "--model",
+        nargs="?",
+        const="",
+        metavar="NAME|PATH",
+        help="show the card of this model instead; without a name: of the default one",
+    )
 
     validate = commands.add_parser("cross-validate", help="train and test a recipe over folds")
     train = commands.add_parser("train", help="train one model of a recipe on all scans")
