@@ -100,7 +100,7 @@ def fit(
     Raises
     ------
     ErmoeError
-        If a loss is not finite; the weights are those before that step.
+        If a loss or its gradient is not finite; the weights are those before that step.
     UsageError
         If the snapshot is of another stage, or patience has no validation part to look at.
     OSError
@@ -166,13 +166,15 @@ def fit(
             batch = progress.load(lambda: stage.batches[step])  # noqa: B023, called at once
             prepared.zero_grad(set_to_none=True)
             loss, measured = _gradients(objective, batch, processes, config.accumulation)
-            if not math.isfinite(loss):
-                raise ErmoeError(
-                    f"{stage.describe}: the loss became {loss} at step {step + 1}. Its scans are "
-                    f"of {', '.join(dict.fromkeys(batch.participants))}. Look at these, or lower "
-                    "the learning rate."
-                )
-            processes.accelerator.clip_grad_norm_(trained, config.max_gradient_norm)
+            length = processes.accelerator.clip_grad_norm_(trained, config.max_gradient_norm)
+            # A finite loss may have no finite gradient, as a root has none at 0.
+            for what, value in (("loss", loss), ("gradient's length", float(length))):
+                if not math.isfinite(value):
+                    raise ErmoeError(
+                        f"{stage.describe}: the {what} became {value} at step {step + 1}. Its "
+                        f"scans are of {', '.join(dict.fromkeys(batch.participants))}. Look at "
+                        "these, or lower the learning rate."
+                    )
             prepared.step()
             schedule.step()
             average.update_parameters(model)
