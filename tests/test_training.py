@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ermoe_ba.checkpoint import load_ensemble
+from ermoe_ba.checkpoint import load_ensemble, save_member, save_tensors
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -44,6 +44,7 @@ from ermoe_ba.training.pretrain_config import (
     VolumesStage,
 )
 from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.progress import Progress
 from ermoe_ba.training.readout_start import place_prior, start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
 from ermoe_ba.training.run_folder import RunFolder
@@ -875,6 +876,60 @@ def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
     # A run without the stages is another.
     study.recipe = replace(study.recipe, pretrain=NO_STAGES, text="at once")
     assert (study.run("once", ages, 0) / weights).read_bytes() != (out / weights).read_bytes()
+
+
+# What is written last of a stage, and by whom.
+@pytest.mark.parametrize(
+    ("writer", "name"),
+    [
+        ("run_folder.save_tensors", "fold-0_stem"),
+        ("run_folder.save_tensors", "fold-0_start-0_masked"),
+        ("part.save_member", "fold-0_start-0"),
+    ],
+)
+def test_a_run_stopped_before_it_wrote_a_result_makes_no_step_again(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    writer: str,
+    name: str,
+) -> None:
+    """With a snapshot after each step, all steps are made by then; they are made once."""
+    monkeypatch.setattr("ermoe_ba.training.loop.SNAPSHOT_STEPS", 1)
+    study.recipe = replace(
+        study.recipe,
+        pretrain=PretrainConfig(masked=MaskedStage(share=0.5, **BEFORE)),
+        run=replace(study.recipe.run, num_starts=1),
+    )
+    steps: list[str] = []
+    load = Progress.load
+
+    def counted(progress: Progress, make: Callable[[], Batch]) -> Batch:
+        steps.append(progress.describe)
+        return load(progress, make)
+
+    monkeypatch.setattr("ermoe_ba.training.loop.Progress.load", counted)
+    straight = study.run("straight", ages, 0)
+    made, steps[:] = list(steps), []
+    out = study.folder / "stopped"
+    out.mkdir()
+    (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
+    run = CrossValidation(study.recipe, study.write(ages), out)
+
+    def stop(path: Path, content: Any) -> None:
+        if path.name == f"{name}.safetensors":
+            raise KeyboardInterrupt
+        (save_member if writer.startswith("part") else save_tensors)(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"ermoe_ba.training.{writer}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(0)
+    run.run(0)
+    assert steps == made
+    weights = "fold-0_start-0.safetensors"
+    assert (out / weights).read_bytes() == (straight / weights).read_bytes()
+    assert not list(out.rglob("*snapshot*"))
 
 
 def test_a_whole_run_tests_everybody_once_and_describes_itself(

@@ -14,7 +14,6 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from ermoe_ba.errors import ErmoeError, UsageError
-from ermoe_ba.io import remove_file
 from ermoe_ba.training.batch import Batch, shares
 from ermoe_ba.training.early_stopping import EarlyStopping
 from ermoe_ba.training.history import History
@@ -88,7 +87,8 @@ def fit(
         Steps of the optimiser.
     snapshot : Path, optional
         Where the state is kept from time to time, and gone on with if it is there: after any stop
-        the weights come out as if there had been none. Removed when the stage is done.
+        the weights come out as if there had been none. It stays when the stage is done: whoever
+        keeps the result removes it once that stands.
     tracking : Tracking, optional
         Who is told the epochs' measures besides.
 
@@ -195,8 +195,6 @@ def fit(
     _take_weights(model, average.module)
     stopping.restore(model)
     model.to(home).eval()
-    if snapshot is not None and processes.is_main:
-        remove_file(snapshot)
     return history
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.io import write_json
+from ermoe_ba.io import remove_file, write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
 from ermoe_ba.study import StudyScan
@@ -134,6 +134,7 @@ class PartTrainer:
             return found
 
         first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
+        remove_file(self.folder.snapshot(part, "stem"))
         return first, self.folder.kept(f"{part.name}_described", described)
 
     def train(
@@ -184,6 +185,8 @@ class PartTrainer:
                 # The curve first: a member that stands is not trained again.
                 self._keep(history, part, stage)
                 save_member(path, member)
+            # Also what a kill left here after the member stood.
+            remove_file(self.folder.snapshot(part, f"start-{number}"))
             if test.scans:
                 with torch.no_grad():
                     output = member.read_age(seen["test"][:, 0].float())
@@ -260,6 +263,7 @@ class PartTrainer:
             return member.state_dict()
 
         member.load_state_dict(self.folder.kept(f"{part.name}_{stage}", learn))
+        remove_file(self.folder.snapshot(part, stage))
 
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
