@@ -30,6 +30,7 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.choose import Choice
 from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.final_model import FinalModel
@@ -1207,6 +1208,55 @@ def test_folder_tells_the_settings_of_its_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"text": other, "data_hash": "0"}))
     with pytest.raises(UsageError, match="num_moons"):
         folder.settings()
+
+
+def test_a_choice_that_stands_is_not_made_again(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was stopped once it had chosen; its choice is changed by hand to be told apart."""
+    choose = ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 3}})
+    recipe = replace(
+        study.recipe, choose=choose, run=replace(study.recipe.run, num_starts=1), text="choose"
+    )
+    run = _begin(study, "run", ages, recipe)
+    path = study.folder / "run" / "fold-0_choice.json"
+    with monkeypatch.context() as patch:
+
+        def stop(*_: Any, **__: Any) -> History:
+            raise KeyboardInterrupt
+
+        patch.setattr("ermoe_ba.training.part.train_age", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(0)
+    chosen = json.loads(path.read_text(encoding="utf-8"))
+    other = {"recipe": "long", "long": "recipe"}[chosen["name"]]
+    path.write_text(json.dumps({**chosen, "name": other}), encoding="utf-8")
+    monkeypatch.setattr(
+        "ermoe_ba.training.choose.train_age", lambda *_, **__: pytest.fail("chosen again")
+    )
+    run.run(0)
+    history = pd.read_csv(study.folder / "run" / "fold-0_start-0_history.tsv", sep="\t")
+    assert history["epoch"].max() == {"recipe": 2, "long": 3}[other]
+
+
+def test_the_choice_is_told_the_sites_of_the_table(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[pd.DataFrame] = []
+
+    def choose(*given: Any) -> Choice:
+        told.append(given[3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ermoe_ba.training.part.choose_settings", choose)
+    table = study.write(ages)
+    rows = pd.read_csv(table, sep="\t").assign(site=[f"at {i}" for i in IDS])
+    rows.to_csv(table, sep="\t", index=False)
+    with pytest.raises(KeyboardInterrupt):
+        CrossValidation(study.recipe, table, study.folder / "sites").run(0)
+    (people,) = told
+    assert len(people) < NUM_PARTICIPANTS
+    assert people["site"].tolist() == [f"at {i}" for i in people["participant_id"]]
 
 
 def test_each_fold_chooses_without_those_it_is_tested_on(

@@ -65,7 +65,7 @@ class CrossValidation:
         self.recipe, self.folder = recipe, RunFolder(out)
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
         self.tokens = token_grid(recipe.model)
-        self.trainer = PartTrainer(recipe, self.folder, self.tokens, self.study.root)
+        self.trainer = PartTrainer(recipe, self.folder, self.tokens, self.study)
         self.cohort = PreparedCohort(prepared or out / "prepared", Preprocessor(recipe.preprocess))
         self._given, self._jobs, self._skip_unusable = splits, jobs, skip_unusable
 

@@ -70,7 +70,7 @@ class FinalModel:
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
         self.card = read_card(run)
         tokens = token_grid(recipe.model)
-        self.trainer = PartTrainer(recipe, self.folder, tokens, self.study.root)
+        self.trainer = PartTrainer(recipe, self.folder, tokens, self.study)
         self.cohort = PreparedCohort(prepared or run / "prepared", Preprocessor(recipe.preprocess))
         self._jobs, self._skip_unusable = jobs, skip_unusable
 

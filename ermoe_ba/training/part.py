@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,11 +13,11 @@ from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.io import remove_file, write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
-from ermoe_ba.study import StudyScan
+from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
-from ermoe_ba.training.choose import choose_settings
+from ermoe_ba.training.choose import Choice, choose_settings, read_choice
 from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
 from ermoe_ba.training.ready_study import ReadyStudy
@@ -68,17 +67,17 @@ class PartTrainer:
         Where results and half-way results are kept.
     tokens : TokenGrid
         Of the network.
-    root : Path
-        Folder of the participants table, where the label table may lie.
+    study : Study
+        Whom it is about. The folder of its table is where the label table may lie.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, root: Path) -> None:
-        self.recipe, self.folder, self.tokens = recipe, folder, tokens
+    def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, study: Study) -> None:
+        self.recipe, self.folder, self.tokens, self.study = recipe, folder, tokens, study
         # Of all stages that were trained here.
         self.cost = Cost()
         # Read before the hours of work that need them.
-        self.tissues = recipe.run.tissues(root)
-        self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(root)
+        self.tissues = recipe.run.tissues(study.root)
+        self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(study.root)
 
     def describe(
         self, part: Part, train: Side, test: Side
@@ -153,11 +152,7 @@ class PartTrainer:
         """
         recipe = self.recipe
         first, seen = self.describe(part, train, test)
-        people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
-        choice = choose_settings(recipe, self.tokens, seen["train"], people, part.seed)
-        if choice.mae:
-            write_json(self.folder.choice(part), asdict(choice))
-        settings = recipe.age_alternatives()[choice.name]
+        settings = recipe.age_alternatives()[self._choose(part, train, seen["train"]).name]
         lessons = self._lessons(part, first, train, seen["train"], simulated)
         predicted = []
         for number in range(recipe.run.num_starts):
@@ -203,6 +198,19 @@ class PartTrainer:
         }
         # Last: where this table stands, the part is done.
         write_table(self.folder.predictions(part), pd.DataFrame(rows))
+
+    def _choose(self, part: Part, train: Side, described: torch.Tensor) -> Choice:
+        """Choose a part's settings, unless an earlier start did."""
+        path = self.folder.choice(part)
+        if path.is_file():
+            return read_choice(path, self.recipe)
+        people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
+        if "site" in self.study.table:
+            people["site"] = self.study.table["site"].loc[train.participants].to_numpy()
+        choice = choose_settings(self.recipe, self.tokens, described, people, part.seed)
+        if choice.mae:
+            write_json(path, asdict(choice))
+        return choice
 
     def _lessons(
         self,
