@@ -1342,19 +1342,29 @@ def test_the_commands_go_from_scans_to_folds_to_a_model(
     run, final = study.folder / "run", study.folder / "final"
     table = ["--participants", str(study.write(ages))]
     validate = ["cross-validate", "recipe.toml", *table, "--out", str(run)]
-    assert main([*validate, "--fold", "1"]) == 0
+    # Nothing is there to go on with, which is fine.
+    assert main([*validate, "--fold", "1", "--resume"]) == 0
     assert "the others are still to come" in capsys.readouterr().out
     train = ["train", "recipe.toml", *table, "--run", str(run), "--out", str(final)]
-    assert main(train) == 2
+    assert main([*train, "--resume"]) == 2
     assert "model.json" in capsys.readouterr().err
-    assert main(validate) == 0
+    assert main([*validate, "--resume"]) == 0
     shown = capsys.readouterr().out
     assert "12 scans of 12 participants, 20 to 75 years." in shown
     mae = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mae"]
-    assert main(train) == 0
+    assert main([*train, "--resume"]) == 0
     assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
     assert read_card(final).metrics["mae"] == mae
     assert len(load_ensemble(str(final)).members) == study.recipe.run.num_starts
+
+
+@pytest.mark.parametrize("command", ["cross-validate", "train"])
+def test_the_help_says_how_a_stopped_run_goes_on(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "give the same command again, with --resume or without it." in shown
 
 
 RECIPE = """

@@ -111,6 +111,16 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=True, type=Path, metavar="DIR")
     for command in (validate, train, tune):
         add_study(command)
+    for command in (validate, train):
+        command.description = (
+            "What a stopped run left in --out is gone on with: give the same command again, with "
+            "--resume or without it."
+        )
+        command.add_argument(
+            "--resume",
+            action="store_true",
+            help="changes nothing: the same command goes on with what --out holds, if anything",
+        )
     for command in (validate, ablate):
         command.add_argument(
             "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
