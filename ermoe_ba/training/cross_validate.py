@@ -107,8 +107,12 @@ class CrossValidation:
                 self.trainer.train(part, *split_sides(everything, column, part), simulated)
         if self.trainer.cost.scans and processes.is_main:
             tqdm.write(f"all stages: {self.trainer.cost}")
-        if not all(self.folder.predictions(part).is_file() for part, _ in parts):
+        # Another job may end its fold between the looks of two processes, which must go together;
+        # and each has written its members before the first writes some of them anew.
+        done = all(self.folder.predictions(part).is_file() for part, _ in parts)
+        if not processes.of_first(done):
             return None
+        processes.accelerator.wait_for_everyone()
         metrics = None
         if processes.is_main:
             keep_training_scans(self.folder.out, ready.scans, folds[fold_column(0)])

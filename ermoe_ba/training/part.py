@@ -20,6 +20,7 @@ from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
 from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
+from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
@@ -276,5 +277,10 @@ class PartTrainer:
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
-        self.cost += history.cost
-        tqdm.write(f"{part.name} {stage}: {history.cost}")
+        self._spend(history.cost, part, stage)
+
+    def _spend(self, cost: Cost, part: Part, what: str) -> None:
+        """Add a cost to that of all, and tell it: processes that train together would each."""
+        self.cost += cost
+        if Processes().is_main:
+            tqdm.write(f"{part.name} {what}: {cost}")
