@@ -111,6 +111,23 @@ def test_errors_by_fold_and_decade_by_hand() -> None:
     }
 
 
+def test_errors_by_decade_count_people_and_not_their_scans() -> None:
+    """Two scans of a lie in her 20s: of two people there, errors of 4 and 1 on the average."""
+    table = pd.DataFrame(
+        {
+            "participant_id": ["a", "a", "a", "b"],
+            "fold": [0, 0, 0, 1],
+            "chronological_age": [28.0, 29, 30, 25],
+            "brain_age_gap": [3.0, -5, 7, 1],
+        }
+    )
+    assert mae_by_group(table) == {
+        "mae_by_fold": {"0": 5.0, "1": 1.0},
+        "mae_by_decade": {"20": 2.5, "30": 7.0},
+        "bias_by_decade": {"20": 0.0, "30": 7.0},
+    }
+
+
 def test_gini_of_equal_loads_is_zero() -> None:
     assert load_gini(np.full(5, 0.4)) == 0.0
 
