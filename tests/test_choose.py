@@ -15,7 +15,7 @@ from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
-from ermoe_ba.training.history import History
+from ermoe_ba.training.history import Cost, History
 from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig
 
@@ -77,11 +77,16 @@ def _asked(
         whose = people.set_index("age")["participant_id"]
         assert [whose[age] for age in ages] == participants
         asked.append(participants)
-        return History()
+        history = History()
+        history.cost = Cost(scans=len(inputs), seconds=2.0, loading_seconds=0.5)
+        return history
 
     monkeypatch.setattr("ermoe_ba.training.choose.train_age", train)
     described = torch.full((len(people), 1, len(tokens), len(FAMILIES), len(TISSUES)), 0.1)
-    choose_settings(recipe, tokens, described.half(), people, 3)
+    _, cost = choose_settings(recipe, tokens, described.half(), people, 3)
+    # Of all of them together.
+    assert cost.scans == sum(len(names) for names in asked)
+    assert (cost.seconds, cost.loading_seconds) == (2.0 * len(asked), 0.5 * len(asked))
     return asked
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -1237,6 +1238,46 @@ def test_a_choice_that_stands_is_not_made_again(
     run.run(0)
     history = pd.read_csv(study.folder / "run" / "fold-0_start-0_history.tsv", sep="\t")
     assert history["epoch"].max() == {"recipe": 2, "long": 3}[other]
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_what_a_run_cost_holds_choices_and_descriptions(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_main: bool,
+) -> None:
+    """By a clock that moves on by a second each time that it is looked at for them.
+
+    Of 8 training scans each inner training sees 4, over 2 epochs: two folds, two alternatives.
+    """
+    seconds = iter(range(100))
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.time", SimpleNamespace(perf_counter=lambda: next(seconds))
+    )
+    # Of processes that train together one tells it.
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.Processes", lambda: SimpleNamespace(is_main=is_main)
+    )
+    monkeypatch.setattr("ermoe_ba.training.part.train_stem", lambda *_, **__: History())
+    monkeypatch.setattr("ermoe_ba.training.part.train_age", lambda *_, **__: History())
+    choose = ChooseConfig(num_folds=2, alternatives={"loose": {"ridge_strength": 1.0}})
+    recipe = replace(
+        study.recipe, choose=choose, run=replace(study.recipe.run, num_starts=1), text="choose"
+    )
+    folds = _given(study, "".join(f"{i}\t{0 if i in TEST_IDS else 1}\n" for i in IDS))
+    run = _begin(study, "run", ages, recipe, splits=folds)
+    run.run(0)
+    cost = run.trainer.cost
+    assert cost.scans == 2 * 2 * 2 * 4
+    # Scans are read, and then described.
+    assert cost.loading_seconds >= 2.0
+    assert cost.seconds > cost.loading_seconds
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split(": ")[0] for line in lines if line.startswith("fold-0 ")]
+    stages = [f"fold-0 {what}" for what in ("stem", "descriptions", "choice", "start-0")]
+    assert told == (stages if is_main else [])
 
 
 def test_the_choice_is_told_the_sites_of_the_table(

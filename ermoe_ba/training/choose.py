@@ -18,6 +18,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.splits import split_folds
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.history import Cost
 from ermoe_ba.training.recipe import AS_WRITTEN, Recipe
 
 
@@ -76,7 +77,7 @@ def choose_settings(
     train_nv: torch.Tensor,
     people: pd.DataFrame,
     seed: int,
-) -> Choice:
+) -> tuple[Choice, Cost]:
     """Choose how a part's members are trained; who is tested in it is not seen.
 
     Each alternative is trained once on each inner fold's training part, all from the same seeds.
@@ -99,12 +100,14 @@ def choose_settings(
 
     Returns
     -------
-    Choice
+    choice : Choice
         The first of equally good ones.
+    cost : Cost
+        Of all trainings together.
     """
     alternatives = recipe.age_alternatives()
     if recipe.choose is None:
-        return Choice(AS_WRITTEN, {})
+        return Choice(AS_WRITTEN, {}), Cost()
     ages_n = people["age"].to_numpy()
     # Of people scanned at several ages the mean, as outer folds have it.
     each = Participants(
@@ -114,14 +117,14 @@ def choose_settings(
     )
     fold_of = split_folds(each, recipe.choose.num_folds, seed)
     fold_n = people["participant_id"].map(fold_of).to_numpy()
-    mae = {}
+    mae, cost = {}, Cost()
     for name, settings in alternatives.items():
         errors = np.empty(len(ages_n))
         for fold in range(recipe.choose.num_folds):
             inside, outside = np.flatnonzero(fold_n != fold), np.flatnonzero(fold_n == fold)
             torch.manual_seed(seed + fold)
             member = ErmoeBrainAge(recipe.model, tokens)
-            train_age(
+            history = train_age(
                 member,
                 train_nv[inside],
                 ages_n[inside],
@@ -129,8 +132,9 @@ def choose_settings(
                 seed + fold,
                 participants=people["participant_id"].iloc[inside].tolist(),
             )
+            cost += history.cost
             with torch.no_grad():
                 found = member.read_age(train_nv[outside, 0].float()).age_b.numpy()
             errors[outside] = np.abs(found - ages_n[outside])
         mae[name] = float(errors.mean())
-    return Choice(min(mae, key=lambda name: mae[name]), mae)
+    return Choice(min(mae, key=lambda name: mae[name]), mae), cost

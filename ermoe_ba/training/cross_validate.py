@@ -95,8 +95,7 @@ class CrossValidation:
             simulated = simulated_people(
                 self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
             )
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
-        everything = Side(ready.study.scans, prepared)
+        everything = self.trainer.read(ready)
         parts = [
             (fold_part(run, fold, repeat), folds[fold_column(repeat)])
             for repeat in range(run.num_repeats)
@@ -129,10 +128,9 @@ class CrossValidation:
             Which, of the first repeat; what stands in the folder already is not made again.
         """
         ready, folds, _ = self._begin()
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
         part = fold_part(self.recipe.run, fold)
-        everything = Side(ready.study.scans, prepared)
-        self.trainer.describe(part, *split_sides(everything, folds[fold_column(0)], part))
+        sides = split_sides(self.trainer.read(ready), folds[fold_column(0)], part)
+        self.trainer.describe(part, *sides)
 
     def _begin(self) -> tuple[ReadyStudy, pd.DataFrame, str]:
         """Make scans ready, the folder this run's, and the folds known."""

@@ -96,9 +96,7 @@ class FinalModel:
                 recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
             )
         part = whole_part(recipe.run)
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
-        everybody = Side(ready.study.scans, prepared)
-        self.trainer.train(part, everybody, Side((), ()), simulated)
+        self.trainer.train(part, self.trainer.read(ready), Side((), ()), simulated)
         # Each has written its members before the first writes some of them anew.
         processes.accelerator.wait_for_everyone()
         if processes.is_main:

@@ -1,5 +1,6 @@
 """One training of a run: stem, descriptions, choice, members, and the ages of those tested."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -18,7 +19,7 @@ from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
-from ermoe_ba.training.history import Cost, History
+from ermoe_ba.training.history import Cost, History, peak_memory_mb
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy
@@ -74,11 +75,29 @@ class PartTrainer:
 
     def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, study: Study) -> None:
         self.recipe, self.folder, self.tokens, self.study = recipe, folder, tokens, study
-        # Of all stages that were trained here.
+        # Of all that was read, described, chosen and trained here.
         self.cost = Cost()
         # Read before the hours of work that need them.
         self.tissues = recipe.run.tissues(study.root)
         self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(study.root)
+
+    def read(self, ready: ReadyStudy) -> Side:
+        """Read the scans of a study that is ready, and count the time.
+
+        Parameters
+        ----------
+        ready : ReadyStudy
+            Of the run.
+
+        Returns
+        -------
+        Side
+            All of them, in the study's order.
+        """
+        start = time.perf_counter()
+        prepared = [ready.cohort.read(scan) for scan in ready.study.scans]
+        self.cost += _loading(start)
+        return Side(ready.study.scans, prepared)
 
     def describe(
         self, part: Part, train: Side, test: Side
@@ -118,7 +137,7 @@ class PartTrainer:
             return first.stem.state_dict()
 
         def described() -> dict[str, torch.Tensor]:
-            found = {}
+            start, found = time.perf_counter(), {}
             for name, side, variants in (
                 ("train", train, self.recipe.age.num_variants),
                 ("test", test, 0),
@@ -131,6 +150,7 @@ class PartTrainer:
                         part.seed,
                         self.recipe.age.changes,
                     )
+            self._spend(_loading(start), part, "descriptions")
             return found
 
         first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
@@ -208,9 +228,10 @@ class PartTrainer:
         people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
         if "site" in self.study.table:
             people["site"] = self.study.table["site"].loc[train.participants].to_numpy()
-        choice = choose_settings(self.recipe, self.tokens, described, people, part.seed)
+        choice, cost = choose_settings(self.recipe, self.tokens, described, people, part.seed)
         if choice.mae:
             write_json(path, asdict(choice))
+            self._spend(cost, part, "choice")
         return choice
 
     def _lessons(
@@ -227,18 +248,17 @@ class PartTrainer:
             volumes = region_targets(label_volumes(train.scans, self.regions), self.regions)
         if simulated is not None:
             age, scans = self.recipe.age, simulated.study.scans
-            kept = self.folder.kept(
-                f"{part.name}_phantom",
-                lambda: {
-                    "described": scan_variants(
-                        first.describe,
-                        [simulated.cohort.read(scan) for scan in scans],
-                        age.num_variants,
-                        part.seed,
-                        age.changes,
-                    )
-                },
-            )
+
+            def described() -> dict[str, torch.Tensor]:
+                start = time.perf_counter()
+                prepared = [simulated.cohort.read(scan) for scan in scans]
+                found = scan_variants(
+                    first.describe, prepared, age.num_variants, part.seed, age.changes
+                )
+                self._spend(_loading(start), part, "descriptions of simulated people")
+                return {"described": found}
+
+            kept = self.folder.kept(f"{part.name}_phantom", described)
             people = SimulatedScans(
                 described_nv=kept["described"],
                 ages_n=np.array([scan.chronological_age for scan in scans]),
@@ -284,3 +304,9 @@ class PartTrainer:
         self.cost += cost
         if Processes().is_main:
             tqdm.write(f"{part.name} {what}: {cost}")
+
+
+def _loading(start: float) -> Cost:
+    """Return the cost of what began at a reading of the clock, and made what stages read."""
+    seconds = time.perf_counter() - start
+    return Cost(seconds=seconds, loading_seconds=seconds, peak_memory_mb=peak_memory_mb())
