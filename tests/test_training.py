@@ -1383,9 +1383,17 @@ def test_the_commands_go_from_scans_to_folds_to_a_model(
     run, final = study.folder / "run", study.folder / "final"
     table = ["--participants", str(study.write(ages))]
     validate = ["cross-validate", "recipe.toml", *table, "--out", str(run)]
-    # Nothing is there to go on with, which is fine.
+    assert main([*validate, "--prepare-only"]) == 0
+    assert "each --fold K can begin" in capsys.readouterr().out
+    stand = {"recipe.json", "scans.tsv", "splits.tsv"}
+    assert {path.name for path in run.iterdir()} == stand
+    # What stands is not made again, and no fold is trained by a preparation.
+    splits = (run / "splits.tsv").stat().st_mtime_ns
+    assert main([*validate, "--prepare-only", "--fold", "1"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
     assert main([*validate, "--fold", "1", "--resume"]) == 0
     assert "the others are still to come" in capsys.readouterr().out
+    assert (run / "splits.tsv").stat().st_mtime_ns == splits
     train = ["train", "recipe.toml", *table, "--run", str(run), "--out", str(final)]
     assert main([*train, "--resume"]) == 2
     assert "model.json" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from ermoe_ba.training.recipe import read_recipe
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:
-    """Run or go on with a cross-validation; evaluate it and print its metrics.
+    """Run or go on with a cross-validation, or prepare it; evaluate it and print its metrics.
 
     Parameters
     ----------
@@ -45,6 +45,10 @@ def run_cross_validate(options: argparse.Namespace) -> int:
     speaks = Processes().is_main
     if speaks:
         tell_study(run.study)
+    if options.prepare_only:
+        run.prepare()
+        print(f"Scans, folds and recipe stand in {options.out}; each --fold K can begin.")
+        return 0
     metrics = run.run(options.fold)
     if metrics is None:
         if speaks:

@@ -121,10 +121,16 @@ def build_parser() -> argparse.ArgumentParser:
             action="store_true",
             help="changes nothing: the same command goes on with what --out holds, if anything",
         )
-    for command in (validate, ablate):
-        command.add_argument(
+    part = validate.add_mutually_exclusive_group()
+    for place in (part, ablate):
+        place.add_argument(
             "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
         )
+    part.add_argument(
+        "--prepare-only",
+        action="store_true",
+        help="stop when scans, folds and recipe stand, for jobs that then train a fold each",
+    )
     validate.add_argument(
         "--splits",
         type=Path,

@@ -91,10 +91,7 @@ class CrossValidation:
         processes = Processes()
         # Of torchrun's processes, one makes what all of them read.
         with processes.accelerator.main_process_first():
-            ready, folds, digest = self._begin()
-            simulated = simulated_people(
-                self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
-            )
+            ready, folds, digest, simulated = self.prepare()
         everything = self.trainer.read(ready)
         parts = [
             (fold_part(run, fold, repeat), folds[fold_column(repeat)])
@@ -118,6 +115,31 @@ class CrossValidation:
             metrics = assemble(self.recipe, self.folder, self.tokens, digest)
         processes.accelerator.wait_for_everyone()
         return metrics
+
+    def prepare(self) -> tuple[ReadyStudy, pd.DataFrame, str, ReadyStudy | None]:
+        """Make stand what all folds need, and train none: jobs that share them need not wait.
+
+        Returns
+        -------
+        ready : ReadyStudy
+            The study, its scans prepared.
+        folds : DataFrame
+            As `read_splits` gives them.
+        digest : str
+            Hash of the data.
+        simulated : ReadyStudy or None
+            Simulated people, where the recipe begins with them.
+
+        Raises
+        ------
+        UsageError
+            If scans cannot be used, or the folder is that of another run.
+        """
+        ready, folds, digest = self._begin()
+        simulated = simulated_people(
+            self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
+        )
+        return ready, folds, digest, simulated
 
     def keep_described(self, fold: int) -> None:
         """Train and keep the stem of a fold and what it describes, and leave the age for others.
