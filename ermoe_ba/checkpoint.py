@@ -1,13 +1,14 @@
 """A trained ensemble on disk: safetensors and JSON, nothing that runs code when it is read."""
 
 import hashlib
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from ermoe_ba.assets import template
 from ermoe_ba.errors import UsageError
@@ -91,10 +92,33 @@ def save_member(path: Path, member: ErmoeBrainAge) -> None:
     Raises
     ------
     OSError
-        If the file cannot be written.
+        As from `save_tensors`.
     """
-    state = {name: value.contiguous() for name, value in member.state_dict().items()}
-    write_whole(path, lambda partial: save_file(state, partial))
+    save_tensors(path, member.state_dict())
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Write tensors, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        Of the file, safetensors.
+    tensors : mapping of Tensor
+        By name; no two share memory.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written, for want of space for one; what stood there stays.
+    """
+    content = save({name: value.contiguous() for name, value in tensors.items()})
+
+    def write(partial: Path) -> None:
+        # Not safetensors' own writer: a full disk must show as an error of this call.
+        partial.write_bytes(content)
+
+    write_whole(path, write)
 
 
 def load_member(path: Path, config: ModelConfig, tokens: TokenGrid) -> ErmoeBrainAge:

@@ -49,26 +49,61 @@ def _known(variance: Array) -> Array:
     return np.where(variance > 1e-9, variance, np.nan)
 
 
-def age_metrics(chronological: Array, predicted: Array) -> dict[str, float]:
+def person_shares(participants: Array) -> Array:
+    """Return how much each scan counts, so that all people count alike.
+
+    Parameters
+    ----------
+    participants : ndarray, shape (n,)
+        Whose each scan is.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        One by the number of the person's scans; exactly 1 where that is one.
+    """
+    _, person, scans = np.unique(participants, return_inverse=True, return_counts=True)
+    shares: Array = 1.0 / scans[person]
+    return shares
+
+
+def age_metrics(
+    chronological: Array, predicted: Array, participants: Array | None = None
+) -> dict[str, float]:
     """Compare predicted with chronological ages.
 
     Parameters
     ----------
     chronological, predicted : ndarray, shape (n,)
         Ages in years, n at least 2.
+    participants : ndarray, shape (n,), optional
+        Whose each row is: rows of one person share that person's weight. By default each is
+        somebody else's.
 
     Returns
     -------
     dict
-        The figures of `age_figures`, each row counted once, ``median_mae`` (years; MAE of always
-        answering the median age) and ``n``.
+        The figures of `age_figures`, ``median_mae`` (years; MAE of always answering the median age)
+        and ``n``, the number of rows.
     """
-    figures = age_figures(chronological, predicted, np.ones((1, len(chronological))))
+    count = len(chronological)
+    shares = np.ones(count) if participants is None else person_shares(participants)
+    figures = age_figures(chronological, predicted, shares[None])
+    distances = np.abs(chronological - _median(chronological, shares))
     return {
-        "n": float(len(chronological)),
+        "n": float(count),
         **{name: float(value[0]) for name, value in figures.items()},
-        "median_mae": float(np.abs(chronological - np.median(chronological)).mean()),
+        "median_mae": float(np.average(distances, weights=shares)),
     }
+
+
+def _median(values: Array, weights: Array) -> float:
+    """Return the middle of a weighted sample: between two values where half lies on either side."""
+    order = np.argsort(values, kind="stable")
+    reached, half = np.cumsum(weights[order]), weights.sum() / 2
+    # The slack is for sums of thirds and sevenths that miss the half by rounding.
+    ends = [np.argmax(reached >= half - 1e-9), np.argmax(reached > half + 1e-9)]
+    return float(values[order][ends].mean())
 
 
 def mae_by_group(table: pd.DataFrame) -> dict[str, dict[str, float]]:
@@ -77,7 +112,8 @@ def mae_by_group(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     Parameters
     ----------
     table : DataFrame
-        Columns ``fold``, ``chronological_age`` and ``brain_age_gap`` (years).
+        Columns ``fold``, ``chronological_age`` and ``brain_age_gap`` (years), and where people may
+        have several rows, which then share their weight, ``participant_id``.
 
     Returns
     -------
@@ -87,8 +123,16 @@ def mae_by_group(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     """
     gap = table["brain_age_gap"]
     decade = (table["chronological_age"] // 10 * 10).astype(int)
+    people = table.get("participant_id", pd.Series(range(len(table)), index=table.index))
+
+    def means(values: pd.Series, by: pd.Series) -> dict[str, float]:
+        # Everybody who is in a group counts alike in it, with however many rows.
+        share = 1.0 / values.groupby([by, people]).transform("size")
+        sums = (values * share).groupby(by).sum() / share.groupby(by).sum()
+        return {str(key): float(value) for key, value in sums.items()}
+
     return {
-        name: {str(key): float(value) for key, value in values.groupby(by).mean().items()}
+        name: means(values, by)
         for name, values, by in (
             ("mae_by_fold", gap.abs(), table["fold"]),
             ("mae_by_decade", gap.abs(), decade),

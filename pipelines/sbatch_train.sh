@@ -7,8 +7,7 @@
 #          file system that all nodes see. Submit it again after any stop, with as many processes: a
 #          stage goes on from its snapshot.
 # Result:  as that of the command without SLURM. To share folds among jobs instead, which needs no
-#          exchange between nodes: sbatch --array=0-4 --wrap 'ermoe-ba cross-validate ... --fold
-#          "$SLURM_ARRAY_TASK_ID"'.
+#          exchange between nodes: pipelines/sbatch_folds.sh.
 #SBATCH --job-name=ermoe-ba-train
 #SBATCH --ntasks-per-node=1
 #SBATCH --cpus-per-task=8

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
+from ermoe_ba.cli.parser import build_parser
+
 PIPELINES = Path(__file__).parents[1] / "pipelines"
-SCRIPTS = ("sbatch_predict.sh", "sbatch_train.sh")
+SCRIPTS = ("sbatch_folds.sh", "sbatch_predict.sh", "sbatch_train.sh")
 
 
 def directives(script: str) -> dict[str, str]:
@@ -156,6 +158,69 @@ def test_a_call_without_a_command_says_how(cluster: Path) -> None:
     done = train(cluster)
     assert done.returncode == 2
     assert done.stderr.startswith("usage: sbatch --nodes=N ")
+
+
+def folds(cluster: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Call the script of the array with stand-ins that tell what they were given."""
+    stand_ins = {
+        # As with --parsable on a federation: the number, and the cluster.
+        "sbatch": 'printf "%s\\n" "$@" "" >>"$CALLS"; printf "4711;north\\n"; exit "${ENDS:-0}"',
+        "ermoe-ba": 'printf "%s\\n" "$OMP_NUM_THREADS" "$@"; exit "${ENDS:-0}"',
+    }
+    for name, text in stand_ins.items():
+        (cluster / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (cluster / name).chmod(0o755)
+    given = {"PATH": f"{cluster}:{os.environ['PATH']}", "CALLS": str(cluster / "calls")}
+    return subprocess.run(
+        ["bash", PIPELINES / "sbatch_folds.sh", *arguments],
+        env={**os.environ, **given, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+WORDS = ["a recipe.toml", "--participants", "p.tsv", "--out", "RUN"]
+
+
+def test_folds_wait_for_the_one_job_that_prepares(cluster: Path) -> None:
+    done = folds(cluster, "5", *WORDS)
+    assert done.returncode == 0, done.stderr
+    script = str(PIPELINES / "sbatch_folds.sh")
+    after = ["--dependency=afterok:4711", "--kill-on-invalid-dep=yes", "--array=0-4"]
+    calls = [["--parsable", script, "prepare", *WORDS], [*after, script, "fold", *WORDS]]
+    told = (cluster / "calls").read_text(encoding="utf-8").splitlines()
+    assert told == [word for call in calls for word in [*call, ""]]
+    # Both ask for as many cores, since they are the same script.
+    cores = directives("sbatch_folds.sh")["cpus-per-task"]
+    first = folds(cluster, *calls[0][2:], SLURM_CPUS_PER_TASK=cores).stdout.splitlines()
+    # Workers each keep a core busy.
+    assert first == ["1", "cross-validate", *WORDS, "--jobs", cores, "--prepare-only"]
+    task = {"SLURM_CPUS_PER_TASK": cores, "SLURM_ARRAY_TASK_ID": "3"}
+    fold = folds(cluster, "fold", *WORDS, **task).stdout.splitlines()
+    assert fold == [cores, "cross-validate", *WORDS, "--fold", "3"]
+    # What both start is a command that there is.
+    for started in (first, fold):
+        options = build_parser().parse_args(started[1:])
+        assert options.recipe == Path("a recipe.toml")
+
+
+def test_no_array_is_submitted_after_a_refusal(cluster: Path) -> None:
+    assert folds(cluster, "5", *WORDS, ENDS="1").returncode == 1
+    assert (cluster / "calls").read_text(encoding="utf-8").count("sbatch_folds.sh") == 1
+
+
+def test_a_fold_that_fails_fails_its_task(cluster: Path) -> None:
+    task = {"SLURM_CPUS_PER_TASK": "8", "SLURM_ARRAY_TASK_ID": "0", "ENDS": "3"}
+    assert folds(cluster, "fold", *WORDS, **task).returncode == 3
+
+
+@pytest.mark.parametrize("words", [[], ["5"], WORDS, ["0", *WORDS], ["5.5", *WORDS]])
+def test_folds_without_a_number_of_them_are_refused(cluster: Path, words: list[str]) -> None:
+    done = folds(cluster, *words)
+    assert done.returncode == 2
+    assert done.stderr.startswith("usage: bash ")
+    assert not (cluster / "calls").exists()
 
 
 PROFILE = PIPELINES / "profiles" / "kubernetes"

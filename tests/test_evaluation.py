@@ -22,7 +22,7 @@ from ermoe_ba.evaluation.prediction_intervals import (
     interval_calibration,
 )
 from ermoe_ba.intervals import conformal_half_width
-from ermoe_ba.metrics import age_figures
+from ermoe_ba.metrics import age_figures, age_metrics
 from ermoe_ba.space import Array
 
 MakeRows = Callable[..., OutOfFold]
@@ -110,7 +110,7 @@ def test_three_equal_scans_of_a_person_are_evidence_of_one() -> None:
 
 
 def test_all_rows_of_a_person_are_drawn_together_however_many() -> None:
-    """Five people of 1 to 5 rows: each sample's weights are equal within a person."""
+    """Five people of 1 to 5 rows: each sample's weights are equal within a person, and add up."""
     person = np.repeat(np.arange(5), [1, 2, 3, 4, 5])
     seen = []
 
@@ -118,12 +118,65 @@ def test_all_rows_of_a_person_are_drawn_together_however_many() -> None:
         seen.append(weights_bn)
         return {"sum": weights_bn.sum(axis=-1)}
 
-    estimates(figures, person)
-    weights_bn = np.concatenate(seen)
-    firsts = [int(np.argmax(person == number)) for number in range(5)]
-    np.testing.assert_array_equal(weights_bn, weights_bn[:, firsts][:, person])
-    # Five are drawn each time.
-    np.testing.assert_array_equal(weights_bn[:, firsts].sum(axis=1), 5)
+    for shared in (True, False):
+        seen.clear()
+        estimates(figures, person, shared=shared)
+        weights_bn = np.concatenate(seen)
+        firsts = [int(np.argmax(person == number)) for number in range(5)]
+        np.testing.assert_array_equal(weights_bn, weights_bn[:, firsts][:, person])
+        # Five are drawn each time: the rows of a person together count one a draw, or one each.
+        drawn_bk = weights_bn[:, firsts] * (np.arange(1, 6) if shared else 1)
+        np.testing.assert_allclose(drawn_bk.sum(axis=1), 5, rtol=1e-12)
+
+
+def test_people_count_alike_however_often_they_were_scanned(make_rows: MakeRows) -> None:
+    """Nine scans of one person err by 10 years, nine people by nothing: 10 / 10, not 90 / 18.
+
+    The nine people alone: ages 21 to 29; with the tenth, mean gap 1 and RMSE root of 10.
+    """
+    ages = np.array([40.0] * 9 + [21.0 + n for n in range(9)])
+    gaps = np.array([10.0] * 9 + [0.0] * 9)
+    people = np.array(["many"] * 9 + [f"one {n}" for n in range(9)])
+    rows = make_rows(ages, ages + gaps, participants=people, groups={"sex": np.full(18, "F")})
+    found = accuracy(rows)
+    for group in (found["overall"], found["by_sex"][0]):
+        assert group["mae"]["value"] == pytest.approx(1.0)
+        assert group["bias"]["value"] == pytest.approx(1.0)
+        assert group["rmse"]["value"] == pytest.approx(10**0.5)
+    assert [g["mae"]["value"] for g in found["by_decade"]] == pytest.approx([0.0, 10.0])
+    metrics = age_metrics(ages, ages + gaps, people)
+    assert (metrics["n"], metrics["mae"]) == (18, pytest.approx(1.0))
+    # Of ten people the middle lies between 25 and 26: sum of 4.5, ..., .5, .5, ..., 3.5 and 14.5.
+    assert metrics["median_mae"] == pytest.approx((12.5 + 8 + 14.5) / 10)
+    given = replace(rows, given_interval=np.stack([rows.predicted - 5, rows.predicted + 5]))
+    held = interval_calibration(given, conformal_intervals(given))["as_given"]
+    assert held["coverage"]["value"] == pytest.approx(0.9)
+
+
+def test_a_scan_that_stands_three_times_changes_nothing_but_counts(make_rows: MakeRows) -> None:
+    """Twelve people; the rows of every second one come three times, in the fold of the person."""
+    random = np.random.default_rng(4)
+    ages = random.uniform(20, 79, 12)
+    predicted = 15 + 0.7 * ages + random.normal(0, 5, 12)
+    times = np.repeat(np.arange(12), np.tile([1, 3], 6))
+    names, folds = np.array([f"{n:02}" for n in range(12)]), np.arange(12) % 3
+    once = make_rows(ages, predicted, participants=names, folds=folds)
+    more = make_rows(ages[times], predicted[times], participants=names[times], folds=folds[times])
+
+    def figures(rows: OutOfFold) -> list[float]:
+        found, line = accuracy(rows), regression_calibration(rows)
+        kept = [*found["overall"].values(), line["slope"], line["intercept"]]
+        kept += [group["mae"] for group in found["by_decade"]]
+        values = [value for estimate in kept for value in estimate.values() if value is not None]
+        bias = correct_age_bias(rows).report["parameters"]
+        values += [fold[name] for fold in bias for name in ("slope", "intercept")]
+        constant = interval_calibration(rows, conformal_intervals(rows))["constant"][0]
+        values += [constant["coverage"]["value"], constant["mean_width"]]
+        values += [g[k] for g in constant["by_decade"] for k in ("coverage", "mean_width")]
+        values += age_metrics(rows.chronological, rows.predicted, rows.participants).values()
+        return values[:-8] + values[-7:]
+
+    assert figures(more) == pytest.approx(figures(once), rel=1e-9)
 
 
 def test_fewer_than_five_people_have_no_interval_whatever_their_rows() -> None:

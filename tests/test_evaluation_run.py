@@ -90,6 +90,22 @@ def test_who_was_scanned_once_has_neither_slope_nor_agreement(tmp_path: Path) ->
     assert retest_agreement(rows) is None
 
 
+@pytest.mark.parametrize(("mae", "is_its_own"), [(1.0, True), (1.25, True), (1.5, False)])
+def test_a_run_is_known_by_its_error_however_it_counted_scans(
+    tmp_path: Path, mae: float, is_its_own: bool
+) -> None:
+    """Errors of 0, 1 and twice 2: a mean of 1 over three people, of 5 / 4 over scans."""
+    scans = [("a", 20, 20), ("b", 30, 31), ("c", 40, 42), ("c", 41, 43)]
+    path = _table(tmp_path / "predictions.tsv", scans)
+    (tmp_path / "metrics.json").write_text(
+        json.dumps({"n": 4.0, "mae": mae, "probe_mae": 9.0}),
+        encoding="utf-8",
+    )
+    metrics = evaluate(path).metrics
+    assert metrics["mae"] == pytest.approx(1.0)
+    assert ("probe_mae" in metrics) == is_its_own
+
+
 # Learning curve
 
 

@@ -179,6 +179,25 @@ def test_a_bad_loss_names_each_participant_once() -> None:
     assert model.w.item() == 0.0
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_gradient_without_end_is_told_of_its_own_batch(last: bool) -> None:
+    """The root of 0 is 0, and its slope there has no end; the step before goes well."""
+    model = _Line(4.0)
+    x = torch.ones(1)
+    batches = [Batch((x, x), (name,)) for name in ("fine", "flat", "after")]
+    seen: list[float] = []
+
+    def loss(tensors: tuple[Tensor, ...]) -> Loss:
+        seen.append(model.w.item())
+        return Loss((tensors[0] * model.w * (len(seen) != 2)).abs().sqrt().mean())
+
+    stage = model.stage(0, batches=batches[: 2 if last else 3], loss=loss)
+    says = r"line: the gradient's length became nan at step 2\. Its scans are of flat\."
+    with pytest.raises(ErmoeError, match=says):
+        fit(model, stage, OPTIMISER)
+    assert model.w.item() == seen[1] < 4.0
+
+
 def test_what_is_in_no_group_is_left_alone_and_may_learn_later() -> None:
     model = nn.ModuleDict({"line": _Line(), "other": nn.Linear(2, 2)})
     line = model["line"]

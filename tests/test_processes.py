@@ -4,13 +4,17 @@ import os
 import socket
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from ermoe_ba.cli.main import main
 from ermoe_ba.training.batch import Batch, shares
+from ermoe_ba.training.processes import Processes
 
 SCRIPT = Path(__file__).with_name("training_runs.py")
 NODES = Path(__file__).parents[1] / "pipelines" / "two_nodes.sh"
@@ -42,6 +46,41 @@ def test_a_batch_without_samples_or_of_unequal_tensors_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match="the same number of samples, at least one"):
         Batch(tensors, ("a",))
+
+
+def test_processes_wait_for_a_day() -> None:
+    """However long the first prepares scans; the library's own patience ends after minutes."""
+    handler = Processes().accelerator.init_handler
+    assert handler is not None
+    assert handler.to_kwargs() == {"timeout": timedelta(days=1)}
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_one_process_speaks_for_all(
+    is_main: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others find no metrics, since the first alone assembles them; that is no fold undone."""
+    stubs = {
+        "cross_validate.CrossValidation": SimpleNamespace(study=None, run=lambda _: None),
+        "train.FinalModel": SimpleNamespace(study=None, run=lambda: {"mae": 7.0}),
+    }
+    for command in ("cross_validate", "train"):
+        monkeypatch.setattr(f"ermoe_ba.cli.{command}.read_recipe", lambda _: None)
+        monkeypatch.setattr(
+            f"ermoe_ba.cli.{command}.tell_study", lambda _: sys.stdout.write("study\n")
+        )
+        monkeypatch.setattr(
+            f"ermoe_ba.cli.{command}.Processes", lambda: SimpleNamespace(is_main=is_main)
+        )
+    for name, stub in stubs.items():
+        monkeypatch.setattr(f"ermoe_ba.cli.{name}", lambda *_, _stub=stub, **__: _stub)
+    words = ["recipe.toml", "--participants", "participants.tsv", "--out", "OUT"]
+    assert main(["cross-validate", *words]) == 0
+    assert main(["train", *words, "--run", "RUN"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    said = ["study", "Fold done", "study", "Written: OUT"] if is_main else []
+    assert len(lines) == len(said)
+    assert all(line.startswith(word) for line, word in zip(lines, said, strict=True))
 
 
 def _run(command: list[str | Path], out: Path) -> dict[str, torch.Tensor]:

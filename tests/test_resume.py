@@ -3,13 +3,17 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from ermoe_ba.checkpoint import save_member
 from ermoe_ba.errors import UsageError
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.training.run_folder import RunFolder
 from ermoe_ba.training.snapshot import read_snapshot, write_snapshot
 
 SCRIPT = Path(__file__).with_name("training_runs.py")
@@ -56,6 +60,43 @@ def test_a_snapshot_comes_back_as_it_was(tmp_path: Path) -> None:
     assert random.random() == np.random.default_rng(1).random()
 
 
+def _half(path: Path, content: bytes) -> int:
+    """Write as a disk does that fills up on the way."""
+    with path.open("wb") as file:
+        file.write(content[: len(content) // 2])
+    raise OSError(28, "No space left on device")
+
+
+def test_a_full_disk_leaves_the_member_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_member: Callable[..., ErmoeBrainAge]
+) -> None:
+    path = tmp_path / "fold-0_start-0.safetensors"
+    save_member(path, make_member(seed=3))
+    before = path.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", _half)
+        with pytest.raises(OSError, match="No space left"):
+            save_member(path, make_member(seed=4))
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    save_member(path, make_member(seed=4))
+    assert path.read_bytes() != before
+
+
+def test_a_full_disk_keeps_nothing_of_what_a_stage_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = RunFolder(tmp_path)
+    # Every second column: not contiguous, as views are.
+    made = {"weights": torch.arange(200.0).reshape(10, 20)[:, ::2]}
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", _half)
+        with pytest.raises(OSError, match="No space left"):
+            folder.kept("fold-0_stem", lambda: made)
+    assert list((tmp_path / "kept").iterdir()) == []
+    assert torch.equal(folder.kept("fold-0_stem", lambda: made)["weights"], made["weights"])
+
+
 def test_a_full_disk_leaves_the_snapshot_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,13 +105,8 @@ def test_a_full_disk_leaves_the_snapshot_before(
     write_snapshot(path, IDENTITY, {"step": 2, "weights": torch.ones(100)})
     before = path.read_bytes()
 
-    def half(self: Path, content: bytes) -> int:
-        with self.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", half)
+        patch.setattr(Path, "write_bytes", _half)
         with pytest.raises(OSError, match="No space left"):
             write_snapshot(path, IDENTITY, {"step": 4, "weights": torch.zeros(100)})
     assert path.read_bytes() == before

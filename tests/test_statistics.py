@@ -111,6 +111,23 @@ def test_errors_by_fold_and_decade_by_hand() -> None:
     }
 
 
+def test_errors_by_decade_count_people_and_not_their_scans() -> None:
+    """Two scans of a lie in her 20s: of two people there, errors of 4 and 1 on the average."""
+    table = pd.DataFrame(
+        {
+            "participant_id": ["a", "a", "a", "b"],
+            "fold": [0, 0, 0, 1],
+            "chronological_age": [28.0, 29, 30, 25],
+            "brain_age_gap": [3.0, -5, 7, 1],
+        }
+    )
+    assert mae_by_group(table) == {
+        "mae_by_fold": {"0": 5.0, "1": 1.0},
+        "mae_by_decade": {"20": 2.5, "30": 7.0},
+        "bias_by_decade": {"20": 0.0, "30": 7.0},
+    }
+
+
 def test_prediction_columns_stand_in_their_order() -> None:
     table = predictions_table([{"status": "ok", "participant_id": "01"}])
     assert table.columns.tolist() == list(PREDICTION_COLUMNS)

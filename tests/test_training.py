@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ermoe_ba.checkpoint import load_ensemble
+from ermoe_ba.checkpoint import load_ensemble, save_member, save_tensors
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -31,6 +32,7 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.choose import Choice
 from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.final_model import FinalModel
@@ -45,6 +47,7 @@ from ermoe_ba.training.pretrain_config import (
     VolumesStage,
 )
 from ermoe_ba.training.probe import probe_routing
+from ermoe_ba.training.progress import Progress
 from ermoe_ba.training.readout_start import place_prior, start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
 from ermoe_ba.training.run_folder import RunFolder
@@ -935,6 +938,60 @@ def test_a_run_stopped_between_its_stages_goes_on_to_equal_bytes(
     assert (study.run("once", ages, 0) / weights).read_bytes() != (out / weights).read_bytes()
 
 
+# What is written last of a stage, and by whom.
+@pytest.mark.parametrize(
+    ("writer", "name"),
+    [
+        ("run_folder.save_tensors", "fold-0_stem"),
+        ("run_folder.save_tensors", "fold-0_start-0_masked"),
+        ("part.save_member", "fold-0_start-0"),
+    ],
+)
+def test_a_run_stopped_before_it_wrote_a_result_makes_no_step_again(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    writer: str,
+    name: str,
+) -> None:
+    """With a snapshot after each step, all steps are made by then; they are made once."""
+    monkeypatch.setattr("ermoe_ba.training.loop.SNAPSHOT_STEPS", 1)
+    study.recipe = replace(
+        study.recipe,
+        pretrain=PretrainConfig(masked=MaskedStage(share=0.5, **BEFORE)),
+        run=replace(study.recipe.run, num_starts=1),
+    )
+    steps: list[str] = []
+    load = Progress.load
+
+    def counted(progress: Progress, make: Callable[[], Batch]) -> Batch:
+        steps.append(progress.describe)
+        return load(progress, make)
+
+    monkeypatch.setattr("ermoe_ba.training.loop.Progress.load", counted)
+    straight = study.run("straight", ages, 0)
+    made, steps[:] = list(steps), []
+    out = study.folder / "stopped"
+    out.mkdir()
+    (out / "splits.tsv").write_bytes((straight / "splits.tsv").read_bytes())
+    run = CrossValidation(study.recipe, study.write(ages), out)
+
+    def stop(path: Path, content: Any) -> None:
+        if path.name == f"{name}.safetensors":
+            raise KeyboardInterrupt
+        (save_member if writer.startswith("part") else save_tensors)(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"ermoe_ba.training.{writer}", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(0)
+    run.run(0)
+    assert steps == made
+    weights = "fold-0_start-0.safetensors"
+    assert (out / weights).read_bytes() == (straight / weights).read_bytes()
+    assert not list(out.rglob("*snapshot*"))
+
+
 def test_a_whole_run_tests_everybody_once_and_describes_itself(
     study: _Study,
     ages: dict[str, float],
@@ -1212,6 +1269,95 @@ def test_folder_tells_the_settings_of_its_run(tmp_path: Path) -> None:
         folder.settings()
 
 
+def test_a_choice_that_stands_is_not_made_again(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was stopped once it had chosen; its choice is changed by hand to be told apart."""
+    choose = ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 3}})
+    recipe = replace(
+        study.recipe, choose=choose, run=replace(study.recipe.run, num_starts=1), text="choose"
+    )
+    run = _begin(study, "run", ages, recipe)
+    path = study.folder / "run" / "fold-0_choice.json"
+    with monkeypatch.context() as patch:
+
+        def stop(*_: Any, **__: Any) -> History:
+            raise KeyboardInterrupt
+
+        patch.setattr("ermoe_ba.training.part.train_age", stop)
+        with pytest.raises(KeyboardInterrupt):
+            run.run(0)
+    chosen = json.loads(path.read_text(encoding="utf-8"))
+    other = {"recipe": "long", "long": "recipe"}[chosen["name"]]
+    path.write_text(json.dumps({**chosen, "name": other}), encoding="utf-8")
+    monkeypatch.setattr(
+        "ermoe_ba.training.choose.train_age", lambda *_, **__: pytest.fail("chosen again")
+    )
+    run.run(0)
+    history = pd.read_csv(study.folder / "run" / "fold-0_start-0_history.tsv", sep="\t")
+    assert history["epoch"].max() == {"recipe": 2, "long": 3}[other]
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_what_a_run_cost_holds_choices_and_descriptions(
+    study: _Study,
+    ages: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_main: bool,
+) -> None:
+    """By a clock that moves on by a second each time that it is looked at for them.
+
+    Of 8 training scans each inner training sees 4, over 2 epochs: two folds, two alternatives.
+    """
+    seconds = iter(range(100))
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.time", SimpleNamespace(perf_counter=lambda: next(seconds))
+    )
+    # Of processes that train together one tells it.
+    monkeypatch.setattr(
+        "ermoe_ba.training.part.Processes", lambda: SimpleNamespace(is_main=is_main)
+    )
+    monkeypatch.setattr("ermoe_ba.training.part.train_stem", lambda *_, **__: History())
+    monkeypatch.setattr("ermoe_ba.training.part.train_age", lambda *_, **__: History())
+    choose = ChooseConfig(num_folds=2, alternatives={"loose": {"ridge_strength": 1.0}})
+    recipe = replace(
+        study.recipe, choose=choose, run=replace(study.recipe.run, num_starts=1), text="choose"
+    )
+    folds = _given(study, "".join(f"{i}\t{0 if i in TEST_IDS else 1}\n" for i in IDS))
+    run = _begin(study, "run", ages, recipe, splits=folds)
+    run.run(0)
+    cost = run.trainer.cost
+    assert cost.scans == 2 * 2 * 2 * 4
+    # Scans are read, and then described.
+    assert cost.loading_seconds >= 2.0
+    assert cost.seconds > cost.loading_seconds
+    lines = capsys.readouterr().out.splitlines()
+    told = [line.split(": ")[0] for line in lines if line.startswith("fold-0 ")]
+    stages = [f"fold-0 {what}" for what in ("stem", "descriptions", "choice", "start-0")]
+    assert told == (stages if is_main else [])
+
+
+def test_the_choice_is_told_the_sites_of_the_table(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[pd.DataFrame] = []
+
+    def choose(*given: Any) -> Choice:
+        told.append(given[3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ermoe_ba.training.part.choose_settings", choose)
+    table = study.write(ages)
+    rows = pd.read_csv(table, sep="\t").assign(site=[f"at {i}" for i in IDS])
+    rows.to_csv(table, sep="\t", index=False)
+    with pytest.raises(KeyboardInterrupt):
+        CrossValidation(study.recipe, table, study.folder / "sites").run(0)
+    (people,) = told
+    assert len(people) < NUM_PARTICIPANTS
+    assert people["site"].tolist() == [f"at {i}" for i in people["participant_id"]]
+
+
 def test_each_fold_chooses_without_those_it_is_tested_on(
     study: _Study, ages: dict[str, float]
 ) -> None:
@@ -1295,19 +1441,37 @@ def test_the_commands_go_from_scans_to_folds_to_a_model(
     run, final = study.folder / "run", study.folder / "final"
     table = ["--participants", str(study.write(ages))]
     validate = ["cross-validate", "recipe.toml", *table, "--out", str(run)]
-    assert main([*validate, "--fold", "1"]) == 0
+    assert main([*validate, "--prepare-only"]) == 0
+    assert "each --fold K can begin" in capsys.readouterr().out
+    stand = {"recipe.json", "scans.tsv", "splits.tsv"}
+    assert {path.name for path in run.iterdir()} == stand
+    # What stands is not made again, and no fold is trained by a preparation.
+    splits = (run / "splits.tsv").stat().st_mtime_ns
+    assert main([*validate, "--prepare-only", "--fold", "1"]) == 2
+    assert "not allowed with argument" in capsys.readouterr().err
+    assert main([*validate, "--fold", "1", "--resume"]) == 0
     assert "the others are still to come" in capsys.readouterr().out
+    assert (run / "splits.tsv").stat().st_mtime_ns == splits
     train = ["train", "recipe.toml", *table, "--run", str(run), "--out", str(final)]
-    assert main(train) == 2
+    assert main([*train, "--resume"]) == 2
     assert "model.json" in capsys.readouterr().err
-    assert main(validate) == 0
+    assert main([*validate, "--resume"]) == 0
     shown = capsys.readouterr().out
     assert "12 scans of 12 participants, 20 to 75 years." in shown
     mae = json.loads((run / "metrics.json").read_text(encoding="utf-8"))["mae"]
-    assert main(train) == 0
+    assert main([*train, "--resume"]) == 0
     assert f"out of fold: MAE {mae:.2f} years" in capsys.readouterr().out
     assert read_card(final).metrics["mae"] == mae
     assert len(load_ensemble(str(final)).members) == study.recipe.run.num_starts
+
+
+@pytest.mark.parametrize("command", ["cross-validate", "train"])
+def test_the_help_says_how_a_stopped_run_goes_on(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "give the same command again, with --resume or without it." in shown
 
 
 RECIPE = """

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import ermoe_ba.training.loop
+from ermoe_ba.io import remove_file
 from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.drawn_ahead import DrawnAhead
 from ermoe_ba.training.loop import OptimiserConfig, errors, fit
@@ -176,6 +177,9 @@ def train(kind: str, out: Path, snapshot: Path | None = None, kill: str = "") ->
     found["validation"] = errors(network, stage.validation, processes)
     if processes.is_main:
         save_file({name: value.contiguous() for name, value in found.items()}, out)
+        # The stage leaves its snapshot to whoever keeps what came of it.
+        if snapshot is not None:
+            remove_file(snapshot)
     processes.accelerator.wait_for_everyone()
     PartialState().destroy_process_group()
     return watched.asked

@@ -9,11 +9,12 @@ from ermoe_ba.cli.study import tell_study
 from ermoe_ba.evaluation import evaluate
 from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.training.cross_validate import CrossValidation
+from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.recipe import read_recipe
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:
-    """Run or go on with a cross-validation; evaluate it and print its metrics.
+    """Run or go on with a cross-validation, or prepare it; evaluate it and print its metrics.
 
     Parameters
     ----------
@@ -40,10 +41,18 @@ def run_cross_validate(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         skip_unusable=options.skip_unusable,
     )
-    tell_study(run.study)
+    # Of torchrun's processes one speaks for all.
+    speaks = Processes().is_main
+    if speaks:
+        tell_study(run.study)
+    if options.prepare_only:
+        run.prepare()
+        print(f"Scans, folds and recipe stand in {options.out}; each --fold K can begin.")
+        return 0
     metrics = run.run(options.fold)
     if metrics is None:
-        print(f"Fold done; the others are still to come in {options.out}.")
+        if speaks:
+            print(f"Fold done; the others are still to come in {options.out}.")
         return 0
     for name, value in metrics.items():
         parts = value if isinstance(value, dict) else {"": value}

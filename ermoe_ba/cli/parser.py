@@ -117,10 +117,26 @@ def build_parser() -> argparse.ArgumentParser:
         command.add_argument("--out", required=True, type=Path, metavar="DIR")
     for command in (validate, train, tune):
         add_study(command)
-    for command in (validate, ablate):
+    for command in (validate, train):
+        command.description = (
+            "What a stopped run left in --out is gone on with: give the same command again, with "
+            "--resume or without it."
+        )
         command.add_argument(
+            "--resume",
+            action="store_true",
+            help="changes nothing: the same command goes on with what --out holds, if anything",
+        )
+    part = validate.add_mutually_exclusive_group()
+    for place in (part, ablate):
+        place.add_argument(
             "--fold", type=int, metavar="K", help="train this fold only, to share the work out"
         )
+    part.add_argument(
+        "--prepare-only",
+        action="store_true",
+        help="stop when scans, folds and recipe stand, for jobs that then train a fold each",
+    )
     validate.add_argument(
         "--splits",
         type=Path,

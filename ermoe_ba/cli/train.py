@@ -4,6 +4,7 @@ import argparse
 
 from ermoe_ba.cli.study import tell_study
 from ermoe_ba.training.final_model import FinalModel
+from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.recipe import read_recipe
 
 
@@ -34,10 +35,14 @@ def run_train(options: argparse.Namespace) -> int:
         jobs=options.jobs,
         skip_unusable=options.skip_unusable,
     )
-    tell_study(model.study)
+    # Of torchrun's processes one speaks for all.
+    speaks = Processes().is_main
+    if speaks:
+        tell_study(model.study)
     metrics = model.run()
-    print(
-        f"Written: {options.out}, for --model. It has seen all these scans; its error is that of "
-        f"{options.run}, out of fold: MAE {metrics['mae']:.2f} years."
-    )
+    if speaks:
+        print(
+            f"Written: {options.out}, for --model. It has seen all these scans; its error is that "
+            f"of {options.run}, out of fold: MAE {metrics['mae']:.2f} years."
+        )
     return 0

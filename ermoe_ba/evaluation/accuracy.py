@@ -14,7 +14,7 @@ GROUP_FIGURES = ("mae", "rmse", "bias")
 
 
 def accuracy(rows: OutOfFold) -> dict[str, Any]:
-    """Return uncorrected accuracy with intervals.
+    """Return uncorrected accuracy with intervals; rows of one person share that person's weight.
 
     Parameters
     ----------
@@ -26,7 +26,8 @@ def accuracy(rows: OutOfFold) -> dict[str, Any]:
     dict
         ``overall`` (the figures of `ermoe_ba.metrics.age_figures`), ``by_decade``, ``by_sex`` and
         ``by_site`` (lists of groups; only where known) and ``worst_decade``: that of the largest
-        MAE among those of at least five participants, or among all where none has five.
+        MAE among those of at least five participants, or among all where none has five. In a group,
+        everybody who is in it counts alike.
     """
     everything = np.ones(len(rows.gap), dtype=bool)
     found: dict[str, Any] = {

@@ -1,6 +1,7 @@
 """The gap's dependence on age taken out: two corrections, fitted on other folds than they correct.
 
-With ``predicted = slope x age + intercept`` fitted by least squares on the other folds,
+With ``predicted = slope x age + intercept`` fitted by least squares on the other folds, where rows
+of one person share that person's weight,
 
 - Cole et al. 2018 (doi:10.1038/mp.2017.62): ``(predicted - intercept) / slope``;
 - Beheshti et al. 2019 (doi:10.1016/j.nicl.2019.102063): ``predicted - (a x age + b)``, with
@@ -19,7 +20,7 @@ import numpy as np
 
 from ermoe_ba.evaluation.bootstrap import Figures, estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
-from ermoe_ba.metrics import age_figures
+from ermoe_ba.metrics import age_figures, person_shares
 from ermoe_ba.space import Array
 
 METHODS = ("cole", "beheshti")
@@ -67,7 +68,10 @@ def correct_age_bias(rows: OutOfFold) -> Corrected:
         if len(np.unique(rows.chronological[others])) < 2:
             # No line goes through one age: this fold stays uncorrected.
             continue
-        slope, intercept = np.polyfit(rows.chronological[others], rows.predicted[others], 1)
+        ages_n, predicted_n = rows.chronological[others], rows.predicted[others]
+        # Weights of residuals, not of their squares.
+        weights_n = np.sqrt(person_shares(rows.participants[others]))
+        slope, intercept = np.polyfit(ages_n, predicted_n, 1, w=weights_n)
         expected = slope * rows.chronological[here] + intercept
         # Predictions that do not rise with age cannot be stretched back.
         if slope > 0:

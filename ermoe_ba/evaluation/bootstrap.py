@@ -9,6 +9,7 @@ from typing import TypedDict
 import numpy as np
 from scipy.stats import bootstrap
 
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.space import Array
 
 # From weights of shape (B, N) to figures of shape (B,), by name.
@@ -33,7 +34,7 @@ class Estimate(TypedDict):
     upper: float | None
 
 
-def estimates(figures: Figures, participants: Array) -> dict[str, Estimate]:
+def estimates(figures: Figures, participants: Array, *, shared: bool = True) -> dict[str, Estimate]:
     """Return figures of a table with percentile bootstrap intervals.
 
     Participants are drawn with replacement, each with all rows: rows of one person are no
@@ -42,10 +43,13 @@ def estimates(figures: Figures, participants: Array) -> dict[str, Estimate]:
     Parameters
     ----------
     figures : callable
-        Takes weights of shape (B, N), how often each row was drawn, and returns figures of shape
-        (B,) by name.
+        Takes weights of shape (B, N), how much each row counts in each sample, and returns figures
+        of shape (B,) by name.
     participants : ndarray, shape (N,)
         Whose each row is.
+    shared : bool
+        Whether rows of one person share that person's weight, so that all people count alike; else
+        each row counts as often as its person is drawn.
 
     Returns
     -------
@@ -53,18 +57,19 @@ def estimates(figures: Figures, participants: Array) -> dict[str, Estimate]:
         No interval with fewer than five participants, or where a sample leaves a figure undefined.
     """
     people, person = np.unique(participants, return_inverse=True)
+    shares = person_shares(person) if shared else np.ones(len(person))
     with np.errstate(divide="ignore", invalid="ignore"):
-        values = {name: v[0] for name, v in figures(np.ones((1, len(person)))).items()}
+        values = {name: v[0] for name, v in figures(shares[None]).items()}
         ends = np.full((2, len(values)), np.nan)
         if len(people) >= MIN_PARTICIPANTS:
-            ends = _percentile_ends(figures, person, len(people))
+            ends = _percentile_ends(figures, person, len(people), shares)
     return {
         name: Estimate(value=_finite(value), lower=_finite(low), upper=_finite(high))
         for (name, value), low, high in zip(values.items(), *ends, strict=True)
     }
 
 
-def _percentile_ends(figures: Figures, person: Array, num_people: int) -> Array:
+def _percentile_ends(figures: Figures, person: Array, num_people: int, shares: Array) -> Array:
     """Return lower and upper ends, shape (2, F)."""
 
     def statistic(drawn: Array, axis: int) -> Array:
@@ -72,7 +77,7 @@ def _percentile_ends(figures: Figures, person: Array, num_people: int) -> Array:
         samples_bk = np.moveaxis(drawn, axis, -1).reshape(-1, num_people)
         rows = np.arange(len(samples_bk))[:, None] * num_people
         times = np.bincount((samples_bk + rows).ravel(), minlength=samples_bk.size)
-        weights_bn = times.reshape(samples_bk.shape)[:, person].astype(float)
+        weights_bn = times.reshape(samples_bk.shape)[:, person] * shares
         return np.stack(list(figures(weights_bn).values()))
 
     interval = bootstrap(

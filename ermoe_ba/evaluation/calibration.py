@@ -6,6 +6,7 @@ import numpy as np
 
 from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.space import Array
 
 # Fifths of a cohort of a hundred still hold twenty each.
@@ -30,7 +31,8 @@ def regression_calibration(rows: OutOfFold) -> dict[str, Any]:
         ``slope`` and ``intercept`` (years) of the line, with intervals, and ``parts``: by rising
         predicted age, ``num_rows``, ``predicted_from``, ``predicted_to``, ``mean_predicted``,
         ``mean_chronological`` and ``difference`` (mean predicted minus mean chronological age, with
-        interval), in years.
+        interval), in years. In the line and in each part, rows of one person share that person's
+        weight.
     """
     ages, predicted = rows.chronological, rows.predicted
 
@@ -56,6 +58,7 @@ def regression_calibration(rows: OutOfFold) -> dict[str, Any]:
 
 def _part(rows: OutOfFold, chosen: Array) -> dict[str, Any]:
     gap, predicted = rows.gap[chosen], rows.predicted[chosen]
+    shares = person_shares(rows.participants[chosen])
 
     def difference(weights_bn: Array) -> dict[str, Array]:
         return {"difference": weights_bn @ gap / weights_bn.sum(axis=-1)}
@@ -64,7 +67,7 @@ def _part(rows: OutOfFold, chosen: Array) -> dict[str, Any]:
         "num_rows": len(chosen),
         "predicted_from": float(predicted.min()),
         "predicted_to": float(predicted.max()),
-        "mean_predicted": float(predicted.mean()),
-        "mean_chronological": float(rows.chronological[chosen].mean()),
+        "mean_predicted": float(np.average(predicted, weights=shares)),
+        "mean_chronological": float(np.average(rows.chronological[chosen], weights=shares)),
         **estimates(difference, rows.participants[chosen]),
     }

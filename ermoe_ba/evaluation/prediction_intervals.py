@@ -13,6 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
 from ermoe_ba.intervals import age_interval, conformal_half_width
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.space import Array
 
 LEVELS = (0.80, 0.90, 0.95)
@@ -115,7 +116,8 @@ def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dic
         ``mean_width`` (years, of what lies above 0) and ``by_decade`` (``group``, ``num_rows``,
         ``num_covered``, ``coverage``, ``mean_width``). Levels that too few participants allow for
         are left out. ``as_given``: the same, once and without level, of the intervals that the
-        table came with; None where it came with none.
+        table came with; None where it came with none. In ``coverage`` and ``mean_width``, rows of
+        one person share that person's weight.
     """
     found: dict[str, Any] = {}
     for method in METHODS:
@@ -129,6 +131,10 @@ def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dic
     return {**found, "as_given": None if given is None else _measured(rows, *given)}
 
 
+def _mean(values: Array, participants: Array) -> float:
+    return float(np.average(values, weights=person_shares(participants)))
+
+
 def _measured(rows: OutOfFold, lower: Array, upper: Array) -> dict[str, Any]:
     covered = (lower <= rows.chronological) & (rows.chronological <= upper)
 
@@ -137,14 +143,14 @@ def _measured(rows: OutOfFold, lower: Array, upper: Array) -> dict[str, Any]:
 
     return {
         **estimates(share, rows.participants),
-        "mean_width": float((upper - lower).mean()),
+        "mean_width": _mean(upper - lower, rows.participants),
         "by_decade": [
             {
                 "group": str(decade),
                 "num_rows": int(chosen.sum()),
                 "num_covered": int(covered[chosen].sum()),
-                "coverage": float(covered[chosen].mean()),
-                "mean_width": float((upper - lower)[chosen].mean()),
+                "coverage": _mean(covered[chosen], rows.participants[chosen]),
+                "mean_width": _mean((upper - lower)[chosen], rows.participants[chosen]),
             }
             for decade in np.unique(rows.decades)
             for chosen in [rows.decades == decade]

@@ -47,6 +47,8 @@ def longitudinal(rows: OutOfFold) -> dict[str, Any] | None:
         **estimates(
             lambda weights_bn: {"slope": weights_bn @ product / (weights_bn @ square)},
             rows.participants[seen],
+            # Whoever was seen at more ages tells more of how predictions follow them.
+            shared=False,
         ),
         "num_participants": len(people),
         "num_rows": len(seen),

@@ -14,7 +14,7 @@ from ermoe_ba import __version__
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.intervals import conformal_half_width
 from ermoe_ba.io import write_json
-from ermoe_ba.metrics import age_metrics, mae_by_group
+from ermoe_ba.metrics import age_metrics, mae_by_group, person_shares
 from ermoe_ba.model_card import ModelCard, save_card
 from ermoe_ba.space import Array
 from ermoe_ba.tables import write_table
@@ -62,7 +62,8 @@ def assemble(
     write_table(folder.out / PREDICTIONS, table)
     ages = table["chronological_age"].to_numpy()
     predictions = table["predicted_age"].to_numpy()
-    metrics: dict[str, Any] = {**age_metrics(ages, predictions), **mae_by_group(table)}
+    people = table["participant_id"].to_numpy()
+    metrics: dict[str, Any] = {**age_metrics(ages, predictions, people), **mae_by_group(table)}
     if run.num_repeats > 1:
         metrics["mae_by_repeat"] = [_mae(recipe, folder, r) for r in range(run.num_repeats)]
     probes = [_probe(recipe, folder, tokens, *pair) for pair in zip(parts, tables, strict=True)]
@@ -79,9 +80,7 @@ def assemble(
             ages=tuple(ages.tolist()),
             predictions=tuple(np.round(predictions, 3).tolist()),
             coverage=run.coverage,
-            half_width=conformal_half_width(
-                predictions - ages, run.coverage, table["participant_id"].to_numpy()
-            ),
+            half_width=conformal_half_width(predictions - ages, run.coverage, people),
             metrics=metrics,
             provenance=provenance_of(recipe, data_hash),
         ),
@@ -121,7 +120,8 @@ def provenance_of(recipe: Recipe, data_hash: str) -> dict[str, Any]:
 def _mae(recipe: Recipe, folder: RunFolder, repeat: int) -> float:
     parts = [fold_part(recipe.run, fold, repeat) for fold in range(recipe.run.num_folds)]
     table = pd.concat([read_run_table(folder.predictions(part)) for part in parts])
-    return float((table["predicted_age"] - table["chronological_age"]).abs().mean())
+    sizes = (table["predicted_age"] - table["chronological_age"]).abs()
+    return float(np.average(sizes, weights=person_shares(table["participant_id"].to_numpy())))
 
 
 def _probe(

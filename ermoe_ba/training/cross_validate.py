@@ -65,7 +65,7 @@ class CrossValidation:
         self.recipe, self.folder = recipe, RunFolder(out)
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
         self.tokens = token_grid(recipe.model)
-        self.trainer = PartTrainer(recipe, self.folder, self.tokens, self.study.root)
+        self.trainer = PartTrainer(recipe, self.folder, self.tokens, self.study)
         self.cohort = PreparedCohort(prepared or out / "prepared", Preprocessor(recipe.preprocess))
         self._given, self._jobs, self._skip_unusable = splits, jobs, skip_unusable
 
@@ -91,12 +91,8 @@ class CrossValidation:
         processes = Processes()
         # Of torchrun's processes, one makes what all of them read.
         with processes.accelerator.main_process_first():
-            ready, folds, digest = self._begin()
-            simulated = simulated_people(
-                self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
-            )
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
-        everything = Side(ready.study.scans, prepared)
+            ready, folds, digest, simulated = self.prepare()
+        everything = self.trainer.read(ready)
         parts = [
             (fold_part(run, fold, repeat), folds[fold_column(repeat)])
             for repeat in range(run.num_repeats)
@@ -107,14 +103,43 @@ class CrossValidation:
                 self.trainer.train(part, *split_sides(everything, column, part), simulated)
         if self.trainer.cost.scans and processes.is_main:
             tqdm.write(f"all stages: {self.trainer.cost}")
-        if not all(self.folder.predictions(part).is_file() for part, _ in parts):
+        # Another job may end its fold between the looks of two processes, which must go together;
+        # and each has written its members before the first writes some of them anew.
+        done = all(self.folder.predictions(part).is_file() for part, _ in parts)
+        if not processes.of_first(done):
             return None
+        processes.accelerator.wait_for_everyone()
         metrics = None
         if processes.is_main:
             keep_training_scans(self.folder.out, ready.scans, folds[fold_column(0)])
             metrics = assemble(self.recipe, self.folder, self.tokens, digest)
         processes.accelerator.wait_for_everyone()
         return metrics
+
+    def prepare(self) -> tuple[ReadyStudy, pd.DataFrame, str, ReadyStudy | None]:
+        """Make stand what all folds need, and train none: jobs that share them need not wait.
+
+        Returns
+        -------
+        ready : ReadyStudy
+            The study, its scans prepared.
+        folds : DataFrame
+            As `read_splits` gives them.
+        digest : str
+            Hash of the data.
+        simulated : ReadyStudy or None
+            Simulated people, where the recipe begins with them.
+
+        Raises
+        ------
+        UsageError
+            If scans cannot be used, or the folder is that of another run.
+        """
+        ready, folds, digest = self._begin()
+        simulated = simulated_people(
+            self.recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
+        )
+        return ready, folds, digest, simulated
 
     def keep_described(self, fold: int) -> None:
         """Train and keep the stem of a fold and what it describes, and leave the age for others.
@@ -125,10 +150,9 @@ class CrossValidation:
             Which, of the first repeat; what stands in the folder already is not made again.
         """
         ready, folds, _ = self._begin()
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
         part = fold_part(self.recipe.run, fold)
-        everything = Side(ready.study.scans, prepared)
-        self.trainer.describe(part, *split_sides(everything, folds[fold_column(0)], part))
+        sides = split_sides(self.trainer.read(ready), folds[fold_column(0)], part)
+        self.trainer.describe(part, *sides)
 
     def _begin(self) -> tuple[ReadyStudy, pd.DataFrame, str]:
         """Make scans ready, the folder this run's, and the folds known."""

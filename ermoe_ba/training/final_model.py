@@ -14,10 +14,11 @@ from ermoe_ba.study import read_study
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.assemble import match_experts
 from ermoe_ba.training.part import PartTrainer, Side
-from ermoe_ba.training.ready_study import make_ready
+from ermoe_ba.training.processes import Processes
+from ermoe_ba.training.ready_study import ReadyStudy, make_ready
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.run_folder import SCANS, RunFolder
-from ermoe_ba.training.run_part import whole_part
+from ermoe_ba.training.run_part import Part, whole_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
 
@@ -70,7 +71,7 @@ class FinalModel:
         self.study = read_study(participants_path, recipe.run.t1w, recipe.run.labels)
         self.card = read_card(run)
         tokens = token_grid(recipe.model)
-        self.trainer = PartTrainer(recipe, self.folder, tokens, self.study.root)
+        self.trainer = PartTrainer(recipe, self.folder, tokens, self.study)
         self.cohort = PreparedCohort(prepared or run / "prepared", Preprocessor(recipe.preprocess))
         self._jobs, self._skip_unusable = jobs, skip_unusable
 
@@ -87,6 +88,24 @@ class FinalModel:
         UsageError
             If the cross-validation was one of another recipe or of other scans.
         """
+        recipe, processes = self.recipe, Processes()
+        # Of torchrun's processes, one makes what all of them read.
+        with processes.accelerator.main_process_first():
+            ready = self._begin()
+            simulated = simulated_people(
+                recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
+            )
+        part = whole_part(recipe.run)
+        self.trainer.train(part, self.trainer.read(ready), Side((), ()), simulated)
+        # Each has written its members before the first writes some of them anew.
+        processes.accelerator.wait_for_everyone()
+        if processes.is_main:
+            self._finish(part, ready)
+        processes.accelerator.wait_for_everyone()
+        return self.card.metrics
+
+    def _begin(self) -> ReadyStudy:
+        """Make scans ready and the folder this model's, if its figures can be had."""
         recipe, out = self.recipe, self.folder.out
         self.folder.refuse_other(recipe)
         ready = make_ready(
@@ -100,15 +119,14 @@ class FinalModel:
                 "very scans, or its figures would not be this model's."
             )
         write_table(out / SCANS, ready.scans)
-        part = whole_part(recipe.run)
-        prepared = [self.cohort.read(scan) for scan in ready.study.scans]
-        simulated = simulated_people(recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs)
-        everybody = Side(ready.study.scans, prepared)
-        self.trainer.train(part, everybody, Side((), ()), simulated)
+        return ready
+
+    def _finish(self, part: Part, ready: ReadyStudy) -> None:
+        """Make a model of the members that are trained."""
+        recipe, out = self.recipe, self.folder.out
         match_experts(recipe, self.folder, self.trainer.tokens, [part])
         # Nobody was left out of it: whoever is in this table must not be tested.
         keep_training_scans(out, ready.scans, None)
         write_json(out / "metrics.json", self.card.metrics)
         provenance = {**self.card.provenance, "figures": FIGURES}
         save_card(out, replace(self.card, provenance=provenance))
-        return self.card.metrics

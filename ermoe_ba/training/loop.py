@@ -14,7 +14,6 @@ from accelerate.utils import send_to_device
 from torch import Tensor, nn
 
 from ermoe_ba.errors import ErmoeError, UsageError
-from ermoe_ba.io import remove_file
 from ermoe_ba.training.batch import Batch, shares
 from ermoe_ba.training.early_stopping import EarlyStopping
 from ermoe_ba.training.history import History
@@ -88,7 +87,8 @@ def fit(
         Steps of the optimiser.
     snapshot : Path, optional
         Where the state is kept from time to time, and gone on with if it is there: after any stop
-        the weights come out as if there had been none. Removed when the stage is done.
+        the weights come out as if there had been none. It stays when the stage is done: whoever
+        keeps the result removes it once that stands.
     tracking : Tracking, optional
         Who is told the epochs' measures besides.
 
@@ -100,7 +100,7 @@ def fit(
     Raises
     ------
     ErmoeError
-        If a loss is not finite; the weights are those before that step.
+        If a loss or its gradient is not finite; the weights are those before that step.
     UsageError
         If the snapshot is of another stage, or patience has no validation part to look at.
     OSError
@@ -166,13 +166,15 @@ def fit(
             batch = progress.load(lambda: stage.batches[step])  # noqa: B023, called at once
             prepared.zero_grad(set_to_none=True)
             loss, measured = _gradients(objective, batch, processes, config.accumulation)
-            if not math.isfinite(loss):
-                raise ErmoeError(
-                    f"{stage.describe}: the loss became {loss} at step {step + 1}. Its scans are "
-                    f"of {', '.join(dict.fromkeys(batch.participants))}. Look at these, or lower "
-                    "the learning rate."
-                )
-            processes.accelerator.clip_grad_norm_(trained, config.max_gradient_norm)
+            length = processes.accelerator.clip_grad_norm_(trained, config.max_gradient_norm)
+            # A finite loss may have no finite gradient, as a root has none at 0.
+            for what, value in (("loss", loss), ("gradient's length", float(length))):
+                if not math.isfinite(value):
+                    raise ErmoeError(
+                        f"{stage.describe}: the {what} became {value} at step {step + 1}. Its "
+                        f"scans are of {', '.join(dict.fromkeys(batch.participants))}. Look at "
+                        "these, or lower the learning rate."
+                    )
             prepared.step()
             schedule.step()
             average.update_parameters(model)
@@ -193,8 +195,6 @@ def fit(
     _take_weights(model, average.module)
     stopping.restore(model)
     model.to(home).eval()
-    if snapshot is not None and processes.is_main:
-        remove_file(snapshot)
     return history
 
 

@@ -1,8 +1,8 @@
 """One training of a run: stem, descriptions, choice, members, and the ages of those tested."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,16 +11,17 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.dataset import PreparedScan
-from ermoe_ba.io import write_json
+from ermoe_ba.io import remove_file, write_json
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
-from ermoe_ba.study import StudyScan
+from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
-from ermoe_ba.training.choose import choose_settings
-from ermoe_ba.training.history import Cost, History
+from ermoe_ba.training.choose import Choice, choose_settings, read_choice
+from ermoe_ba.training.history import Cost, History, peak_memory_mb
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
+from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
@@ -68,17 +69,35 @@ class PartTrainer:
         Where results and half-way results are kept.
     tokens : TokenGrid
         Of the network.
-    root : Path
-        Folder of the participants table, where the label table may lie.
+    study : Study
+        Whom it is about. The folder of its table is where the label table may lie.
     """
 
-    def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, root: Path) -> None:
-        self.recipe, self.folder, self.tokens = recipe, folder, tokens
-        # Of all stages that were trained here.
+    def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, study: Study) -> None:
+        self.recipe, self.folder, self.tokens, self.study = recipe, folder, tokens, study
+        # Of all that was read, described, chosen and trained here.
         self.cost = Cost()
         # Read before the hours of work that need them.
-        self.tissues = recipe.run.tissues(root)
-        self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(root)
+        self.tissues = recipe.run.tissues(study.root)
+        self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(study.root)
+
+    def read(self, ready: ReadyStudy) -> Side:
+        """Read the scans of a study that is ready, and count the time.
+
+        Parameters
+        ----------
+        ready : ReadyStudy
+            Of the run.
+
+        Returns
+        -------
+        Side
+            All of them, in the study's order.
+        """
+        start = time.perf_counter()
+        prepared = [ready.cohort.read(scan) for scan in ready.study.scans]
+        self.cost += _loading(start)
+        return Side(ready.study.scans, prepared)
 
     def describe(
         self, part: Part, train: Side, test: Side
@@ -118,7 +137,7 @@ class PartTrainer:
             return first.stem.state_dict()
 
         def described() -> dict[str, torch.Tensor]:
-            found = {}
+            start, found = time.perf_counter(), {}
             for name, side, variants in (
                 ("train", train, self.recipe.age.num_variants),
                 ("test", test, 0),
@@ -131,9 +150,11 @@ class PartTrainer:
                         part.seed,
                         self.recipe.age.changes,
                     )
+            self._spend(_loading(start), part, "descriptions")
             return found
 
         first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
+        remove_file(self.folder.snapshot(part, "stem"))
         return first, self.folder.kept(f"{part.name}_described", described)
 
     def train(
@@ -152,11 +173,7 @@ class PartTrainer:
         """
         recipe = self.recipe
         first, seen = self.describe(part, train, test)
-        people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
-        choice = choose_settings(recipe, self.tokens, seen["train"], people, part.seed)
-        if choice.mae:
-            write_json(self.folder.choice(part), asdict(choice))
-        settings = recipe.age_alternatives()[choice.name]
+        settings = recipe.age_alternatives()[self._choose(part, train, seen["train"]).name]
         lessons = self._lessons(part, first, train, seen["train"], simulated)
         predicted = []
         for number in range(recipe.run.num_starts):
@@ -184,6 +201,8 @@ class PartTrainer:
                 # The curve first: a member that stands is not trained again.
                 self._keep(history, part, stage)
                 save_member(path, member)
+            # Also what a kill left here after the member stood.
+            remove_file(self.folder.snapshot(part, f"start-{number}"))
             if test.scans:
                 with torch.no_grad():
                     output = member.read_age(seen["test"][:, 0].float())
@@ -201,6 +220,20 @@ class PartTrainer:
         # Last: where this table stands, the part is done.
         write_table(self.folder.predictions(part), pd.DataFrame(rows))
 
+    def _choose(self, part: Part, train: Side, described: torch.Tensor) -> Choice:
+        """Choose a part's settings, unless an earlier start did."""
+        path = self.folder.choice(part)
+        if path.is_file():
+            return read_choice(path, self.recipe)
+        people = pd.DataFrame({"participant_id": train.participants, "age": train.ages})
+        if "site" in self.study.table:
+            people["site"] = self.study.table["site"].loc[train.participants].to_numpy()
+        choice, cost = choose_settings(self.recipe, self.tokens, described, people, part.seed)
+        if choice.mae:
+            write_json(path, asdict(choice))
+            self._spend(cost, part, "choice")
+        return choice
+
     def _lessons(
         self,
         part: Part,
@@ -215,18 +248,17 @@ class PartTrainer:
             volumes = region_targets(label_volumes(train.scans, self.regions), self.regions)
         if simulated is not None:
             age, scans = self.recipe.age, simulated.study.scans
-            kept = self.folder.kept(
-                f"{part.name}_phantom",
-                lambda: {
-                    "described": scan_variants(
-                        first.describe,
-                        [simulated.cohort.read(scan) for scan in scans],
-                        age.num_variants,
-                        part.seed,
-                        age.changes,
-                    )
-                },
-            )
+
+            def of_simulated() -> dict[str, torch.Tensor]:
+                start = time.perf_counter()
+                prepared = [simulated.cohort.read(scan) for scan in scans]
+                found = scan_variants(
+                    first.describe, prepared, age.num_variants, part.seed, age.changes
+                )
+                self._spend(_loading(start), part, "descriptions of simulated people")
+                return {"described": found}
+
+            kept = self.folder.kept(f"{part.name}_phantom", of_simulated)
             people = SimulatedScans(
                 described_nv=kept["described"],
                 ages_n=np.array([scan.chronological_age for scan in scans]),
@@ -260,9 +292,21 @@ class PartTrainer:
             return member.state_dict()
 
         member.load_state_dict(self.folder.kept(f"{part.name}_{stage}", learn))
+        remove_file(self.folder.snapshot(part, stage))
 
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
-        self.cost += history.cost
-        tqdm.write(f"{part.name} {stage}: {history.cost}")
+        self._spend(history.cost, part, stage)
+
+    def _spend(self, cost: Cost, part: Part, what: str) -> None:
+        """Add a cost to that of all, and tell it: processes that train together would each."""
+        self.cost += cost
+        if Processes().is_main:
+            tqdm.write(f"{part.name} {what}: {cost}")
+
+
+def _loading(start: float) -> Cost:
+    """Return the cost of what began at a reading of the clock, and made what stages read."""
+    seconds = time.perf_counter() - start
+    return Cost(seconds=seconds, loading_seconds=seconds, peak_memory_mb=peak_memory_mb())

@@ -4,12 +4,17 @@ Shapes: N samples of a batch.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    InitProcessGroupKwargs,
+    broadcast_object_list,
+)
 from torch import Tensor
 
 from ermoe_ba.training.snapshot import (
@@ -19,6 +24,13 @@ from ermoe_ba.training.snapshot import (
     set_random_state,
     write_snapshot,
 )
+
+Value = TypeVar("Value")
+
+# How long processes wait for each other. While the first prepares scans the others wait, and those
+# of a large study take hours: torch's own 10 (NCCL) or 30 minutes (gloo) would end them. A process
+# that dies is noticed by its launcher, however long this is.
+PATIENCE = timedelta(days=1)
 
 
 class Processes:
@@ -35,7 +47,10 @@ class Processes:
             cpu=not torch.cuda.is_available(),
             mixed_precision="no",
             # Buffers follow from what all processes found together, and are equal without it.
-            kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False),
+                InitProcessGroupKwargs(timeout=PATIENCE),
+            ],
         )
         if self.number > 0:
             torch.manual_seed(torch.initial_seed() + self.number)
@@ -60,6 +75,23 @@ class Processes:
         """Where this process computes."""
         device: torch.device = self.accelerator.device
         return device
+
+    def of_first(self, value: Value) -> Value:
+        """Return what the first process found, for all to do the same.
+
+        Parameters
+        ----------
+        value : object
+            This process's; one that pickle knows.
+
+        Returns
+        -------
+        object
+            The first one's.
+        """
+        (found,) = broadcast_object_list([value])
+        told: Value = found
+        return told
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum over the processes.
@@ -135,12 +167,13 @@ class Processes:
         UsageError
             If it cannot be read, or belongs to another stage.
         """
-        state = None
+        state: dict[str, Any] | None = None
         if self.is_main and path.is_file():
             state = read_snapshot(path, identity)
-        (state,) = broadcast_object_list([state])
-        for name, part in parts.items() if state is not None else ():
-            part.load_state_dict(state[name])
+        read = self.of_first(state)
+        if read is not None:
+            for name, part in parts.items():
+                part.load_state_dict(read[name])
 
 
 class RandomStates:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
+from ermoe_ba.checkpoint import save_tensors
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
-from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.io import write_json
 from ermoe_ba.study import Study
 from ermoe_ba.tables import read_tsv
 from ermoe_ba.training.recipe import Recipe, RunConfig
@@ -275,11 +276,15 @@ class RunFolder:
         -------
         dict of Tensor
             As read from the file, the first time too.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written, for want of space for one; nothing is left behind then.
         """
         path = self._kept_path(name)
         if not path.is_file():
-            made = {key: value.contiguous() for key, value in make().items()}
-            write_whole(path, lambda partial: save_file(made, partial))
+            save_tensors(path, make())
         return load_file(path)
 
     def _kept_path(self, name: str) -> Path:
