@@ -1,8 +1,8 @@
 """Say with numbers whether the maps show where the age is read.
 
 Command: python pipelines/evidence.py OUT [--part NAME ...] [--stem taught|shipped]
-         [--run RUN --data DATA] [--settings TOML]; OUT may be given again: what stands there is
-         kept, the rest made.
+         [--run RUN --data DATA] [--settings TOML]; OUT may be given again: parts that the same
+         settings, stem and run made are kept, the rest made; each that goes is named.
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
@@ -14,10 +14,10 @@ Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found),
 """
 
 import argparse
-import json
 import sys
 import tomllib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
+from ermoe_ba.attribution.kept_part import KeptPart, digests, files_digest
 from ermoe_ba.attribution.out_of_fold import read_out_of_fold
 from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
@@ -52,6 +53,7 @@ from ermoe_ba.config import from_plain
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.phantom.dataset import REVISION
 from ermoe_ba.phantom.floors import latent_floor, volume_floor
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
 from ermoe_ba.tables import write_table
@@ -192,6 +194,33 @@ def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
     }
 
 
+def sources(
+    settings: Settings, base: Path, model_id: str, options: argparse.Namespace
+) -> dict[str, dict[str, str]]:
+    """Return what decides about each part's figures; parts of a run only where one is given."""
+    recipe, trial = read_recipe(base).text, asdict(settings.trial)
+    known = {
+        name: digests(
+            model=model_id,
+            recipe=recipe,
+            stem=[options.stem, asdict(settings.lessons) if options.stem == TAUGHT else None],
+            planted=[regions, asdict(settings.people[name]), settings.seen_as[name]],
+            phantom=[settings.phantom.describe(), REVISION],
+            training=[settings.num_epochs, settings.num_variants],
+            trial=trial,
+            targets=asdict(settings.targets),
+        )
+        for name, regions in settings.planted.items()
+    }
+    if options.run and options.data:
+        # A run's members and its tables of predictions.
+        common = {"run": files_digest(options.run.glob("fold-*")), "seed": settings.trial.seed}
+        labels = files_digest((options.data / "dlmuse").glob("*_dseg.nii.gz"))
+        known[REAL] = digests(**common, labels=labels, expected=settings.expected)
+        known[RIVAL] = digests(**common, recipe=recipe)
+    return known
+
+
 def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
     """Write and print what stands; return whether all targets are met."""
     planted = {name: part for name, part in parts.items() if name in settings.planted}
@@ -251,22 +280,26 @@ def main() -> int:
     if {REAL, RIVAL} & set(wanted) and not (options.run and options.data):
         parser.error(f"the parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
     torch.set_num_threads(1)
+    ensemble = load_ensemble(settings.model)
+    made_of = sources(settings, base, ensemble.model_id, options)
+    files = {name: KeptPart(options.out / f"{name}.json", made_of.get(name, {})) for name in known}
     for name in wanted:
-        path = options.out / f"{name}.json"
-        if path.is_file():
-            continue
+        if others := files[name].differs():
+            print(f"{name}: made anew; what stands is of another {', '.join(others)}.", flush=True)
         if name == REAL:
-            part = real_part(settings, options.run, options.data)
+            make = partial(real_part, settings, options.run, options.data)
         elif name == RIVAL:
-            part = rival_part(settings, base, options.run)
+            make = partial(rival_part, settings, base, options.run)
         else:
-            part = planted_part(name, options.stem, settings, base, options.out)
-        write_json(path, part)
+            make = partial(planted_part, name, options.stem, settings, base, options.out)
+        files[name].read_or_make(make)
         print(f"done: {name}", flush=True)
-    stand = [name for name in known if (options.out / f"{name}.json").is_file()]
-    parts = {name: json.loads((options.out / f"{name}.json").read_text("utf-8")) for name in stand}
-    tokens = load_ensemble(settings.model).tokens
-    return 0 if gather(parts, settings, tokens, options.out) else 1
+    parts = {name: part for name in known if (part := files[name].read()) is not None}
+    for name in known:
+        if name not in parts and (others := files[name].differs()):
+            of = f"of another {', '.join(others)}" if name in made_of else "of a run; give --run"
+            print(f"{name}: left out; what stands is {of}.")
+    return 0 if gather(parts, settings, ensemble.tokens, options.out) else 1
 
 
 if __name__ == "__main__":
