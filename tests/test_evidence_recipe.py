@@ -29,7 +29,9 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
     def planted_part(name: str, stem: str, *_: object) -> dict[str, Any]:
         made.append((name, stem))
-        return {"verdict": {"enrichment_met": True, "auc_met": True}, "curves": []}
+        # All meet both marks; of the hippocampus nothing was learnt.
+        marks = {"enrichment_met": True, "auc_met": True, "met": name != "hippocampus"}
+        return {"verdict": marks, "curves": []}
 
     def run_part(name: str) -> Any:
         def part(*_: object) -> dict[str, Any]:
@@ -130,6 +132,13 @@ def test_parts_of_a_run_stand_for_that_run_alone(
     (tmp_path / "data" / "dlmuse" / "a_dseg.nii.gz").write_bytes(b"labels")
     _call(recipe, monkeypatch, tmp_path / "out", *both, str(tmp_path / "other"))
     assert recipe.made == [("real", "run")]
+
+
+def test_marks_that_are_met_by_what_was_not_learnt_are_a_failure(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert _call(recipe, monkeypatch, tmp_path, "--part", "ventricles") == 0
+    assert _call(recipe, monkeypatch, tmp_path, "--part", "hippocampus") == 1
 
 
 def test_settings_that_are_kept_can_be_read(recipe: ModuleType) -> None:

@@ -113,6 +113,14 @@ def test_a_verdict_by_hand() -> None:
     strict = replace(TARGETS, enrichment_ratio=4.5, token_auc=0.7)
     other = verdict(figures, ages, 2.0, strict)
     assert (other["enrichment_met"], other["auc_met"]) == (False, True)
+    assert not found["met"]
+    assert not other["met"]
+    # Both marks are met by a map of 4 times and AUC 0.75; what was not learnt cannot be found.
+    mild = replace(TARGETS, token_auc=0.7)
+    assert verdict(figures, ages, 2.0, mild)["met"]
+    unlearnt = verdict(figures, {**ages, "mae": 6.1}, 2.0, mild)
+    assert (unlearnt["enrichment_met"], unlearnt["auc_met"]) == (True, True)
+    assert not unlearnt["met"]
 
 
 def test_halves_agree_where_slopes_do() -> None:

@@ -182,18 +182,23 @@ def verdict(
         no map can be right; ``times_<null>``: enrichment as a multiple of each null's;
         ``times_at_most``: the same of the map that is enriched most, against the untrained
         network's; ``way_to_ideal``: how far enrichment has come from the untrained network's (0) to
-        the ideal map's (1); ``enrichment_met``, ``auc_met``.
+        the ideal map's (1); ``enrichment_met``, ``auc_met``; ``met``, whether both are and the cohort
+        was learnt.
     """
     trained, untrained = figures["trained"], figures["untrained"]["enrichment"]
     times = {f"times_{n}": trained["enrichment"] / figures[n]["enrichment"] for n in NULLS}
     ideal = figures[IDEAL]["enrichment"]
+    learnt = ages["mae"] < (ages["median_mae"] + floor) / 2
+    enriched = times["times_untrained"] >= targets.enrichment_ratio
+    told_apart = trained["token_auc"] >= targets.token_auc
     return {
-        "learnt": ages["mae"] < (ages["median_mae"] + floor) / 2,
+        "learnt": learnt,
         **times,
         "times_at_most": figures[PUREST]["enrichment"] / untrained,
         "way_to_ideal": (trained["enrichment"] - untrained) / (ideal - untrained),
-        "enrichment_met": times["times_untrained"] >= targets.enrichment_ratio,
-        "auc_met": trained["token_auc"] >= targets.token_auc,
+        "enrichment_met": enriched,
+        "auc_met": told_apart,
+        "met": learnt and enriched and told_apart,
     }
 
 
