@@ -6,11 +6,12 @@ Command: python pipelines/evidence.py OUT [--part NAME ...] [--stem taught|shipp
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
-Time:    of one core, about 3 s a subject and two minutes more a planted cohort; 4 minutes once for
+Time:    of one core, about 3 s a subject and five minutes more a planted cohort; 4 minutes once for
          the taught stem; `real` 20 s.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
-         (one row a map), OUT/concordance.tsv, OUT/evidence.json (all figures), OUT/*.png; exit
-         code 1 where a cohort was not learnt, or a target of the settings missed.
+         (one row a cohort, network and method), OUT/concordance.tsv, OUT/evidence.json (all
+         figures), OUT/*.png; exit code 1 where a cohort was not learnt, or a target of the settings
+         missed.
 """
 
 import argparse
@@ -35,18 +36,17 @@ from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.attribution.run_anatomy import emergence, information
 from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
-from ermoe_ba.attribution.trial import NETWORKS, TrialConfig, run_trial
+from ermoe_ba.attribution.trial import NETWORKS, TRAINED, TrialConfig, run_trial
 from ermoe_ba.attribution.trial_figures import (
-    IDEAL,
     Targets,
     agreement_of_halves,
     cohort_table,
     curve_rows,
     map_figures,
     map_table,
-    trial_maps,
     verdict,
 )
+from ermoe_ba.attribution.trial_maps import IDEAL, trial_maps
 from ermoe_ba.checkpoint import Ensemble, load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
@@ -137,9 +137,11 @@ def planted_part(
     )
     region, brain = tokens.held_ml(scans.planted_mask()), tokens.held_ml(scans.brain_mask())
     maps = trial_maps(trial, ages, region, brain)
-    arrays = {**maps, "region": region, "planted": scans.planted_mask().data}
+    arrays = {key: each.importance_dt for key, each in maps.items()}
+    arrays |= {"region": region, "planted": scans.planted_mask().data}
     contiguous = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
     write_whole(out / f"{name}.safetensors", lambda partial: save_file(contiguous, partial))
+    (ideal_t,) = maps[IDEAL].importance_dt
     figures = map_figures(trial, maps, region, brain, settings.targets.least_share)
     floor = volume_floor(config, FLOOR_DRAWS)
     errors = age_metrics(ages, trial.predicted_n)
@@ -148,7 +150,7 @@ def planted_part(
         **asdict(people),
         "region_ml": float(region.sum()),
         "share_of_brain": float(region.sum() / brain.sum()),
-        "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], maps[IDEAL]),
+        "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], ideal_t),
         "floor_biological_age": latent_floor(config),
         "floor_planted_volumes": floor,
         "ages": errors,
@@ -232,6 +234,7 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
             write_table(out / f"{name}.tsv", table)
             print(table.to_string(index=False, float_format="%.3f", na_rep=""))
         curves = pd.DataFrame([row for part in planted.values() for row in part["curves"]])
+        curves = curves[curves["network"] == TRAINED]
         pictures = {"curves": draw_curves(curves), "planted": planted_picture(planted, tokens, out)}
     if REAL in parts:
         concordance = pd.DataFrame(parts[REAL]["concordance"])
@@ -254,7 +257,7 @@ def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> b
     rows = []
     for name in planted:
         kept = load_file(out / f"{name}.safetensors")
-        shown = {key: tokens.to_volume(kept[key]) for key in (IDEAL, *NETWORKS)}
+        shown = {key: tokens.to_volume(kept[key].mean(axis=0)) for key in (IDEAL, *NETWORKS)}
         maps = {key.replace("_", " "): volume for key, volume in shown.items()}
         rows.append(PlantedRow(name.replace("_", " "), brain.same_grid(kept["planted"]), maps))
     return draw_planted(rows, brain)

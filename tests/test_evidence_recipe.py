@@ -31,7 +31,7 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         made.append((name, stem))
         # All meet both marks; of the hippocampus nothing was learnt.
         marks = {"enrichment_met": True, "auc_met": True, "met": name != "hippocampus"}
-        return {"verdict": marks, "curves": []}
+        return {"verdict": marks, "curves": [{"network": "trained"}]}
 
     def run_part(name: str) -> Any:
         def part(*_: object) -> dict[str, Any]:
