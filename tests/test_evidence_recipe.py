@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from ermoe_ba.config import from_plain
+from ermoe_ba.model_card import model_folder, read_card
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "evidence.py"
 
@@ -144,3 +145,11 @@ def test_marks_that_are_met_by_what_was_not_learnt_are_a_failure(
 def test_settings_that_are_kept_can_be_read(recipe: ModuleType) -> None:
     settings = tomllib.loads(RECIPE.with_suffix(".toml").read_text("utf-8"))
     assert from_plain(recipe.Settings, settings).base == "ixi_hh.toml"
+
+
+def test_every_cohort_has_as_many_people_as_the_shipped_model_s(recipe: ModuleType) -> None:
+    content = tomllib.loads(RECIPE.with_suffix(".toml").read_text("utf-8"))
+    settings = from_plain(recipe.Settings, content)
+    scans = len(read_card(model_folder(settings.model)).ages)
+    assert settings.people.keys() == settings.planted.keys() == settings.seen_as.keys()
+    assert {people.subjects for people in settings.people.values()} == {scans}
