@@ -34,6 +34,7 @@ from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
+from ermoe_ba.attribution.run_anatomy import REVISION as ANATOMY_REVISION
 from ermoe_ba.attribution.run_anatomy import emergence, information
 from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
 from ermoe_ba.attribution.trial import NETWORKS, TRAINED, TrialConfig, run_trial
@@ -216,7 +217,11 @@ def sources(
     }
     if options.run and options.data:
         # A run's members and its tables of predictions.
-        common = {"run": files_digest(options.run.glob("fold-*")), "seed": settings.trial.seed}
+        common = {
+            "run": files_digest(options.run.glob("fold-*")),
+            "seed": settings.trial.seed,
+            "anatomy": ANATOMY_REVISION,
+        }
         labels = files_digest((options.data / "dlmuse").glob("*_dseg.nii.gz"))
         known[REAL] = digests(**common, labels=labels, expected=settings.expected)
         known[RIVAL] = digests(**common, recipe=recipe)
