@@ -7,7 +7,7 @@ Input:   nothing for the planted cohorts, which are simulated; for the parts `re
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
 Time:    of one core, about 3 s a subject and five minutes more a planted cohort; 4 minutes once for
-         the taught stem; `real` 20 s.
+         the taught stem; `real` 20 s, `softmax_routing` half a minute a fold.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
          (one row a cohort, network and method), OUT/concordance.tsv, OUT/evidence.json (all
          figures), OUT/*.png; exit code 1 where a cohort was not learnt, or a target of the settings
@@ -35,7 +35,7 @@ from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.attribution.run_anatomy import REVISION as ANATOMY_REVISION
-from ermoe_ba.attribution.run_anatomy import emergence, information
+from ermoe_ba.attribution.run_anatomy import emergence, one_by_one
 from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
 from ermoe_ba.attribution.trial import NETWORKS, TRAINED, TrialConfig, run_trial
 from ermoe_ba.attribution.trial_figures import (
@@ -67,8 +67,6 @@ TAUGHT, SHIPPED = STEMS = ("taught", "shipped")
 REAL, RIVAL = "real", "softmax_routing"
 # Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
 FLOOR_DRAWS = 400
-# One fold is enough to compare routers: each has the same 28 scans.
-RIVAL_FOLD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,19 +180,18 @@ def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
 
 
 def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
-    """Train a softmax gate on one fold; return what its experts and this run's know of anatomy."""
+    """Train a softmax gate on each fold; return what its experts and this run's know of anatomy."""
     seen = read_out_of_fold(run)
     share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
-    first = seen.table["fold"].to_numpy() == RIVAL_FOLD
-    seed = settings.trial.seed
-    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, seed)
-    return {
-        "fold": RIVAL_FOLD,
-        "specialisation": {
-            **emergence(seen, first, share_tr, seed),
-            "softmax": information(softmax, seen.fractions_ntc[first], share_tr),
-        },
-    }
+    seed, recipe, fold_n = settings.trial.seed, read_recipe(base), seen.table["fold"].to_numpy()
+    softmax = [
+        (rival_routing(run, recipe, "softmax", fold, seed), seen.fractions_ntc[fold_n == fold])
+        for fold in np.unique(fold_n).tolist()
+    ]
+    own = emergence(seen, np.ones(len(fold_n), dtype=bool), share_tr, seed, starts=1)
+    # None of a gate's experts is tied to a region.
+    rival = one_by_one(softmax, 0, share_tr, seed)
+    return {"specialisation": own | {f"softmax_{name}": told for name, told in rival.items()}}
 
 
 def sources(

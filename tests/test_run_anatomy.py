@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from ermoe_ba.attribution.out_of_fold import OutOfFold
-from ermoe_ba.attribution.run_anatomy import emergence, information
+from ermoe_ba.attribution.run_anatomy import emergence, information, one_by_one
 
 TOKENS = 400
 # Two regions; the first three experts are tied to tissues, the last two are free.
@@ -76,6 +76,18 @@ def test_folds_whose_free_experts_are_swapped_do_not_cancel() -> None:
             assert free[f"{figure}{end}"] == pytest.approx(1.0)
     # Which of 400 places it is: one of two halves of them, as far as two experts can tell.
     assert free["place"] == pytest.approx(1.0)
+
+
+def test_networks_of_free_experts_alone_are_told_as_whole_ones() -> None:
+    """As many networks as are given, each with its own scans; a gate's experts are all free."""
+    weights = np.tile(SHARES, (2, 1, 1))
+    knows, knows_not = (weights, weights), (np.full_like(weights, 0.5), weights)
+    found = one_by_one([knows, knows_not], 0, SHARES, seed=0)
+    assert set(found) == {"all_experts", "all_experts_random_routing"}
+    told = found["all_experts"]
+    assert told["networks"] == 2
+    assert told["region"] == pytest.approx(0.5)
+    assert (told["tissue_least"], told["tissue_most"]) == pytest.approx((0.0, 1.0), abs=1e-9)
 
 
 def test_the_scans_asked_for_are_the_ones_that_count() -> None:

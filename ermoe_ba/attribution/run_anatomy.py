@@ -3,7 +3,7 @@
 Shapes: N scans, T tokens, E experts, C tissue classes, R regions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -95,24 +95,49 @@ def emergence(
         ``all_experts``; and the first and the last again as ``…_random_routing``, where each
         token's weights were dealt out among all experts at random: what is left is chance.
     """
-    regional = len(seen.config.regions)
-    experts = {
-        "free_experts": slice(regional, None),
-        "regional_experts": slice(None, regional),
-        "all_experts": slice(None),
-    }
-    rng = np.random.default_rng(seed)
     fold_n = seen.table["fold"].to_numpy()
-    told: dict[str, list[dict[str, float]]] = {}
+    networks = []
     for fold in np.unique(fold_n[scans_n]):
         within_n = scans_n & (fold_n == fold)
-        fractions_ntc = seen.fractions_ntc[within_n]
-        for weights_nte in np.moveaxis(seen.weights_nmte[within_n, :starts], 1, 0):
-            chance_nte = shuffled(weights_nte, rng)
-            routings = {name: weights_nte[..., which] for name, which in experts.items()}
-            for name in ("free_experts", "all_experts"):
-                routings[f"{name}_random_routing"] = chance_nte[..., experts[name]]
-            for name, routing in routings.items():
-                figures = information(routing, fractions_ntc, share_tr)
-                told.setdefault(name, []).append(figures)
+        weights_mnte = np.moveaxis(seen.weights_nmte[within_n, :starts], 1, 0)
+        networks.extend((weights_nte, seen.fractions_ntc[within_n]) for weights_nte in weights_mnte)
+    return one_by_one(networks, len(seen.config.regions), share_tr, seed)
+
+
+def one_by_one(
+    networks: Iterable[tuple[Array, Array]], regional: int, share_tr: Array, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return what the experts of networks of one shape know of anatomy.
+
+    Parameters
+    ----------
+    networks : iterable of (ndarray, ndarray)
+        Of each, its routing weights and the tissue fractions of the same scans, as for
+        `information`; at least one.
+    regional : int
+        How many of its experts, the first ones, are tied to regions; 0 where all are free.
+    share_tr : ndarray
+        Share of each token's brain in each region.
+    seed : int
+        Of the random routing.
+
+    Returns
+    -------
+    dict
+        As `emergence`; of networks without regional experts, ``all_experts`` and
+        ``all_experts_random_routing`` alone.
+    """
+    experts = {"all_experts": slice(None)}
+    if regional:
+        free = {"free_experts": slice(regional, None), "regional_experts": slice(None, regional)}
+        experts = free | experts
+    rng = np.random.default_rng(seed)
+    told: dict[str, list[dict[str, float]]] = {}
+    for weights_nte, fractions_ntc in networks:
+        chance_nte = shuffled(weights_nte, rng)
+        routings = {name: weights_nte[..., which] for name, which in experts.items()}
+        for name in (name for name in experts if name != "regional_experts"):
+            routings[f"{name}_random_routing"] = chance_nte[..., experts[name]]
+        for name, routing in routings.items():
+            told.setdefault(name, []).append(information(routing, fractions_ntc, share_tr))
     return {name: over_networks(figures) for name, figures in told.items()}
