@@ -168,13 +168,13 @@ def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
     paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
     volumes = np.stack([relative_volumes(path) for path in paths])
-    table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
+    years = region_years(seen.years_nt, share_tr)
+    table = concordance_table(years, volumes, ages, PAIRS, settings.expected)
     everyone = np.ones(len(ages), dtype=bool)
     return {
         "scans": len(ages),
         "ages": age_metrics(ages, seen.table["predicted_age"].to_numpy(dtype=float)),
         "concordance": table.to_dict("records"),
-        "expected": settings.expected,
         "specialisation": emergence(seen, everyone, share_tr, settings.trial.seed),
     }
 
