@@ -96,7 +96,7 @@ def emergence(
         token's weights were dealt out among all experts at random: what is left is chance.
     """
     fold_n = seen.table["fold"].to_numpy()
-    networks = []
+    networks: list[tuple[Array, Array]] = []
     for fold in np.unique(fold_n[scans_n]):
         within_n = scans_n & (fold_n == fold)
         weights_mnte = np.moveaxis(seen.weights_nmte[within_n, :starts], 1, 0)
