@@ -1,23 +1,24 @@
 """Say with numbers whether the maps show where the age is read.
 
 Command: python pipelines/evidence.py OUT [--part NAME ...] [--stem taught|shipped]
-         [--run RUN --data DATA] [--settings TOML]; OUT may be given again: what stands there is
-         kept, the rest made.
+         [--run RUN --data DATA] [--settings TOML]; OUT may be given again: parts that the same
+         settings, stem and run made are kept, the rest made; each that goes is named.
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
-Time:    of one core, about 3 s a subject and two minutes more a planted cohort; 4 minutes once for
-         the taught stem; `real` 20 s.
+Time:    of one core, about 3 s a subject and five minutes more a planted cohort; 4 minutes once for
+         the taught stem; `real` 20 s, `softmax_routing` half a minute a fold.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
-         (one row a map), OUT/concordance.tsv, OUT/evidence.json (all figures), OUT/*.png; exit
-         code 1 where a target of the settings was missed.
+         (one row a cohort, network and method), OUT/concordance.tsv, OUT/evidence.json (all
+         figures), OUT/*.png; exit code 1 where a cohort was not learnt, or a target of the settings
+         missed.
 """
 
 import argparse
-import json
 import sys
 import tomllib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,31 +28,33 @@ from safetensors.numpy import load_file, save_file
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
+from ermoe_ba.attribution.kept_part import KeptPart, digests, files_digest
 from ermoe_ba.attribution.out_of_fold import read_out_of_fold
 from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.regions import PAIRS, relative_volumes, token_shares
 from ermoe_ba.attribution.rival_routing import rival_routing
-from ermoe_ba.attribution.run_anatomy import emergence, information
+from ermoe_ba.attribution.run_anatomy import REVISION as ANATOMY_REVISION
+from ermoe_ba.attribution.run_anatomy import emergence, one_by_one
 from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
-from ermoe_ba.attribution.trial import NETWORKS, TrialConfig, run_trial
+from ermoe_ba.attribution.trial import NETWORKS, TRAINED, TrialConfig, run_trial
 from ermoe_ba.attribution.trial_figures import (
-    IDEAL,
     Targets,
     agreement_of_halves,
     cohort_table,
     curve_rows,
     map_figures,
     map_table,
-    trial_maps,
     verdict,
 )
+from ermoe_ba.attribution.trial_maps import IDEAL, trial_maps
 from ermoe_ba.checkpoint import Ensemble, load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.phantom.config import PhantomConfig
+from ermoe_ba.phantom.dataset import REVISION
 from ermoe_ba.phantom.floors import latent_floor, volume_floor
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
 from ermoe_ba.tables import write_table
@@ -64,8 +67,6 @@ TAUGHT, SHIPPED = STEMS = ("taught", "shipped")
 REAL, RIVAL = "real", "softmax_routing"
 # Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
 FLOOR_DRAWS = 400
-# One fold is enough to compare routers: each has the same 28 scans.
-RIVAL_FOLD = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,9 +136,11 @@ def planted_part(
     )
     region, brain = tokens.held_ml(scans.planted_mask()), tokens.held_ml(scans.brain_mask())
     maps = trial_maps(trial, ages, region, brain)
-    arrays = {**maps, "region": region, "planted": scans.planted_mask().data}
+    arrays = {key: each.importance_dt for key, each in maps.items()}
+    arrays |= {"region": region, "planted": scans.planted_mask().data}
     contiguous = {key: np.ascontiguousarray(values) for key, values in arrays.items()}
     write_whole(out / f"{name}.safetensors", lambda partial: save_file(contiguous, partial))
+    (ideal_t,) = maps[IDEAL].importance_dt
     figures = map_figures(trial, maps, region, brain, settings.targets.least_share)
     floor = volume_floor(config, FLOOR_DRAWS)
     errors = age_metrics(ages, trial.predicted_n)
@@ -146,7 +149,7 @@ def planted_part(
         **asdict(people),
         "region_ml": float(region.sum()),
         "share_of_brain": float(region.sum() / brain.sum()),
-        "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], maps[IDEAL]),
+        "stem_follows": cohort.stem_follows(described[:, 0], settings.seen_as[name], ideal_t),
         "floor_biological_age": latent_floor(config),
         "floor_planted_volumes": floor,
         "ages": errors,
@@ -165,31 +168,61 @@ def real_part(settings: Settings, run: Path, data: Path) -> dict[str, object]:
     share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
     paths = [data / "dlmuse" / f"{p}_dseg.nii.gz" for p in seen.table["participant_id"]]
     volumes = np.stack([relative_volumes(path) for path in paths])
-    table = concordance_table(region_years(seen.years_nt, share_tr), volumes, ages, PAIRS)
+    years = region_years(seen.years_nt, share_tr)
+    table = concordance_table(years, volumes, ages, PAIRS, settings.expected)
     everyone = np.ones(len(ages), dtype=bool)
     return {
         "scans": len(ages),
         "ages": age_metrics(ages, seen.table["predicted_age"].to_numpy(dtype=float)),
         "concordance": table.to_dict("records"),
-        "expected": settings.expected,
         "specialisation": emergence(seen, everyone, share_tr, settings.trial.seed),
     }
 
 
 def rival_part(settings: Settings, base: Path, run: Path) -> dict[str, object]:
-    """Train a softmax gate on one fold; return what its experts and this run's know of anatomy."""
+    """Train a softmax gate on each fold; return what its experts and this run's know of anatomy."""
     seen = read_out_of_fold(run)
     share_tr = token_shares(seen.tokens, load_atlas().dseg, template("desc-brain_mask"))
-    first = seen.table["fold"].to_numpy() == RIVAL_FOLD
-    seed = settings.trial.seed
-    softmax = rival_routing(run, read_recipe(base), "softmax", RIVAL_FOLD, seed)
-    return {
-        "fold": RIVAL_FOLD,
-        "specialisation": {
-            **emergence(seen, first, share_tr, seed),
-            "softmax": information(softmax, seen.fractions_ntc[first], share_tr),
-        },
+    seed, recipe, fold_n = settings.trial.seed, read_recipe(base), seen.table["fold"].to_numpy()
+    softmax = [
+        (rival_routing(run, recipe, "softmax", fold, seed), seen.fractions_ntc[fold_n == fold])
+        for fold in np.unique(fold_n).tolist()
+    ]
+    own = emergence(seen, np.ones(len(fold_n), dtype=bool), share_tr, seed, starts=1)
+    # None of a gate's experts is tied to a region.
+    rival = one_by_one(softmax, 0, share_tr, seed)
+    return {"specialisation": own | {f"softmax_{name}": told for name, told in rival.items()}}
+
+
+def sources(
+    settings: Settings, base: Path, model_id: str, options: argparse.Namespace
+) -> dict[str, dict[str, str]]:
+    """Return what decides about each part's figures; parts of a run only where one is given."""
+    recipe, trial = read_recipe(base).text, asdict(settings.trial)
+    known = {
+        name: digests(
+            model=model_id,
+            recipe=recipe,
+            stem=[options.stem, asdict(settings.lessons) if options.stem == TAUGHT else None],
+            planted=[regions, asdict(settings.people[name]), settings.seen_as[name]],
+            phantom=[settings.phantom.describe(), REVISION],
+            training=[settings.num_epochs, settings.num_variants],
+            trial=trial,
+            targets=asdict(settings.targets),
+        )
+        for name, regions in settings.planted.items()
     }
+    if options.run and options.data:
+        # A run's members and its tables of predictions.
+        common = {
+            "run": files_digest(options.run.glob("fold-*")),
+            "seed": settings.trial.seed,
+            "anatomy": ANATOMY_REVISION,
+        }
+        labels = files_digest((options.data / "dlmuse").glob("*_dseg.nii.gz"))
+        known[REAL] = digests(**common, labels=labels, expected=settings.expected)
+        known[RIVAL] = digests(**common, recipe=recipe)
+    return known
 
 
 def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
@@ -203,6 +236,7 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
             write_table(out / f"{name}.tsv", table)
             print(table.to_string(index=False, float_format="%.3f", na_rep=""))
         curves = pd.DataFrame([row for part in planted.values() for row in part["curves"]])
+        curves = curves[curves["network"] == TRAINED]
         pictures = {"curves": draw_curves(curves), "planted": planted_picture(planted, tokens, out)}
     if REAL in parts:
         concordance = pd.DataFrame(parts[REAL]["concordance"])
@@ -216,8 +250,7 @@ def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: P
     for name, picture in pictures.items():
         write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
     print(f"Written: {out}")
-    verdicts = [part["verdict"] for part in planted.values()]
-    return all(each["enrichment_met"] and each["auc_met"] for each in verdicts)
+    return all(part["verdict"]["met"] for part in planted.values())
 
 
 def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
@@ -226,7 +259,7 @@ def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> b
     rows = []
     for name in planted:
         kept = load_file(out / f"{name}.safetensors")
-        shown = {key: tokens.to_volume(kept[key]) for key in (IDEAL, *NETWORKS)}
+        shown = {key: tokens.to_volume(kept[key].mean(axis=0)) for key in (IDEAL, *NETWORKS)}
         maps = {key.replace("_", " "): volume for key, volume in shown.items()}
         rows.append(PlantedRow(name.replace("_", " "), brain.same_grid(kept["planted"]), maps))
     return draw_planted(rows, brain)
@@ -251,22 +284,26 @@ def main() -> int:
     if {REAL, RIVAL} & set(wanted) and not (options.run and options.data):
         parser.error(f"the parts {REAL} and {RIVAL} need --run RUN and --data DATA.")
     torch.set_num_threads(1)
+    ensemble = load_ensemble(settings.model)
+    made_of = sources(settings, base, ensemble.model_id, options)
+    files = {name: KeptPart(options.out / f"{name}.json", made_of.get(name, {})) for name in known}
     for name in wanted:
-        path = options.out / f"{name}.json"
-        if path.is_file():
-            continue
+        if others := files[name].differs():
+            print(f"{name}: made anew; what stands is of another {', '.join(others)}.", flush=True)
         if name == REAL:
-            part = real_part(settings, options.run, options.data)
+            make = partial(real_part, settings, options.run, options.data)
         elif name == RIVAL:
-            part = rival_part(settings, base, options.run)
+            make = partial(rival_part, settings, base, options.run)
         else:
-            part = planted_part(name, options.stem, settings, base, options.out)
-        write_json(path, part)
+            make = partial(planted_part, name, options.stem, settings, base, options.out)
+        files[name].read_or_make(make)
         print(f"done: {name}", flush=True)
-    stand = [name for name in known if (options.out / f"{name}.json").is_file()]
-    parts = {name: json.loads((options.out / f"{name}.json").read_text("utf-8")) for name in stand}
-    tokens = load_ensemble(settings.model).tokens
-    return 0 if gather(parts, settings, tokens, options.out) else 1
+    parts = {name: part for name in known if (part := files[name].read()) is not None}
+    for name in known:
+        if name not in parts and (others := files[name].differs()):
+            of = f"of another {', '.join(others)}" if name in made_of else "of a run; give --run"
+            print(f"{name}: left out; what stands is {of}.")
+    return 0 if gather(parts, settings, ensemble.tokens, options.out) else 1
 
 
 if __name__ == "__main__":

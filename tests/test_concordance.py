@@ -29,7 +29,7 @@ def test_age_is_taken_out_of_both() -> None:
     assert CUBIC.sum() == CUBIC @ T == CUBIC @ T**2 == 0
     years = (0.3 * AGES + 0.01 * CUBIC)[:, None]
     volume = (0.02 - 0.0001 * AGES + 1e-5 * T**2 - 1e-6 * CUBIC)[:, None]
-    row = concordance_table(years, volume, AGES, ("hippocampus",)).iloc[0]
+    row = concordance_table(years, volume, AGES, ("hippocampus",), {}).iloc[0]
     assert row["region"] == "hippocampus"
     # t and the cubic are uncorrelated, so the slope is the 0.3 put in.
     assert row["years_on_age"] == pytest.approx(0.3)
@@ -41,8 +41,25 @@ def test_age_is_taken_out_of_both() -> None:
     assert row["volume_on_age"] == pytest.approx(expected)
 
 
+def test_years_are_held_against_the_sign_that_is_expected_of_the_volume() -> None:
+    """Years go against the volume once age is out, though both rise with it.
+
+    What shrinks with age makes older where it is small: as expected of a sign of -1 alone.
+    """
+    years = np.tile((0.3 * AGES + 0.01 * CUBIC)[:, None], 3)
+    volumes = np.tile((0.02 + 0.0001 * AGES - 1e-6 * CUBIC)[:, None], 3)
+    names, expected = ("hippocampus", "lateral_ventricle", "insula"), {"lateral_ventricle": 1}
+    table = concordance_table(years, volumes, AGES, names, {**expected, "hippocampus": -1})
+    assert table["years_on_volume"].gt(0).all()
+    assert table["as_expected"].tolist() == [True, False, None]
+    # As plain values, what is not stated is None: NaN would be no JSON.
+    assert [row["as_expected"] for row in table.to_dict("records")] == [True, False, None]
+    with pytest.raises(ValueError, match=r"of the regions hippocampus, .* found thalamus"):
+        concordance_table(years, volumes, AGES, names, {"thalamus": -1})
+
+
 def test_shapes_must_fit_and_scans_suffice() -> None:
     with pytest.raises(ValueError, match="9 scans of 2 regions"):
-        concordance_table(np.zeros((9, 1)), np.zeros((9, 1)), AGES, ("a", "b"))
+        concordance_table(np.zeros((9, 1)), np.zeros((9, 1)), AGES, ("a", "b"), {})
     with pytest.raises(ValueError, match="found 4"):
-        concordance_table(np.ones((4, 1)), np.ones((4, 1)), AGES[:4], ("a",))
+        concordance_table(np.ones((4, 1)), np.ones((4, 1)), AGES[:4], ("a",), {})

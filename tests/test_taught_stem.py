@@ -114,6 +114,9 @@ def test_other_lessons_are_another_stem(
     )
     found = {_teach(tmp_path, small_config, small_tokens, one).identity for one in others}
     assert len(found) == len(list(tmp_path.iterdir())) == len(others)
+    # Kept descriptions are found by the stem's identity: on other tokens they are others.
+    fewer = replace(small_tokens, positions=small_tokens.positions[:-1])
+    assert _teach(tmp_path, small_config, fewer).identity not in found
 
 
 def test_nobody_is_tested_whom_it_learnt_from(

@@ -37,7 +37,7 @@ AGE = AgeConfig(
     ),
 )
 ONE_COPY = replace(AGE, num_variants=1)
-TRIAL = TrialConfig(num_folds=3, seed=5, num_compared=2, curve_steps=3)
+TRIAL = TrialConfig(num_folds=3, seed=5, num_untrained=3, num_compared=2, curve_steps=3)
 
 
 def _cohort(tokens: TokenGrid) -> tuple[Tensor, Array, int]:
@@ -64,22 +64,62 @@ def test_the_planted_token_is_found_by_the_trained_network(
     error = np.abs(trial.predicted_n - ages).mean()
     # Twenty subjects teach that much; 0.6 was measured, and 1 is the median.
     assert error < 0.8 * np.abs(ages - np.median(ages)).mean()
-    trained = age_map(trial.years["trained"], ages)
+    assert {name: len(years) for name, years in trial.years.items()} == {
+        "trained": 1,
+        "untrained": 3,
+        "shuffled_ages": 1,
+    }
+    trained = age_map(trial.years["trained"][0], ages)
     assert trained.argmax() == token
     share = trained[token] / trained.sum()
     for name in NULLS:
-        null = age_map(trial.years[name], ages)
-        # Some share is due by chance; a map of zeros would be no null.
-        assert 0 < null[token] / null.sum() < share
+        for years in trial.years[name]:
+            null = age_map(years, ages)
+            # Some share is due by chance; a map of zeros would be no null.
+            assert 0 < null[token] / null.sum() < share
+    for name, draws in (("trained", 1), ("untrained", 3)):
+        answers = trial.answers[name]
+        assert answers.scans == 6, "two of each fold"
+        assert {each.shape for each in answers.mean_absolute.values()} == {
+            (draws, len(small_tokens))
+        }
+        assert set(answers.mean_absolute) == set(METHODS)
+        assert set(answers.curves) == {*METHODS, "random_order"}
+        assert answers.curves["contribution"].insertion_s[-1] == pytest.approx(1.0)
+        assert answers.curves["contribution"].insertion_s[0] == pytest.approx(0.0, abs=1e-6)
     for name in ("contribution", "occlusion", "integrated_gradients"):
-        assert trial.mean_absolute[name].argmax() == token
-    assert set(trial.mean_absolute) == set(METHODS)
-    assert set(trial.curves) == {*METHODS, "random_order"}
-    assert trial.curves["contribution"].insertion_s[-1] == pytest.approx(1.0)
-    assert trial.curves["contribution"].insertion_s[0] == pytest.approx(0.0, abs=1e-6)
-    found, chance = (trial.curves[name] for name in ("contribution", "random_order"))
+        assert trial.answers["trained"].mean_absolute[name][0].argmax() == token
+    curves = trial.answers["trained"].curves
+    found, chance = (curves[name] for name in ("contribution", "random_order"))
     assert found.deletion_area < chance.deletion_area
     assert trial.probe["mae"] < trial.probe["mae_zeroed"][0]
+
+
+def test_untrained_networks_are_drawn_one_by_one(
+    small_tokens: TokenGrid, small_config: ModelConfig
+) -> None:
+    """All differ; the first is that of a trial of one draw, and the trained network's the same."""
+    described, ages, _ = _cohort(small_tokens)
+    settings = {"tokens": small_tokens, "model": small_config, "age": AGE}
+    several, one = (
+        run_trial(described[:, None], ages, config=replace(TRIAL, num_untrained=n), **settings)
+        for n in (3, 1)
+    )
+    maps = [age_map(years, ages) for years in several.years["untrained"]]
+    assert len({tuple(each) for each in maps}) == 3
+    np.testing.assert_array_equal(several.years["untrained"][0], one.years["untrained"][0])
+    np.testing.assert_array_equal(several.predicted_n, one.predicted_n)
+    for method, values in one.answers["untrained"].mean_absolute.items():
+        np.testing.assert_array_equal(
+            several.answers["untrained"].mean_absolute[method][0], values[0]
+        )
+    # The first two held-out subjects of each fold: 0 and 3, 1 and 4, 2 and 5.
+    compared = [n for fold in range(3) for n in (fold, fold + 3)]
+    np.testing.assert_allclose(
+        several.answers["untrained"].mean_absolute["contribution"],
+        np.abs(several.years["untrained"][:, compared]).mean(axis=1),
+        atol=1e-5,
+    )
 
 
 def test_a_subject_s_prediction_does_not_depend_on_its_age(
@@ -95,7 +135,9 @@ def test_a_subject_s_prediction_does_not_depend_on_its_age(
     assert (after.predicted_n[0::3] != before.predicted_n[0::3]).all()
 
 
-@pytest.mark.parametrize("wrong", [{"num_folds": 1}, {"num_compared": 0}, {"curve_steps": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"num_folds": 1}, {"num_untrained": 0}, {"num_compared": 0}, {"curve_steps": 0}]
+)
 def test_settings_out_of_range_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(TRIAL, **wrong)

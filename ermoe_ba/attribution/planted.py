@@ -36,7 +36,7 @@ class Describer:
     network : ErmoeBrainAge
         Of which the stem alone is asked.
     identity : str
-        Equal for equal stems alone.
+        Equal where the same scans come out described alike: for equal stems on equal tokens alone.
     """
 
     network: ErmoeBrainAge

@@ -3,11 +3,16 @@
 Shapes: N scans, T tokens, E experts, C tissue classes, R regions.
 """
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from ermoe_ba.attribution.out_of_fold import OutOfFold
 from ermoe_ba.space import Array
 from ermoe_ba.specialisation import shared_information, shuffled
+
+# Of these figures. 1: of routing weights averaged over the folds, which no network has.
+REVISION = 2
 
 
 def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> dict[str, float]:
@@ -16,7 +21,8 @@ def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> di
     Parameters
     ----------
     weights_nte : ndarray
-        Routing weights of the experts in question.
+        Routing weights of the experts in question, of one network: experts of two have nothing
+        but their numbers in common.
     fractions_ntc : ndarray
         Share of each token in each tissue class.
     share_tr : ndarray
@@ -39,12 +45,35 @@ def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> di
     }
 
 
+def over_networks(told: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Return the mean and the range of figures that networks have each.
+
+    Parameters
+    ----------
+    told : sequence of dict
+        Of one network each, from `information`; at least one.
+
+    Returns
+    -------
+    dict
+        ``networks``, their number; each figure's mean by its own name, the least and the greatest
+        as ``<figure>_least`` and ``<figure>_most``.
+    """
+    figures: dict[str, float] = {"networks": len(told)}
+    for name in told[0]:
+        values = [each[name] for each in told]
+        figures[name] = float(np.mean(values))
+        figures |= {f"{name}_least": min(values), f"{name}_most": max(values)}
+    return figures
+
+
 def emergence(
-    seen: OutOfFold, scans_n: Array, share_tr: Array, seed: int
+    seen: OutOfFold, scans_n: Array, share_tr: Array, seed: int, starts: int | None = None
 ) -> dict[str, dict[str, float]]:
     """Return what the experts of a run know of anatomy, regional and free ones apart.
 
-    Of each fold's first member: experts of an average would be of no network.
+    Network by network, each on the test scans of its own fold: two networks that were begun apart
+    agree on no free expert's number, and averages of their weights would be of no network.
 
     Parameters
     ----------
@@ -56,23 +85,59 @@ def emergence(
         Share of each token's brain in each region.
     seed : int
         Of the random routing.
+    starts : int, optional
+        The first so many networks of each fold; all of them where not given.
 
     Returns
     -------
     dict
-        Experts to `information`: ``free_experts``, ``regional_experts``, ``all_experts``; and the
-        first and the last again as ``…_random_routing``, where each token's weights were dealt out
-        among all experts at random: what is left is chance.
+        Experts to figures, from `over_networks`: ``free_experts``, ``regional_experts``,
+        ``all_experts``; and the first and the last again as ``…_random_routing``, where each
+        token's weights were dealt out among all experts at random: what is left is chance.
     """
-    weights_nte = seen.weights_nmte[scans_n, 0]
-    fractions_ntc = seen.fractions_ntc[scans_n]
-    regional = len(seen.config.regions)
-    chance = shuffled(weights_nte, np.random.default_rng(seed))
-    routings = {
-        "free_experts": weights_nte[..., regional:],
-        "regional_experts": weights_nte[..., :regional],
-        "all_experts": weights_nte,
-        "free_experts_random_routing": chance[..., regional:],
-        "all_experts_random_routing": chance,
-    }
-    return {name: information(w, fractions_ntc, share_tr) for name, w in routings.items()}
+    fold_n = seen.table["fold"].to_numpy()
+    networks: list[tuple[Array, Array]] = []
+    for fold in np.unique(fold_n[scans_n]):
+        within_n = scans_n & (fold_n == fold)
+        weights_mnte = np.moveaxis(seen.weights_nmte[within_n, :starts], 1, 0)
+        networks.extend((weights_nte, seen.fractions_ntc[within_n]) for weights_nte in weights_mnte)
+    return one_by_one(networks, len(seen.config.regions), share_tr, seed)
+
+
+def one_by_one(
+    networks: Iterable[tuple[Array, Array]], regional: int, share_tr: Array, seed: int
+) -> dict[str, dict[str, float]]:
+    """Return what the experts of networks of one shape know of anatomy.
+
+    Parameters
+    ----------
+    networks : iterable of (ndarray, ndarray)
+        Of each, its routing weights and the tissue fractions of the same scans, as for
+        `information`; at least one.
+    regional : int
+        How many of its experts, the first ones, are tied to regions; 0 where all are free.
+    share_tr : ndarray
+        Share of each token's brain in each region.
+    seed : int
+        Of the random routing.
+
+    Returns
+    -------
+    dict
+        As `emergence`; of networks without regional experts, ``all_experts`` and
+        ``all_experts_random_routing`` alone.
+    """
+    experts = {"all_experts": slice(None)}
+    if regional:
+        free = {"free_experts": slice(regional, None), "regional_experts": slice(None, regional)}
+        experts = free | experts
+    rng = np.random.default_rng(seed)
+    told: dict[str, list[dict[str, float]]] = {}
+    for weights_nte, fractions_ntc in networks:
+        chance_nte = shuffled(weights_nte, rng)
+        routings = {name: weights_nte[..., which] for name, which in experts.items()}
+        for name in (name for name in experts if name != "regional_experts"):
+            routings[f"{name}_random_routing"] = chance_nte[..., experts[name]]
+        for name, routing in routings.items():
+            told.setdefault(name, []).append(information(routing, fractions_ntc, share_tr))
+    return {name: over_networks(figures) for name, figures in told.items()}

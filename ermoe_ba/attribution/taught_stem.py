@@ -95,6 +95,8 @@ def taught_stem(
         )
     scans = PhantomScans(lessons.phantom, preprocess)
     how = [lessons.subjects, lessons.seed, asdict(tissue), model.stem_hidden]
+    # The stem is the same on other tokens, but what it says of a scan is not.
+    how += [tokens.patch_size, tokens.positions.tolist()]
     identity = f"taught-{digest(scans, *how)}"
     torch.manual_seed(lessons.seed)
     network = ErmoeBrainAge(model, tokens)

@@ -1,6 +1,7 @@
 """A trial: networks learn a planted cohort and say where they read the age.
 
-Shapes: N subjects, V changed copies of each, T tokens, F families of description, C tissue classes.
+Shapes: N subjects, V changed copies of each, T tokens, F families of description, C tissue classes,
+D draws of a network.
 """
 
 from collections.abc import Iterator
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ermoe_ba.attribution.curves import FidelityCurves, fidelity_curves
-from ermoe_ba.attribution.methods import METHODS, captum_gradients, contributions
+from ermoe_ba.attribution.answers import Answers, ask, over_draws, over_folds
+from ermoe_ba.attribution.methods import captum_gradients, contributions
 from ermoe_ba.localisation import slope_on_age
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -23,8 +24,11 @@ from ermoe_ba.training.probe import Probe, probe_routing
 
 # Networks that know nothing of the ages, by what they are: weights of chance; and trained, but on
 # ages dealt out at random among the training subjects.
-NULLS = ("untrained", "shuffled_ages")
-NETWORKS = ("trained", *NULLS)
+TRAINED, UNTRAINED = "trained", "untrained"
+NULLS = (UNTRAINED, "shuffled_ages")
+NETWORKS = (TRAINED, *NULLS)
+# Shown to all methods: what one of them makes of weights of chance is none of its merit.
+ASKED = (TRAINED, UNTRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +41,11 @@ class TrialConfig:
         Each subject is held out once; subject n is in fold ``n mod num_folds``.
     seed : int
         Of weights and of everything that is drawn.
+    num_untrained : int
+        Untrained networks of each fold, each of weights of its own: one draw may be twice as
+        enriched as the next, and all others are compared with it.
     num_compared : int
-        The first so many held-out subjects of a fold are asked by every method; occlusion alone
+        The first so many held-out subjects of a fold are shown to every method; occlusion alone
         takes a pass for each token.
     curve_steps : int
         Of insertion and deletion.
@@ -46,18 +53,19 @@ class TrialConfig:
     Raises
     ------
     ValueError
-        If there is less than two folds, one subject or one step.
+        If there is less than two folds, one untrained network, one subject or one step.
     """
 
     num_folds: int
     seed: int
+    num_untrained: int
     num_compared: int
     curve_steps: int
 
     def __post_init__(self) -> None:
         if self.num_folds < 2:
             raise ValueError(f"num_folds must be at least 2; found {self.num_folds}")
-        for name in ("num_compared", "curve_steps"):
+        for name in ("num_untrained", "num_compared", "curve_steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1; found {getattr(self, name)}")
 
@@ -71,20 +79,17 @@ class Trial:
     predicted_n : ndarray, shape (N,)
         Ages by the trained networks, each subject held out, in years.
     years : dict
-        Network of `NETWORKS` to what its tokens contribute, shape (N, T), years.
-    mean_absolute : dict
-        Method of `METHODS` to the mean absolute years (attention: shares) by token in the trained
-        networks, shape (T,).
-    curves : dict
-        Method, or ``random_order``, to insertion and deletion, means over the folds.
+        Network of `NETWORKS` to what its tokens contribute, shape (D, N, T), years: D is
+        `num_untrained` for the untrained network, 1 for the others.
+    answers : dict
+        Network of `ASKED` to what all methods make of it.
     probe : dict
         As from `probe_routing`, means over the folds.
     """
 
     predicted_n: Array
     years: dict[str, Array]
-    mean_absolute: dict[str, Array]
-    curves: dict[str, FidelityCurves]
+    answers: dict[str, Answers]
     probe: Probe
 
 
@@ -124,44 +129,44 @@ def run_trial(
     """
     # Missing, it must not come out after the training.
     captum_gradients()
-    predicted = np.zeros(len(ages_n))
-    years = {name: np.zeros((len(ages_n), len(tokens))) for name in NETWORKS}
-    maps: dict[str, list[Array]] = {name: [] for name in METHODS}
-    curves: dict[str, list[FidelityCurves]] = {}
+    count, draws = len(ages_n), {**dict.fromkeys(NETWORKS, 1), UNTRAINED: config.num_untrained}
+    predicted = np.zeros(count)
+    years = {name: np.zeros((draws[name], count, len(tokens))) for name in NETWORKS}
+    answers: dict[str, list[Answers]] = {name: [] for name in ASKED}
     probes = []
     unchanged_ntfc = described_nvtfc[:, 0]
-    for fold, train, test in _folds(len(ages_n), config.num_folds):
-        for name in NETWORKS:
-            network = _network(
-                name,
-                described_nvtfc[train],
-                ages_n[train],
-                tokens=tokens,
-                model=model,
-                age=age,
-                seed=config.seed + fold,
-            )
-            years[name][test] = contributions(network, unchanged_ntfc[test]).numpy()
-            if name == "trained":
-                trained = network
+    for fold, train, test in _folds(count, config.num_folds):
         seen = unchanged_ntfc[test]
+        random_t = np.random.default_rng(config.seed + fold).random(len(tokens))
+        for name in NETWORKS:
+            drawn = []
+            for draw in range(draws[name]):
+                network = _network(
+                    name,
+                    described_nvtfc[train],
+                    ages_n[train],
+                    tokens=tokens,
+                    model=model,
+                    age=age,
+                    # Another for each fold and draw; the first draw begins as the trained one does.
+                    seed=config.seed + fold + config.num_folds * draw,
+                )
+                years[name][draw, test] = contributions(network, seen).numpy()
+                if name in ASKED:
+                    asked = seen[: config.num_compared]
+                    drawn.append(ask(network, asked, random_t, config.curve_steps))
+                if name == TRAINED:
+                    trained = network
+            if name in ASKED:
+                answers[name].append(over_draws(drawn))
         with torch.no_grad():
             predicted[test] = trained.read_age(seen).age_b.numpy()
-        asked, rankings = seen[: config.num_compared], {}
-        for name, method in METHODS.items():
-            maps[name].append(method(trained, asked).abs().numpy())
-            rankings[name] = maps[name][-1].mean(axis=0)
-        rankings["random_order"] = np.random.default_rng(config.seed + fold).random(len(tokens))
-        for name, ranking in rankings.items():
-            curve = fidelity_curves(trained, asked, ranking, config.curve_steps)
-            curves.setdefault(name, []).append(curve)
         ages_b = torch.as_tensor(ages_n[test], dtype=torch.float32)
         probes.append(probe_routing([trained], [seen], ages_b, config.seed + fold))
     return Trial(
         predicted_n=predicted,
         years=years,
-        mean_absolute={name: np.concatenate(rows).mean(axis=0) for name, rows in maps.items()},
-        curves={name: _mean_curves(some) for name, some in curves.items()},
+        answers={name: over_folds(folds) for name, folds in answers.items()},
         probe={key: np.mean([p[key] for p in probes], axis=0).tolist() for key in probes[0]},
     )
 
@@ -186,7 +191,7 @@ def _network(
     """Return one of `NETWORKS`, in evaluation mode."""
     torch.manual_seed(seed)
     network = ErmoeBrainAge(model, tokens)
-    if name == "untrained":
+    if name == UNTRAINED:
         return randomised(network, described_nvtfc[:, 0], ages_n, age.spread_floor).eval()
     if name == "shuffled_ages":
         ages_n = np.random.default_rng(seed).permutation(ages_n)
@@ -224,14 +229,6 @@ def randomised(
     network.experts.expert_readout_ed.normal_()
     network.refer_to(described_ntfc)
     return network
-
-
-def _mean_curves(curves: list[FidelityCurves]) -> FidelityCurves:
-    return FidelityCurves(
-        share_s=curves[0].share_s,
-        insertion_s=np.mean([c.insertion_s for c in curves], axis=0),
-        deletion_s=np.mean([c.deletion_s for c in curves], axis=0),
-    )
 
 
 def age_map(years_nt: Array, ages_n: Array) -> Array:

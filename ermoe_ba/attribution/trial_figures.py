@@ -1,6 +1,6 @@
 """What a trial comes to: its maps held against where the ageing was planted, in numbers.
 
-Shapes: N subjects, T tokens.
+Shapes: N subjects, D draws of a network, T tokens.
 """
 
 from collections.abc import Mapping
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, age_map
+from ermoe_ba.attribution.trial import NULLS, TRAINED, UNTRAINED, Trial, age_map
+from ermoe_ba.attribution.trial_maps import IDEAL, PUREST, SLOPE, TrialMap
 from ermoe_ba.localisation import enrichment, rank_agreement, token_auc, voxel_auc
 from ermoe_ba.space import Array
 
-# Maps that no network made: the share of each token's brain that lies in the region, which is what
-# a perfect map of this lattice could show; and all importance in the token of the largest share,
-# which no map of this lattice can be more enriched than.
-IDEAL, PUREST = "ideal", "purest_token"
+# Of which the draws of a network are told one by one, in their least and their greatest.
+RANGED = ("enrichment", "token_auc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,38 +38,9 @@ class Targets:
     least_share: float
 
 
-def trial_maps(trial: Trial, ages_n: Array, region_t: Array, brain_t: Array) -> dict[str, Array]:
-    """Return all maps that a trial is judged by.
-
-    Parameters
-    ----------
-    trial : Trial
-        From `run_trial`.
-    ages_n : ndarray
-        The subjects' ages in years.
-    region_t, brain_t : ndarray
-        Volume of the planted region and of the brain in each token.
-
-    Returns
-    -------
-    dict
-        Name to importance, shape (T,), 0 or more: `IDEAL` and `PUREST`; of each network of
-        `NETWORKS`, absolute slopes on age and, as ``<name>_mean``, mean absolute years; of each
-        method, as ``<name>_compared``, what it makes of the trained networks.
-    """
-    share_t = np.divide(region_t, brain_t, out=np.zeros_like(region_t), where=brain_t > 0)
-    return {
-        IDEAL: share_t,
-        PUREST: np.where(np.arange(len(share_t)) == share_t.argmax(), 1.0, 0.0),
-        **{name: age_map(trial.years[name], ages_n) for name in NETWORKS},
-        **{f"{name}_mean": np.abs(trial.years[name]).mean(axis=0) for name in NETWORKS},
-        **{f"{name}_compared": values for name, values in trial.mean_absolute.items()},
-    }
-
-
 def map_figures(
-    trial: Trial, maps: dict[str, Array], region_t: Array, brain_t: Array, least_share: float
-) -> dict[str, dict[str, float | None]]:
+    trial: Trial, maps: dict[str, TrialMap], region_t: Array, brain_t: Array, least_share: float
+) -> dict[str, dict[str, Any]]:
     """Return the figures of each map.
 
     Parameters
@@ -87,29 +57,48 @@ def map_figures(
     Returns
     -------
     dict
-        Map to ``enrichment``, ``voxel_auc``, ``token_auc``; ``like_trained``, rank agreement with
-        the trained network's map of the same kind; ``insertion`` and ``deletion``, areas under the
-        curves of a method, None of other maps. The row ``random_order`` has these areas alone.
+        Map to ``network``, ``method``, ``scans`` and ``draws``, as in `TrialMap`; means over the
+        draws of ``enrichment``, ``voxel_auc``, ``token_auc`` and ``like_trained``, rank agreement
+        with the trained network's map of the same kind; of several draws, the least and the
+        greatest of `RANGED` as ``<figure>_least`` and ``<figure>_most``; ``insertion`` and
+        ``deletion``, areas under the curves of a method. None is what a map does not have. The rows
+        ``<network>_random_order`` have these areas alone.
     """
-    figures: dict[str, dict[str, float | None]] = {}
-    for name, values in maps.items():
-        curve = trial.curves.get(name.removesuffix("_compared"))
-        kin = "trained_mean" if name.endswith(("_mean", "_compared")) else "trained"
+    figures: dict[str, dict[str, Any]] = {}
+    for name, each in maps.items():
+        kin = maps[TRAINED if each.method in (SLOPE, IDEAL, PUREST) else f"{TRAINED}_mean"]
+        by_draw = [
+            {
+                "enrichment": enrichment(values, region_t, brain_t),
+                "voxel_auc": voxel_auc(values, region_t, brain_t),
+                "token_auc": token_auc(values, region_t, brain_t, least_share),
+                "like_trained": rank_agreement(kin.importance_dt[0], values),
+            }
+            for values in each.importance_dt
+        ]
         figures[name] = {
-            "enrichment": enrichment(values, region_t, brain_t),
-            "voxel_auc": voxel_auc(values, region_t, brain_t),
-            "token_auc": token_auc(values, region_t, brain_t, least_share),
-            "like_trained": rank_agreement(maps[kin], values),
-            "insertion": None if curve is None else curve.insertion_area,
-            "deletion": None if curve is None else curve.deletion_area,
+            **_row(each.network, each.method, each.scans, len(by_draw)),
+            **{key: float(np.mean([draw[key] for draw in by_draw])) for key in by_draw[0]},
         }
-    chance = trial.curves["random_order"]
-    figures["random_order"] = {
-        **dict.fromkeys(("enrichment", "voxel_auc", "token_auc", "like_trained")),
-        "insertion": chance.insertion_area,
-        "deletion": chance.deletion_area,
-    }
+        if len(by_draw) > 1:
+            for key in RANGED:
+                values = [draw[key] for draw in by_draw]
+                figures[name] |= {f"{key}_least": min(values), f"{key}_most": max(values)}
+    for network, answers in trial.answers.items():
+        draws = len(trial.years[network])
+        for method, curve in answers.curves.items():
+            row = _row(network, method, answers.scans, draws)
+            areas = {"insertion": curve.insertion_area, "deletion": curve.deletion_area}
+            figures[f"{network}_{method}"] = figures.get(f"{network}_{method}", row) | areas
     return figures
+
+
+def _row(network: str | None, method: str, scans: int, draws: int) -> dict[str, Any]:
+    """Return the figures of a map of which nothing is known yet."""
+    told = ("enrichment", *(f"{key}_{end}" for key in RANGED for end in ("least", "most")))
+    rest = ("voxel_auc", "token_auc", "like_trained", "insertion", "deletion")
+    made = {"network": network, "method": method, "scans": scans, "draws": draws}
+    return {**made, **dict.fromkeys((*told, *rest))}
 
 
 def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
@@ -128,7 +117,7 @@ def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
         From -1 to 1.
     """
     first = np.arange(len(ages_n)) % 2 == 0
-    years_nt = trial.years["trained"]
+    (years_nt,) = trial.years[TRAINED]
     return rank_agreement(*(age_map(years_nt[half], ages_n[half]) for half in (first, ~first)))
 
 
@@ -145,11 +134,17 @@ def curve_rows(cohort: str, trial: Trial) -> list[dict[str, str | float]]:
     Returns
     -------
     list of dict
-        ``cohort``, ``method``, ``share`` of the tokens, ``insertion`` and ``deletion``.
+        ``cohort``, ``network``, ``method``, ``share`` of the tokens, ``insertion`` and
+        ``deletion``.
     """
+    made = [
+        ({"cohort": cohort, "network": network, "method": method}, curve)
+        for network, answers in trial.answers.items()
+        for method, curve in answers.curves.items()
+    ]
     return [
-        {"cohort": cohort, "method": method, "share": s, "insertion": i, "deletion": d}
-        for method, curve in trial.curves.items()
+        {**of, "share": s, "insertion": i, "deletion": d}
+        for of, curve in made
         for s, i, d in zip(
             curve.share_s.tolist(),
             curve.insertion_s.tolist(),
@@ -160,7 +155,7 @@ def curve_rows(cohort: str, trial: Trial) -> list[dict[str, str | float]]:
 
 
 def verdict(
-    figures: dict[str, dict[str, float]], ages: dict[str, float], floor: float, targets: Targets
+    figures: dict[str, dict[str, Any]], ages: dict[str, float], floor: float, targets: Targets
 ) -> dict[str, float | bool]:
     """Hold a trial against its targets.
 
@@ -179,21 +174,32 @@ def verdict(
     -------
     dict
         ``learnt``: whether the error lies nearer to the floor than to the median's, without which
-        no map can be right; ``times_<null>``: enrichment as a multiple of each null's;
-        ``times_at_most``: the same of the map that is enriched most, against the untrained
-        network's; ``way_to_ideal``: how far enrichment has come from the untrained network's (0) to
-        the ideal map's (1); ``enrichment_met``, ``auc_met``.
+        no map can be right; ``times_<null>``: enrichment as a multiple of each null's, of the
+        untrained network's mean over its draws; ``times_untrained_least``, ``_most``: the same
+        against the draw that is enriched most, and least; ``times_at_most``: the same of the map
+        that is enriched most, against the mean; ``way_to_ideal``: how far enrichment has come from
+        that mean (0) to the ideal map's (1); ``enrichment_met``, ``auc_met``; ``met``, whether both
+        are and the cohort was learnt.
     """
-    trained, untrained = figures["trained"], figures["untrained"]["enrichment"]
+    trained, chance = figures[TRAINED], figures[UNTRAINED]
+    untrained = chance["enrichment"]
+    # A single draw has no range but itself.
+    most, least = (chance[f"enrichment_{end}"] or untrained for end in ("most", "least"))
     times = {f"times_{n}": trained["enrichment"] / figures[n]["enrichment"] for n in NULLS}
     ideal = figures[IDEAL]["enrichment"]
+    learnt = ages["mae"] < (ages["median_mae"] + floor) / 2
+    enriched = times["times_untrained"] >= targets.enrichment_ratio
+    told_apart = trained["token_auc"] >= targets.token_auc
     return {
-        "learnt": ages["mae"] < (ages["median_mae"] + floor) / 2,
+        "learnt": learnt,
         **times,
+        "times_untrained_least": trained["enrichment"] / most,
+        "times_untrained_most": trained["enrichment"] / least,
         "times_at_most": figures[PUREST]["enrichment"] / untrained,
         "way_to_ideal": (trained["enrichment"] - untrained) / (ideal - untrained),
-        "enrichment_met": times["times_untrained"] >= targets.enrichment_ratio,
-        "auc_met": trained["token_auc"] >= targets.token_auc,
+        "enrichment_met": enriched,
+        "auc_met": told_apart,
+        "met": learnt and enriched and told_apart,
     }
 
 
@@ -241,13 +247,15 @@ def map_table(parts: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        ``cohort``, ``map``, and figures, NaN where a map has none.
+        ``cohort``, ``map``, ``network``, ``method``, ``scans``, and figures; NaN where a map has
+        none.
     """
     rows = [
         {"cohort": name, "map": key, **figures}
         for name, part in parts.items()
         for key, figures in part["maps"].items()
     ]
-    table = pd.DataFrame(rows).set_index(["cohort", "map"])
+    table = pd.DataFrame(rows)
     # None, of what a map does not have, is no number of a column.
-    return table.astype(float).reset_index()
+    names = ("cohort", "map", "network", "method", "scans", "draws")
+    return table.astype({column: float for column in table if column not in names})
