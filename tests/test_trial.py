@@ -100,7 +100,7 @@ def test_untrained_networks_are_drawn_one_by_one(
 ) -> None:
     """All differ; the first is that of a trial of one draw, and the trained network's the same."""
     described, ages, _ = _cohort(small_tokens)
-    settings = {"tokens": small_tokens, "model": small_config, "age": AGE}
+    settings = {"tokens": small_tokens, "model": small_config, "age": replace(AGE, num_epochs=1)}
     several, one = (
         run_trial(described[:, None], ages, config=replace(TRIAL, num_untrained=n), **settings)
         for n in (3, 1)

@@ -95,10 +95,11 @@ def map_figures(
 
 def _row(network: str | None, method: str, scans: int, draws: int) -> dict[str, Any]:
     """Return the figures of a map of which nothing is known yet."""
-    told = ("enrichment", *(f"{key}_{end}" for key in RANGED for end in ("least", "most")))
-    rest = ("voxel_auc", "token_auc", "like_trained", "insertion", "deletion")
-    made = {"network": network, "method": method, "scans": scans, "draws": draws}
-    return {**made, **dict.fromkeys((*told, *rest))}
+    row: dict[str, Any] = {"network": network, "method": method, "scans": scans, "draws": draws}
+    for key in ("enrichment", "voxel_auc", "token_auc", "like_trained", "insertion", "deletion"):
+        ends = ("_least", "_most") if key in RANGED else ()
+        row |= dict.fromkeys(f"{key}{end}" for end in ("", *ends))
+    return row
 
 
 def agreement_of_halves(trial: Trial, ages_n: Array) -> float:
