@@ -249,7 +249,7 @@ class PartTrainer:
         if simulated is not None:
             age, scans = self.recipe.age, simulated.study.scans
 
-            def described() -> dict[str, torch.Tensor]:
+            def of_simulated() -> dict[str, torch.Tensor]:
                 start = time.perf_counter()
                 prepared = [simulated.cohort.read(scan) for scan in scans]
                 found = scan_variants(
@@ -258,7 +258,7 @@ class PartTrainer:
                 self._spend(_loading(start), part, "descriptions of simulated people")
                 return {"described": found}
 
-            kept = self.folder.kept(f"{part.name}_phantom", described)
+            kept = self.folder.kept(f"{part.name}_phantom", of_simulated)
             people = SimulatedScans(
                 described_nv=kept["described"],
                 ages_n=np.array([scan.chronological_age for scan in scans]),
