@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Purpose: the whole path from nothing to a trained and tuned model and a predicted scan, on simulated heads.
 # Command: bash pipelines/smoke.sh [FOLDER]   (smoke_output/ in the checkout by default; must not exist)
-# Result:  FOLDER/run with splits.tsv, predictions.tsv, metrics.json and the members of both folds.
+# Result:  FOLDER/run with splits.tsv, predictions.tsv, metrics.json, evaluation.html and the members of both
+#          folds; exit code 1 where one of these four files is missing or empty.
 # Time:    231 processor seconds on two shared x86-64 cores, of which 24 heads take about 120 to prepare.
 set -euo pipefail
 
@@ -22,6 +23,9 @@ say "24 simulated heads"
 say "two folds"
 "$ERMOE_BA" cross-validate "$REPO_ROOT/pipelines/smoke.toml" --jobs 2 \
     --participants "$out/phantom/participants.tsv" --out "$out/run"
+for name in splits.tsv predictions.tsv metrics.json evaluation.html; do
+    [ -s "$out/run/$name" ] || stop "$out/run/$name must hold what the run found; it is missing or empty."
+done
 # Neither needs the other, and each keeps one core busy.
 say "one scan, by the models of both folds; beside it one final model"
 "$ERMOE_BA" predict "$out/phantom/sub-000001/anat/sub-000001_T1w.nii.gz" --model "$out/run" \
