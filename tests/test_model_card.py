@@ -201,3 +201,17 @@ def test_the_card_tells_what_was_recorded_of_the_sample_head() -> None:
     )
     assert told[:3] == pytest.approx([age, *interval], abs=ONE)
     assert told[3] == pytest.approx(widening, abs=TWO)
+
+
+def test_the_card_tells_what_the_age_rests_on() -> None:
+    metrics = read_card(FOLDER).metrics
+    told = re.search(r"What the age rests on .*?: (.*?) without the grey matter", WORDS)
+    assert told is not None
+    measured = [
+        metrics["probe_mae"],
+        *metrics["probe_mae_zeroed"],
+        metrics["probe_mae_random_routing"],
+        metrics["probe_mae_other_subject_routing"],
+        *metrics["probe_mae_without_expert"],
+    ]
+    assert _numbers(told[1]) == pytest.approx(measured, abs=ONE)
