@@ -139,8 +139,8 @@ class FineTuning:
         everybody = np.ones(len(owners), dtype=bool)
         way = self._choose(view, everybody, owners, people)
         metrics = {
-            "untuned": age_metrics(view.ages_n, view.base_n),
-            "tuned": age_metrics(view.ages_n, tuned_n),
+            "untuned": age_metrics(view.ages_n, view.base_n, owners),
+            "tuned": age_metrics(view.ages_n, tuned_n, owners),
             "way": way,
             "way_by_fold": by_fold,
             "model": self.ensemble.model_id,
