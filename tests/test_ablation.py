@@ -22,6 +22,7 @@ from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.ablation import Ablation
 from ermoe_ba.training.ablation_fold import AblationFold
+from ermoe_ba.training.ablation_network import train_unit
 from ermoe_ba.training.ablation_recipe import AblationRecipe, read_ablation
 from ermoe_ba.training.ablation_table import (
     ABLATION_COLUMNS,
@@ -36,7 +37,6 @@ from ermoe_ba.training.ablation_unit import (
     changed_share,
     load_unit,
     save_unit,
-    train_unit,
 )
 from ermoe_ba.training.change_config import CHANGES, USUAL
 from ermoe_ba.training.regional_volumes import make_regression, regional_volumes
@@ -193,7 +193,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_tokens: TokenGr
     (tmp_path / "base.toml").write_text(BASE, encoding="utf-8")
     for fold in (0, 1):
         _keep(tmp_path / "run", small_tokens, fold)
-    monkeypatch.setattr("ermoe_ba.training.ablation_unit.token_grid", lambda _: small_tokens)
+    monkeypatch.setattr("ermoe_ba.training.ablation_network.token_grid", lambda _: small_tokens)
     monkeypatch.setattr(
         "ermoe_ba.training.ablation_fold.CrossValidation",
         lambda *_: pytest.fail("kept descriptions were made again"),

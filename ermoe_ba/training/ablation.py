@@ -14,9 +14,10 @@ from ermoe_ba.io import write_json, write_text
 from ermoe_ba.software import software
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.ablation_fold import AblationFold
+from ermoe_ba.training.ablation_network import train_unit
 from ermoe_ba.training.ablation_recipe import AblationRecipe
 from ermoe_ba.training.ablation_table import ablation_table, as_markdown
-from ermoe_ba.training.ablation_unit import Unit, load_unit, save_unit, train_unit
+from ermoe_ba.training.ablation_unit import Unit, load_unit, save_unit
 
 
 class Ablation:
