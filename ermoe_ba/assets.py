@@ -1,4 +1,4 @@
-"""Where the files that travel with the package lie: atlases, weights, the sample head."""
+"""Where the files that travel with the package lie: atlases, recipes, the sample head."""
 
 import os
 from functools import cache
@@ -10,6 +10,8 @@ from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 
 PACKAGE = Path(__file__).parent
 SAMPLE_HEAD = PACKAGE / "sample" / "sub-colin27_T1w.nii.gz"
+# Recipes of `cross-validate` and `train` that are installed with the package.
+RECIPES = ("site", "ixi_hh")
 
 
 def atlas_root() -> Path:
@@ -31,6 +33,26 @@ def atlas_root() -> Path:
         if (place / "registry.toml").is_file():
             return place
     raise UsageError(f"No atlas folder with a registry.toml at {' or '.join(map(str, places))}.")
+
+
+def recipe_file(named: str) -> Path:
+    """Return where a recipe lies.
+
+    Parameters
+    ----------
+    named : str
+        One of `RECIPES`, unless a file of that name lies in the current folder; else a path.
+
+    Returns
+    -------
+    Path
+        Of the recipe that travels with the package, or the path as it was given.
+    """
+    path = Path(named)
+    if named not in RECIPES or path.is_file():
+        return path
+    installed = PACKAGE / "recipes" / f"{named}.toml"
+    return installed if installed.is_file() else PACKAGE.parent / "pipelines" / f"{named}.toml"
 
 
 @cache

@@ -59,6 +59,33 @@ def test_the_installed_package_is_the_one_that_runs(installed: Path, tmp_path: P
     assert Path(found.stdout.strip()).is_relative_to(installed)
 
 
+def test_recipes_come_along_and_are_found_by_name(installed: Path, tmp_path: Path) -> None:
+    """Away from a checkout; a file of that name in the current folder is another recipe."""
+    code = (
+        "from ermoe_ba.assets import RECIPES, recipe_file\n"
+        "for name in (*RECIPES, 'mine.toml'): print(recipe_file(name))"
+    )
+
+    def found() -> list[Path]:
+        run = subprocess.run(
+            [sys.executable, "-c", code],
+            check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(installed)},
+            capture_output=True,
+            text=True,
+        )
+        return [Path(line) for line in run.stdout.splitlines()]
+
+    site, shipped, own = found()
+    assert own == Path("mine.toml")
+    for path in (site, shipped):
+        assert path.is_relative_to(installed)
+        assert path.read_bytes() == (ROOT / "pipelines" / path.name).read_bytes()
+    (tmp_path / "site").write_text("", encoding="utf-8")
+    assert found() == [Path("site"), shipped, own]
+
+
 def test_the_sample_head_gets_an_age_and_all_its_files(predicted: Path) -> None:
     assert sorted(path.name for path in predicted.iterdir()) == [
         "predictions.tsv",

@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 
+from ermoe_ba.assets import recipe_file
 from ermoe_ba.cli.evaluate import print_evaluation, write_evaluation
 from ermoe_ba.cli.study import tell_study
 from ermoe_ba.evaluation import evaluate
@@ -31,7 +32,7 @@ def run_cross_validate(options: argparse.Namespace) -> int:
     UsageError
         If recipe, table, splits or a folder cannot be used.
     """
-    recipe = read_recipe(options.recipe)
+    recipe = read_recipe(recipe_file(options.recipe))
     run = CrossValidation(
         recipe,
         options.participants,

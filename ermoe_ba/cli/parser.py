@@ -110,8 +110,13 @@ def build_parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train one model of a recipe on all scans")
     tune = commands.add_parser("fine-tune", help="fit a trained model to one site, and test that")
     ablate = commands.add_parser("ablate", help="compare networks, trained alike, in one table")
-    for command in (validate, train, ablate):
-        command.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
+    for command in (validate, train):
+        command.add_argument(
+            "recipe",
+            metavar="RECIPE.toml",
+            help="settings of the run; by name alone those that are installed: site, ixi_hh",
+        )
+    ablate.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="settings of the run")
     for command in (validate, train, tune, ablate):
         command.add_argument("--participants", required=True, type=Path, metavar="TSV")
         command.add_argument("--out", required=True, type=Path, metavar="DIR")

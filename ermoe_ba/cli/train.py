@@ -2,6 +2,7 @@
 
 import argparse
 
+from ermoe_ba.assets import recipe_file
 from ermoe_ba.cli.study import tell_study
 from ermoe_ba.training.final_model import FinalModel
 from ermoe_ba.training.processes import Processes
@@ -27,7 +28,7 @@ def run_train(options: argparse.Namespace) -> int:
         If recipe, table, run or a folder cannot be used.
     """
     model = FinalModel(
-        read_recipe(options.recipe),
+        read_recipe(recipe_file(options.recipe)),
         options.participants,
         options.run,
         options.out,
