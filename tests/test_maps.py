@@ -129,6 +129,9 @@ def test_a_region_table_by_hand() -> None:
     np.testing.assert_allclose(
         table["load_share"], [0.4, 0.4, 0.0, 0.2, 1 / 1.5, 0.0, 0.0, 0.5 / 1.5]
     )
+    # In the mean of four voxels a weighs 0.625, b 0.375.
+    ratio = [0.5 / 0.625, 1 / 0.625, np.nan, 0.5 / 0.625, 0.5 / 0.375, np.nan, np.nan, 0.5 / 0.375]
+    np.testing.assert_allclose(table["enrichment_log2"], np.log2(ratio))
     np.testing.assert_allclose(
         table["contribution_years"], [2.0, -1.0, 0.0, 0.5, -8.0, 4.0, 0.0, -2.0]
     )
@@ -140,6 +143,7 @@ def test_an_unused_expert_has_no_load_anywhere() -> None:
     silent[..., 1] = 0
     table = region_table(experts.same_grid(silent), contributions, atlas, brain)
     assert (table.loc[table["expert"] == "b", "load_share"] == 0).all()
+    assert table.loc[table["expert"] == "b", "enrichment_log2"].isna().all()
 
 
 def test_a_region_table_adds_up_on_a_padded_grid(

@@ -35,7 +35,7 @@ def region_table(
     -------
     DataFrame
         Columns of `REGION_COLUMNS`; regions that the brain mask does not reach have volume 0 and no
-        mean weight. Voxels without a label are the region with index 0.
+        mean weight, and those that an expert serves nowhere have no enrichment. Voxels without a label are the region with index 0.
 
     Raises
     ------
@@ -60,6 +60,9 @@ def region_table(
         weight = np.bincount(label, weights=experts.data[brain, number], minlength=size)[indices]
         total = np.bincount(atlas.dseg.data.ravel(), weights=years.data.ravel(), minlength=size)
         load = experts.data[brain, number].sum(dtype=np.float64)
+        mean_weight = np.where(voxels > 0, weight / np.maximum(voxels, 1), np.nan)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            enrichment = np.log2(mean_weight / (load / brain.sum()))
         rows.append(
             pd.DataFrame(
                 {
@@ -68,8 +71,9 @@ def region_table(
                     "region": labels["name"].to_numpy(),
                     "hemisphere": labels["hemisphere"].to_numpy(),
                     "volume_ml": voxels * experts.grid.voxel_volume_ml,
-                    "mean_weight": np.where(voxels > 0, weight / np.maximum(voxels, 1), np.nan),
+                    "mean_weight": mean_weight,
                     "load_share": weight / load if load else np.zeros(len(indices)),
+                    "enrichment_log2": np.where(np.isfinite(enrichment), enrichment, np.nan),
                     "contribution_years": total[indices],
                 }
             )
