@@ -47,7 +47,7 @@ REGION_COLUMNS: dict[str, str] = {
     "volume_ml": "millilitres of the region inside this scan's brain mask, on the model grid",
     "mean_weight": "mean routing weight of the expert in the region, 0 to 1",
     "load_share": "share of the expert's load in the brain that falls into the region, 0 to 1",
-    "enrichment_log2": "log2 of mean_weight over the expert's mean weight in the brain; n/a where 0",
+    "enrichment_log2": "log2 of mean_weight over its mean in the brain; n/a where that is 0",
     "contribution_years": "years that the expert adds in the region, relative to the baseline",
 }
 

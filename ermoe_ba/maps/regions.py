@@ -35,7 +35,8 @@ def region_table(
     -------
     DataFrame
         Columns of `REGION_COLUMNS`; regions that the brain mask does not reach have volume 0 and no
-        mean weight, and those that an expert serves nowhere have no enrichment. Voxels without a label are the region with index 0.
+        mean weight, and those that an expert does not serve no enrichment. Voxels without a label
+        are the region with index 0.
 
     Raises
     ------
