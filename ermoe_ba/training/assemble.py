@@ -66,8 +66,10 @@ def assemble(
     metrics: dict[str, Any] = {**age_metrics(ages, predictions, people), **mae_by_group(table)}
     if run.num_repeats > 1:
         metrics["mae_by_repeat"] = [_mae(recipe, folder, r) for r in range(run.num_repeats)]
-    probes = [_probe(recipe, folder, tokens, *pair) for pair in zip(parts, tables, strict=True)]
-    for name in probes[0]:
+    # Where a fold tests one person, there is nobody else to be routed as.
+    pairs = [p for p in zip(parts, tables, strict=True) if p[1]["participant_id"].nunique() > 1]
+    probes = [_probe(recipe, folder, tokens, *pair) for pair in pairs]
+    for name in probes[0] if probes else ():
         metrics[f"probe_{name}"] = np.mean([p[name] for p in probes], axis=0).tolist()
     write_json(folder.out / "metrics.json", metrics)
     save_card(
