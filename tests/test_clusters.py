@@ -202,7 +202,7 @@ def test_folds_wait_for_the_one_job_that_prepares(cluster: Path) -> None:
     # What both start is a command that there is.
     for started in (first, fold):
         options = build_parser().parse_args(started[1:])
-        assert options.recipe == Path("a recipe.toml")
+        assert options.recipe == "a recipe.toml"
 
 
 def test_no_array_is_submitted_after_a_refusal(cluster: Path) -> None:
