@@ -71,7 +71,7 @@ check_layers() {
     cp -R "$REPO_ROOT"/{Dockerfile,.dockerignore,atlases,ermoe_ba,LICENSE,NOTICE,README.md,pyproject.toml} \
         "$copy"
     mkdir "$copy/pipelines"
-    cp "$REPO_ROOT"/pipelines/container_lock_*.txt "$copy/pipelines"
+    cp "$REPO_ROOT"/pipelines/{container_lock_*.txt,ixi_hh.toml,site.toml} "$copy/pipelines"
     printf '%s\n' '# another line' >>"$copy/ermoe_ba/__init__.py"
     build "$IMAGE-changed" "$copy" >/dev/null
     rm -rf -- "$copy"
