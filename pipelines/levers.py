@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from error_table import print_errors
 from safetensors.torch import load_file
 from sklearn.linear_model import LinearRegression
 from torch import Tensor
@@ -22,7 +23,6 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import Ensemble, load_fold
 from ermoe_ba.dataset import PreparedCohort
-from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
@@ -88,20 +88,7 @@ def main() -> None:
             stack = LinearRegression(positive=True).fit(columns[~test], ages[~test])
             stacked[test] = stack.predict(columns[test])
         rows[f"stacked with {name} on volumes"] = stacked
-    reference = np.abs(network - ages)
-    for name, predicted in rows.items():
-        errors_n = np.abs(predicted - ages)
-        pair = np.stack([errors_n, errors_n - reference])
-
-        def figures(weights_bn: Array, pair: Array = pair) -> dict[str, Array]:
-            share_bn = weights_bn / weights_bn.sum(axis=-1, keepdims=True)
-            return dict(zip(("mae", "difference"), (share_bn @ pair.T).T, strict=True))
-
-        found = estimates(figures, people)
-        print(
-            f"{name:28} {'{value:.2f} ({lower:.2f} to {upper:.2f})'.format(**found['mae'])}   "
-            f"{'{value:+.2f} ({lower:+.2f} to {upper:+.2f})'.format(**found['difference'])} years"
-        )
+    print_errors(rows, ages, people, "as it is")
 
 
 if __name__ == "__main__":

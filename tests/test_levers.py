@@ -63,6 +63,7 @@ def found(
     run = SimpleNamespace(
         t1w="", labels="", num_folds=2, num_starts=2, tissues=lambda _: {1: "ventricles"}
     )
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     # A recipe is no module of the package. `run_path` gives a copy of what its functions see.
     levers = runpy.run_path(str(SCRIPT))["main"].__globals__
     for name, value in {
