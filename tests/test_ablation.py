@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from ermoe_ba.assets import template
+from ermoe_ba.atlas import Atlas
 from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
@@ -306,6 +307,37 @@ def test_a_row_cannot_have_another_stem(place: _Place, setting: str) -> None:
     row = replace(recipe.row[0], model={setting: 4})
     with pytest.raises(ValueError, match=f"none may set {setting}"):
         replace(recipe, row=(row, *recipe.row[1:]))
+
+
+TIED = """
+[[row]]
+name = "tied"
+router = "subspace"
+model = { regions = ["part"], region_atlas = "tiny", region_labels = { part = ["spot"] } }
+"""
+
+
+def test_a_row_may_tie_experts_to_regions_of_an_atlas(
+    place: _Place, small_tokens: TokenGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The region fills the whole of one token: its expert serves that, and no other."""
+    number = len(small_tokens) // 2
+    dseg = (small_tokens.numbers.data == number + 1).astype(np.int32)
+    labels = pd.DataFrame({"index": [1], "name": ["Spot"], "hemisphere": ["n/a"]})
+    atlas = Atlas(name="tiny", dseg=Volume(dseg, small_tokens.grid), labels=labels, licence="none")
+    monkeypatch.setattr("ermoe_ba.training.atlas_regions.load_atlas", {"tiny": atlas}.__getitem__)
+    with pytest.raises(UsageError, match=r"region_labels.part: must name .* found 'dot'"):
+        place.ablation(RECIPE + TIED.replace('"spot"', '"dot"'))
+    assert not (place.folder / "out").exists()
+    # Of four experts all may serve, by their score as well.
+    more = "model = { top_k = 4, score_threshold = -9.0, "
+    recipe = place.recipe(RECIPE + TIED.replace("model = { ", more))
+    unit = train_unit(recipe, recipe.row[-1], place.fold(recipe), 1)
+    assert unit.routes is not None
+    assert unit.routes.num_regional == 1
+    expected = np.arange(len(small_tokens)) == number
+    served = unit.routes.selected_bte[:, :, 0]
+    np.testing.assert_array_equal(served, np.broadcast_to(expected, served.shape))
 
 
 def test_a_row_changes_its_own_settings_alone(place: _Place) -> None:
