@@ -62,7 +62,8 @@ class ModelConfig:
     top_k : int
         At most this many experts a token.
     score_threshold : float
-        Least eigenbasis score of an eligible expert, in standard deviations over the experts.
+        Least eigenbasis score of an eligible expert, in standard deviations over the experts (but
+        see `standardise_scores`).
     region_min_fraction : float
         A regional expert is eligible where its region fills at least this share of the token.
     temperature : float
@@ -89,6 +90,15 @@ class ModelConfig:
         Further regions by name, as for `region_tissues`, each the union of some labels of the
         atlas. A label is the name in the atlas's table, which means both sides where two labels
         share it, the name with ``left`` or ``right`` before it, or the number.
+    centre_content : bool
+        Whether a token's content is what it adds to the cohort's mean at its place; else it holds
+        that mean as well, which cosines of tokens and contexts then mostly see.
+    standardise_scores : bool
+        Whether `score_threshold` is compared with scores standardised over the experts; else with
+        the scores themselves, from -1 to 1.
+    free_fallback : bool
+        Whether the best free expert serves a token that no expert is eligible for; else nobody
+        does, and the token adds nothing.
 
     Raises
     ------
@@ -118,6 +128,9 @@ class ModelConfig:
     region_tissues: dict[str, tuple[str, ...]] = field(default_factory=dict)
     region_atlas: str | None = None
     region_labels: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
+    centre_content: bool = True
+    standardise_scores: bool = True
+    free_fallback: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("patch_size", 2), ("stem_hidden", 1), ("num_heads", 1)):

@@ -78,6 +78,8 @@ class ErmoeBrainAge(TokenContent):
             region_min_fraction=config.region_min_fraction,
             temperature=config.temperature,
             bias_step=config.bias_step,
+            standardised=config.standardise_scores,
+            rescue=config.free_fallback,
         )
         member = torch.tensor(
             [[t in config.tissues_of(r) for t in TISSUES] for r in config.regions]
