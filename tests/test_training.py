@@ -1586,12 +1586,13 @@ def test_a_recipe_is_read_as_written(recipe_path: Path) -> None:
     assert recipe.text == RECIPE
 
 
-@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke"])
+@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke", "phantom"])
 def test_the_recipes_of_this_repository_can_be_read(name: str) -> None:
     recipe = read_recipe(Path(__file__).parents[1] / "pipelines" / f"{name}.toml")
     assert (recipe.run.stem is None) == (recipe.tissue is not None)
     # The table of labels is there, or a phantom will bring it.
-    assert name == "smoke" or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
+    simulated = name in ("smoke", "phantom")
+    assert simulated or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
 
 
 def test_a_table_of_labels_lies_beside_the_participants_or_among_the_atlases(
