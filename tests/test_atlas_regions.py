@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import load_ensemble, load_member, save_member, token_grid
 from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
+from ermoe_ba.io import write_volume
 from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
@@ -97,6 +99,31 @@ def test_shares_of_the_voxels_of_each_token_by_hand(
     np.testing.assert_array_equal(placed.region_shares["part"], expected)
     assert placed == tokens
     assert tokens.region_shares == {}
+
+
+def test_an_atlas_may_be_a_file_with_its_table_beside_it(
+    tmp_path: Path, small_config: ModelConfig
+) -> None:
+    """Patches of 8 over 91 voxels begin at -2: the seventh and later ones hold 46 and more.
+
+    The region is the half of the template's brain from there on, so it fills of each such token
+    what brain does, and of the others nothing.
+    """
+    path, brain = tmp_path / "halves_dseg.nii.gz", template("desc-brain_mask")
+    beyond = np.arange(91)[:, None, None] >= 46
+    write_volume(path, brain.same_grid(np.where(brain.data > 0, 1 + beyond, 0).astype(np.int16)))
+    table = "index\tname\themisphere\n1\tHalf\tL\n2\tHalf\tR\n"
+    path.with_name("halves_dseg.tsv").write_text(table, encoding="utf-8")
+    plain = {"region_atlas": str(path), "region_labels": {"beyond": ["right half"]}}
+    config = changed(small_config, {"regions": ["beyond"], "patch_size": 8, **plain})
+    tokens = place_regions(token_grid(config), config)
+    held = tokens.held_share(brain)
+    expected = np.where(tokens.positions[:, 0] >= 6, held, 0.0)
+    assert 0 < np.count_nonzero(expected) < len(tokens)
+    np.testing.assert_array_equal(tokens.region_shares["beyond"], expected)
+    missing = changed(config, {"region_atlas": str(tmp_path / "gone.nii.gz")})
+    with pytest.raises(UsageError, match="There is no atlas"):
+        place_regions(tokens, missing)
 
 
 def test_no_atlas_is_read_where_no_expert_needs_one(

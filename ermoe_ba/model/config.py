@@ -83,9 +83,9 @@ class ModelConfig:
         digits and underscores, since columns of tables bear it, and neither one of `REGIONS` nor
         that of a free expert.
     region_atlas : str or None
-        Atlas of the regions in `region_labels`: as `ermoe_ba.atlas.load_atlas` takes it, a name or
-        the path of a label image with its table beside it. It is read where a network is made to be
-        trained; trained weights hold what was read.
+        Atlas of the regions in `region_labels`, as ``--atlas`` takes it: a name, or the path (from
+        the current folder) of a label image with its table beside it. It is read where a network is
+        made to be trained; trained weights hold what was read.
     region_labels : dict of str to tuple of str or int
         Further regions by name, as for `region_tissues`, each the union of some labels of the
         atlas. A label is the name in the atlas's table, which means both sides where two labels
