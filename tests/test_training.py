@@ -1106,15 +1106,17 @@ def test_regions_of_an_atlas_are_read_in_training_alone(
     model = changed(study.recipe.model, {"regions": ["csf", "front"], **plain})
     choose = ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 3}})
     study.recipe = replace(study.recipe, model=model, choose=choose)
-    out = study.run("run", ages, None)
+    out, final = study.run("run", ages, None), study.folder / "final"
+    FinalModel(study.recipe, study.folder / "participants.tsv", out, final).run()
     monkeypatch.setattr(
         "ermoe_ba.training.atlas_regions.load_atlas", lambda _: pytest.fail("the atlas was read")
     )
-    ensemble = load_ensemble(str(out))
+    members = [m for folder in (out, final) for m in load_ensemble(str(folder)).members]
     front_t = small_tokens.held_share(Volume(dseg, small_tokens.grid))
     assert 0 < np.count_nonzero(front_t < 0.2) < len(front_t)
-    assert len(ensemble.members) == 4
-    for member in ensemble.members:
+    # Two of each fold, and two of everybody.
+    assert len(members) == 6
+    for member in members:
         kept = member.state_dict()["atlas_shares.share_te"].numpy()
         np.testing.assert_allclose(kept, np.stack([np.zeros_like(front_t), front_t], axis=1))
     # An expert without such tokens is a wrong recipe, told before anything is trained.
