@@ -1,6 +1,7 @@
 """Patches of the model grid that hold brain: the lattice on which the network thinks."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -24,11 +25,15 @@ class TokenGrid:
         Edge of a patch in voxels.
     positions : ndarray of int, shape (T, 3)
         Lattice index of each token, in C order.
+    region_shares : mapping of str to ndarray, shape (T,)
+        By name, regions known to the tokens, and which share of each token's voxels they fill, 0 to
+        1. Tokens that lie alike are equal whatever regions they know.
     """
 
     grid: SpatialGrid
     patch_size: int
     positions: Array
+    region_shares: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def over(cls, brain_mask: Volume, patch_size: int, min_fraction: float) -> "TokenGrid":
@@ -157,10 +162,30 @@ class TokenGrid:
         ValueError
             If the mask lies on another grid.
         """
+        patch_ml = self.patch_size**3 * self.grid.voxel_volume_ml
+        return np.asarray(self.held_share(mask) * patch_ml)
+
+    def held_share(self, mask: Volume) -> Array:
+        """Return which share of each token's voxels lies in a mask, padding counted as outside.
+
+        Parameters
+        ----------
+        mask : Volume
+            Not 0 inside, on the grid.
+
+        Returns
+        -------
+        ndarray, shape (T,)
+            0 to 1.
+
+        Raises
+        ------
+        ValueError
+            If the mask lies on another grid.
+        """
         if mask.grid != self.grid:
             raise ValueError(f"The mask lies in {mask.grid.space}, not on the token grid.")
-        patch_ml = self.patch_size**3 * self.grid.voxel_volume_ml
-        return np.asarray(self.pool(mask.data > 0)[tuple(self.positions.T)] * patch_ml)
+        return np.asarray(self.pool(mask.data > 0)[tuple(self.positions.T)])
 
     def to_volume(self, values: Array) -> Volume:
         """Give each voxel its token's value.

@@ -36,6 +36,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.splits import split_folds
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig, read_ablation
 from ermoe_ba.training.ablation_table import mean_interval
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.readout_start import start_readouts
 
@@ -74,7 +75,8 @@ def start_ages(
     recipe: AblationRecipe, row: RowConfig, train_nv: Tensor, ages_n: Array, test_nv: Tensor
 ) -> Array:
     """Return the ages that a row's network gives at its start."""
-    config, age, tokens = recipe.model_of(row), recipe.age_of(row), token_grid(recipe.base.model)
+    config, age = recipe.model_of(row), recipe.age_of(row)
+    tokens = place_regions(token_grid(config), config)
     if row.backbone == "experts":
         network = make_mixture(row.router, config, tokens, row.orthogonal)
     else:

@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from ermoe_ba.atlas import Atlas
 from ermoe_ba.checkpoint import load_ensemble, save_member, save_tensors
 from ermoe_ba.cli.main import main
+from ermoe_ba.config import changed
 from ermoe_ba.dataset import PreparedCohort, PreparedScan
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.inspection import UNUSABLE_COLUMNS
@@ -1089,6 +1091,43 @@ def test_descriptions_can_be_kept_before_ages_are_learnt(
     assert len(list(out.glob("fold-0_start-*.safetensors"))) == study.recipe.run.num_starts
 
 
+def test_regions_of_an_atlas_are_read_in_training_alone(
+    study: _Study, ages: dict[str, float], small_tokens: TokenGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All members hold the shares that the tokens have, the choice of settings needs them too."""
+    dseg = np.zeros(small_tokens.grid.shape, dtype=np.int32)
+    dseg[:6] = 3
+    labels = pd.DataFrame({"index": [3], "name": ["Front"], "hemisphere": ["n/a"]})
+    atlas = Atlas(name="tiny", dseg=Volume(dseg, small_tokens.grid), labels=labels, licence="none")
+    monkeypatch.setattr(
+        "ermoe_ba.training.atlas_regions.load_atlas", {"tiny.nii.gz": atlas}.__getitem__
+    )
+    plain = {"region_atlas": "tiny.nii.gz", "region_labels": {"front": ["front"]}}
+    model = changed(study.recipe.model, {"regions": ["csf", "front"], **plain})
+    choose = ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 3}})
+    study.recipe = replace(study.recipe, model=model, choose=choose)
+    out, final = study.run("run", ages, None), study.folder / "final"
+    FinalModel(study.recipe, study.folder / "participants.tsv", out, final).run()
+    monkeypatch.setattr(
+        "ermoe_ba.training.atlas_regions.load_atlas", lambda _: pytest.fail("the atlas was read")
+    )
+    members = [m for folder in (out, final) for m in load_ensemble(str(folder)).members]
+    front_t = small_tokens.held_share(Volume(dseg, small_tokens.grid))
+    assert 0 < np.count_nonzero(front_t < 0.2) < len(front_t)
+    # Two of each fold, and two of everybody.
+    assert len(members) == 6
+    for member in members:
+        kept = member.state_dict()["atlas_shares.share_te"].numpy()
+        np.testing.assert_allclose(kept, np.stack([np.zeros_like(front_t), front_t], axis=1))
+    # An expert without such tokens is a wrong recipe, told before anything is trained.
+    wrong = replace(model, region_labels={"front": ("Back",)})
+    study.recipe = replace(study.recipe, model=wrong, text="wrong")
+    monkeypatch.setattr("ermoe_ba.training.atlas_regions.load_atlas", lambda _: atlas)
+    with pytest.raises(UsageError, match=r"region_labels.front: must name .* found 'Back'"):
+        CrossValidation(study.recipe, study.folder / "participants.tsv", study.folder / "other")
+    assert not (study.folder / "other").exists()
+
+
 def test_expert_matching_leaves_out_of_fold_ages_as_they_were(
     study: _Study, ages: dict[str, float], small_tokens: TokenGrid
 ) -> None:
@@ -1549,12 +1588,13 @@ def test_a_recipe_is_read_as_written(recipe_path: Path) -> None:
     assert recipe.text == RECIPE
 
 
-@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke"])
+@pytest.mark.parametrize("name", ["ixi_hh", "site", "smoke", "phantom"])
 def test_the_recipes_of_this_repository_can_be_read(name: str) -> None:
     recipe = read_recipe(Path(__file__).parents[1] / "pipelines" / f"{name}.toml")
     assert (recipe.run.stem is None) == (recipe.tissue is not None)
     # The table of labels is there, or a phantom will bring it.
-    assert name == "smoke" or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
+    simulated = name in ("smoke", "phantom")
+    assert simulated or bool(recipe.run.tissues(Path())) == (recipe.run.stem is None)
 
 
 def test_a_table_of_labels_lies_beside_the_participants_or_among_the_atlases(

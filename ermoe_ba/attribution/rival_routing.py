@@ -14,6 +14,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.model.rivals.roster import make_mixture
 from ermoe_ba.space import Array
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.run_folder import read_run_table
 
@@ -42,7 +43,7 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
     Raises
     ------
     UsageError
-        If the run's tables do not fit what it kept.
+        If the run's tables do not fit what it kept, or as from `place_regions`.
     """
     tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
     ages = pd.concat(tables).set_index("participant_id")["chronological_age"]
@@ -56,7 +57,8 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
             "`ermoe-ba cross-validate` on the same folder again."
         )
     torch.manual_seed(seed)
-    network = make_mixture(router, recipe.model, token_grid(recipe.model))
+    tokens = place_regions(token_grid(recipe.model), recipe.model)
+    network = make_mixture(router, recipe.model, tokens)
     # A copy: torch warns of arrays that pandas holds read-only.
     train_ages = ages.loc[train].to_numpy(dtype=float, copy=True)
     train_age(network, kept["train"], train_ages, recipe.age, seed)

@@ -24,7 +24,8 @@ TISSUES = (
 # size changed the error of a ridge regression by less than 0.1 years.
 FAMILIES = {"fraction": 1.0, "intensity": 1.0, "contrast": 0.2, "border": 0.25}
 
-# Regions that an expert can be tied to, as unions of tissues; `region_tissues` defines more.
+# Regions that an expert can be tied to, as unions of tissues; `region_tissues` and `region_labels`
+# define more.
 REGIONS: dict[str, tuple[str, ...]] = {
     "grey_matter": ("cortex", "deep_grey", "medial_temporal", "cerebellar_grey"),
     "white_matter": ("cerebral_white", "cerebellar_white", "brain_stem"),
@@ -51,7 +52,7 @@ class ModelConfig:
     place_scale : float
         Size of the place codes that routing starts from; content has a size of about 1.
     regions : tuple of str
-        Names from `REGIONS` or `region_tissues`; one regional expert each.
+        Names from `REGIONS`, `region_tissues` or `region_labels`; one regional expert each.
     num_free_experts : int
         Experts tied to no region; at least one, since they are the fallback.
     rank : int
@@ -61,7 +62,8 @@ class ModelConfig:
     top_k : int
         At most this many experts a token.
     score_threshold : float
-        Least eigenbasis score of an eligible expert, in standard deviations over the experts.
+        Least eigenbasis score of an eligible expert, in standard deviations over the experts (but
+        see `standardise_scores`).
     region_min_fraction : float
         A regional expert is eligible where its region fills at least this share of the token.
     temperature : float
@@ -80,6 +82,23 @@ class ModelConfig:
         Further regions by name, each the union of some of `TISSUES`. A name of lower-case letters,
         digits and underscores, since columns of tables bear it, and neither one of `REGIONS` nor
         that of a free expert.
+    region_atlas : str or None
+        Atlas of the regions in `region_labels`, as ``--atlas`` takes it: a name, or the path (from
+        the current folder) of a label image with its table beside it. It is read where a network is
+        made to be trained; trained weights hold what was read.
+    region_labels : dict of str to tuple of str or int
+        Further regions by name, as for `region_tissues`, each the union of some labels of the
+        atlas. A label is the name in the atlas's table, which means both sides where two labels
+        share it, the name with ``left`` or ``right`` before it, or the number.
+    centre_content : bool
+        Whether a token's content is what it adds to the cohort's mean at its place; else it holds
+        that mean as well, which cosines of tokens and contexts then mostly see.
+    standardise_scores : bool
+        Whether `score_threshold` is compared with scores standardised over the experts; else with
+        the scores themselves, from -1 to 1.
+    free_fallback : bool
+        Whether the best free expert serves a token that no expert is eligible for; else nobody
+        does, and the token adds nothing.
 
     Raises
     ------
@@ -107,6 +126,11 @@ class ModelConfig:
     compression: float = 0.0
     age_bounds: tuple[float, ...] = ()
     region_tissues: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    region_atlas: str | None = None
+    region_labels: dict[str, tuple[str | int, ...]] = field(default_factory=dict)
+    centre_content: bool = True
+    standardise_scores: bool = True
+    free_fallback: bool = True
 
     def __post_init__(self) -> None:
         for name, least in (("patch_size", 2), ("stem_hidden", 1), ("num_heads", 1)):
@@ -127,8 +151,8 @@ class ModelConfig:
             raise ValueError(
                 f"top_k must lie between 1 and {self.num_experts}; found {self.top_k}."
             )
-        self._check_region_tissues()
-        known = {**REGIONS, **self.region_tissues}
+        self._check_defined_regions()
+        known = {*REGIONS, *self.region_tissues, *self.region_labels}
         unknown = set(self.regions) - set(known)
         if unknown:
             raise ValueError(f"Unknown regions {sorted(unknown)}; known are {sorted(known)}.")
@@ -166,19 +190,36 @@ class ModelConfig:
                 f"{self.hidden_size}."
             )
 
-    def _check_region_tissues(self) -> None:
+    def _check_defined_regions(self) -> None:
+        taken = set(REGIONS)
+        for setting in ("region_tissues", "region_labels"):
+            defined = getattr(self, setting)
+            for name in defined:
+                if name in taken or not re.fullmatch(r"(?!free_\d)[a-z][a-z0-9_]*", name):
+                    raise ValueError(
+                        f"{setting} must give regions names of their own, of lower-case letters, "
+                        f"digits and underscores; found {name!r}. Taken are {sorted(taken)}, and "
+                        "free_1 and so on."
+                    )
+            taken |= set(defined)
         for name, tissues in self.region_tissues.items():
-            if name in REGIONS or not re.fullmatch(r"(?!free_\d)[a-z][a-z0-9_]*", name):
-                raise ValueError(
-                    "region_tissues must give regions names of their own, of lower-case letters, "
-                    f"digits and underscores; found {name!r}. Taken are {sorted(REGIONS)}, and "
-                    "free_1 and so on."
-                )
             if not tissues or len(set(tissues)) < len(tissues) or set(tissues) - set(TISSUES):
                 raise ValueError(
                     f"region_tissues.{name} must name one or more tissues, each once, of "
                     f"{', '.join(TISSUES)}; found {list(tissues)}."
                 )
+        for name, labels in self.region_labels.items():
+            if not labels or len(set(labels)) < len(labels):
+                raise ValueError(
+                    f"region_labels.{name} must name one or more labels of the atlas, each once; "
+                    f"found {list(labels)}."
+                )
+        if bool(self.region_labels) != bool(self.region_atlas):
+            raise ValueError(
+                "region_labels and region_atlas, the atlas whose labels they are, must be given "
+                f"together, or neither; found {sorted(self.region_labels)} and "
+                f"{self.region_atlas!r}."
+            )
 
     def tissues_of(self, region: str) -> tuple[str, ...]:
         """Return the tissues that make up a region.
@@ -191,9 +232,16 @@ class ModelConfig:
         Returns
         -------
         tuple of str
-            Of `TISSUES`.
+            Of `TISSUES`; none of a region of the atlas.
         """
+        if region in self.region_labels:
+            return ()
         return REGIONS[region] if region in REGIONS else self.region_tissues[region]
+
+    @property
+    def atlas_regions(self) -> tuple[str, ...]:
+        """Those of `regions` that are made of an atlas's labels, in their order."""
+        return tuple(region for region in self.regions if region in self.region_labels)
 
     @property
     def num_experts(self) -> int:

@@ -31,6 +31,7 @@ class TokenContent(nn.Module):
             Shape of the network.
         """
         self.compression = config.compression
+        self.centred = config.centre_content
         shape = (len(tokens), len(FAMILIES), len(TISSUES))
         positions_tx = torch.as_tensor(tokens.positions, dtype=torch.float32)
         self.register_buffer("positions_tx", positions_tx, persistent=False)
@@ -49,7 +50,8 @@ class TokenContent(nn.Module):
         ``x / (|x|^2 / D + 0.1)^(compression / 2)``, with x the difference over the spread, whose
         squared length is D in the mean. The years that a token can tell grow less than its
         difference: an old brain's ventricles are many spreads from the mean. As a scan's tokens
-        are compressed one by one, contributions stay local.
+        are compressed one by one, contributions stay local. Without
+        `ModelConfig.centre_content` the mean is not taken away.
 
         Parameters
         ----------
@@ -61,7 +63,8 @@ class TokenContent(nn.Module):
         Tensor, shape (B, T, F, C)
             0 where a token is as the cohort's are in the mean.
         """
-        unlike = (described_btfc - self.location_tfc) / self.spread_tfc
+        unlike = described_btfc - self.location_tfc if self.centred else described_btfc
+        unlike = unlike / self.spread_tfc
         if self.compression == 0:
             return unlike
         length_bt11 = unlike.square().sum(dim=(2, 3), keepdim=True) / self.embed.out_features

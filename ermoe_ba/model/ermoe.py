@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.model.age_curve import AgeCurve
+from ermoe_ba.model.atlas_shares import AtlasShares
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.content import TokenContent
@@ -77,11 +78,14 @@ class ErmoeBrainAge(TokenContent):
             region_min_fraction=config.region_min_fraction,
             temperature=config.temperature,
             bias_step=config.bias_step,
+            standardised=config.standardise_scores,
+            rescue=config.free_fallback,
         )
         member = torch.tensor(
             [[t in config.tissues_of(r) for t in TISSUES] for r in config.regions]
         )
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
+        self.atlas_shares = AtlasShares(config, tokens)
         self.coordinates_txijk: Tensor
         self.reference_te: Tensor
         self.baseline: Tensor
@@ -203,7 +207,7 @@ class ErmoeBrainAge(TokenContent):
     ) -> Routing:
         token = self._placed(z_bter, v_edr)
         context = torch.einsum("btd,edr->bter", self.context(content_btd), v_edr)
-        region_bte = fractions_btc @ self.region_ec.T
+        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
         routing: Routing = self.router(token, context, region_bte)
         return routing
 

@@ -19,11 +19,13 @@ class Routing:
     scores_bte : Tensor
         Eigenbasis scores, cosines from -1 to 1.
     weights_bte : Tensor
-        Routing weights, 0 for experts not selected; they sum to 1 over the experts.
+        Routing weights, 0 for experts not selected; they sum to 1 over the experts, or to 0 where
+        nobody serves a token.
     selected_bte : Tensor of bool
-        Selected experts, 1 to top_k of them for each token.
+        Selected experts, 1 to top_k of them for each token; none where nobody serves it.
     fallback_bt : Tensor of bool
-        Tokens no expert was eligible for, served by a free expert all the same.
+        Tokens no expert was eligible for, served by a free expert all the same, unless
+        `ModelConfig.free_fallback` is off.
     """
 
     scores_bte: Tensor

@@ -38,6 +38,11 @@ class EigenbasisRouter(nn.Module):
         Of the softmax over the selected, above 0.
     bias_step : float
         Step of the selection bias; 0 switches it off.
+    standardised : bool
+        Whether the threshold is compared with standardised scores; else with the scores as they
+        are, and is one of them, from -1 to 1.
+    rescue : bool
+        Whether the best free expert serves where none is eligible; else nobody does.
     """
 
     # Scores lie in [-1, 1]: a bias of one can already overrule half of that range.
@@ -53,6 +58,8 @@ class EigenbasisRouter(nn.Module):
         region_min_fraction: float,
         temperature: float,
         bias_step: float,
+        standardised: bool = True,
+        rescue: bool = True,
     ) -> None:
         super().__init__()
         self.num_regional = num_regional
@@ -61,6 +68,8 @@ class EigenbasisRouter(nn.Module):
         self.region_min_fraction = region_min_fraction
         self.temperature = temperature
         self.bias_step = bias_step
+        self.standardised = standardised
+        self.rescue = rescue
         self.register_buffer("bias_e", torch.zeros(num_regional + num_free))
         self.bias_e: Tensor
 
@@ -98,16 +107,24 @@ class EigenbasisRouter(nn.Module):
         """
         free = torch.ones_like(scores_bte[..., self.num_regional :], dtype=torch.bool)
         local = torch.cat([region_bte >= self.region_min_fraction, free], dim=-1)
-        eligible = local & (standardise(scores_bte) >= self.threshold)
+        standing = standardise(scores_bte) if self.standardised else scores_bte
+        eligible = local & (standing >= self.threshold)
         fallback = ~eligible.any(dim=-1)
         ranking = scores_bte.detach() + self.bias_e
-        best_free = ranking[..., self.num_regional :].argmax(dim=-1) + self.num_regional
-        rescue = functional.one_hot(best_free, ranking.shape[-1]).bool()
-        eligible = torch.where(fallback[..., None], rescue, eligible)
+        if self.rescue:
+            best_free = ranking[..., self.num_regional :].argmax(dim=-1) + self.num_regional
+            rescuer = functional.one_hot(best_free, ranking.shape[-1]).bool()
+            eligible = torch.where(fallback[..., None], rescuer, eligible)
         top = ranking.masked_fill(~eligible, -torch.inf).topk(self.top_k, dim=-1).indices
         selected = torch.zeros_like(eligible).scatter(-1, top, True) & eligible
         logits = (scores_bte / self.temperature).masked_fill(~selected, -torch.inf)
-        return Routing(scores_bte, logits.softmax(dim=-1), selected, fallback)
+        if not self.rescue:
+            # The softmax over nobody is no number, and nor is its gradient.
+            logits = logits.masked_fill(fallback[..., None], 0.0)
+        weights = logits.softmax(dim=-1)
+        return Routing(
+            scores_bte, weights if self.rescue else weights * selected, selected, fallback
+        )
 
     @torch.no_grad()
     def follow_load(self, selected_bte: Tensor) -> None:

@@ -14,7 +14,7 @@ from ermoe_ba.io import write_json, write_text
 from ermoe_ba.software import software
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.ablation_fold import AblationFold
-from ermoe_ba.training.ablation_network import train_unit
+from ermoe_ba.training.ablation_network import row_tokens, train_unit
 from ermoe_ba.training.ablation_recipe import AblationRecipe
 from ermoe_ba.training.ablation_table import ablation_table, as_markdown
 from ermoe_ba.training.ablation_unit import Unit, load_unit, save_unit
@@ -40,7 +40,8 @@ class Ablation:
     Raises
     ------
     UsageError
-        If `out` holds results and is not to be gone on with, or holds those of another recipe.
+        If `out` holds results and is not to be gone on with, or holds those of another recipe; as
+        from `row_tokens`.
     """
 
     def __init__(
@@ -63,6 +64,10 @@ class Ablation:
                 raise UsageError(
                     f"{out} holds an ablation of another recipe; choose another --out."
                 )
+        # Labels that no atlas has must not wait for their row's turn.
+        for row in recipe.row:
+            if recipe.model_of(row).atlas_regions:
+                row_tokens(recipe, row)
         write_json(path, content)
 
     def run(self, only_fold: int | None = None) -> pd.DataFrame | None:

@@ -18,10 +18,12 @@ from ermoe_ba.model.rivals.roster import (
 from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
 from ermoe_ba.software import commit
 from ermoe_ba.space import Array
+from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.ablation_fold import AblationFold, Inputs
 from ermoe_ba.training.ablation_recipe import AblationRecipe, RowConfig
 from ermoe_ba.training.ablation_unit import MOVED_BY, Routes, Unit, changed_share
 from ermoe_ba.training.age import train_age
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.pretrain import pretrain
 from ermoe_ba.training.probe import probe_routing
 from ermoe_ba.training.regional_volumes import REGRESSIONS, make_regression
@@ -141,11 +143,35 @@ def _ages(output: torch.Tensor | ModelOutput) -> torch.Tensor:
     return output if isinstance(output, torch.Tensor) else output.age_b
 
 
+def row_tokens(recipe: AblationRecipe, row: RowConfig) -> TokenGrid:
+    """Return the tokens of a row's network, which know the atlas regions of its experts.
+
+    Parameters
+    ----------
+    recipe : AblationRecipe
+        All settings.
+    row : RowConfig
+        Which network.
+
+    Returns
+    -------
+    TokenGrid
+        On the model grid, as all rows have them.
+
+    Raises
+    ------
+    UsageError
+        As from `place_regions`.
+    """
+    config = recipe.model_of(row)
+    return place_regions(token_grid(config), config)
+
+
 def _network(recipe: AblationRecipe, row: RowConfig) -> AgeNetwork:
     config = recipe.model_of(row)
     if row.backbone in CONVOLUTIONAL:
         return VolumeNetwork(row.backbone, recipe.ablation.reduce, config.age_bounds)
-    tokens = token_grid(config)
+    tokens = row_tokens(recipe, row)
     if row.backbone in DENSE:
         return make_dense(row.backbone, config, tokens)
     return make_mixture(row.router, config, tokens, row.orthogonal)

@@ -18,6 +18,7 @@ from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tables import write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
 from ermoe_ba.training.history import Cost, History, peak_memory_mb
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
@@ -71,10 +72,16 @@ class PartTrainer:
         Of the network.
     study : Study
         Whom it is about. The folder of its table is where the label table may lie.
+
+    Raises
+    ------
+    UsageError
+        As from `RunConfig.tissues` and `place_regions`.
     """
 
     def __init__(self, recipe: Recipe, folder: RunFolder, tokens: TokenGrid, study: Study) -> None:
-        self.recipe, self.folder, self.tokens, self.study = recipe, folder, tokens, study
+        self.recipe, self.folder, self.study = recipe, folder, study
+        self.tokens = place_regions(tokens, recipe.model)
         # Of all that was read, described, chosen and trained here.
         self.cost = Cost()
         # Read before the hours of work that need them.

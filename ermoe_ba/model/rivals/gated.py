@@ -120,4 +120,5 @@ class SubspaceBrainAge(ErmoeBrainAge):
         inside = self._placed(z_bter, v_edr).norm(dim=-1)
         # A token of no length lies in no subspace more than in another.
         scores = inside / length.clamp_min(1e-6)
-        return self.router.select(scores, fractions_btc @ self.region_ec.T)
+        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
+        return self.router.select(scores, region_bte)
