@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import maps_content
 import numpy as np
 import pytest
 from browser_tab import NEEDS_BROWSER, browser, opened
-from maps_content import group_maps
+from maps_content import write_maps
 from report_content import GRID, SHAPE, content, ellipsoid
 
 from ermoe_ba.report import write_report
-from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
 from ermoe_ba.space import Volume
 
@@ -232,8 +230,7 @@ def test_without_unpacking_the_slices_stay_and_the_reader_is_told(
 
 
 def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_path: Path) -> None:
-    path = tmp_path / "maps.html"
-    write_maps_page(path, group_maps(), maps_content.atlas(), ExpertWorth(None, {}))
+    path = write_maps_page(write_maps(tmp_path))
     for tab in opened(browser, path, "#viewer:not([hidden])"):
         tab.click("#largest")
         assert _told(tab, "region") == "Half & half, right"

@@ -609,6 +609,7 @@ def test_the_command_writes_maps_that_add_up(
         "regions.tsv",
         "effects.tsv",
         "participants.tsv",
+        "group_desc-atlas_dseg.nii.gz",
         "group_desc-experts_probseg.nii.gz",
         "group_desc-experts_dseg.nii.gz",
         "group_desc-experts_dseg.tsv",
@@ -659,6 +660,9 @@ def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
 ) -> None:
     assert _maps(predictions, "--atlas", "ICBMTissue") == 0
     before = {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()}
+    (predictions / "maps" / "maps.html").unlink()
+    assert main(["report", str(predictions / "maps")]) == 0
+    assert {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()} == before
     assert _maps(predictions, "--atlas", "ICBMTissue") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert _maps(predictions, "--atlas", "ICBMTissue", "--overwrite") == 0

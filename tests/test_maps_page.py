@@ -3,24 +3,24 @@
 import html
 import json
 import re
-from dataclasses import replace
+from collections.abc import Callable
 from math import nan
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
-from maps_content import MASK, SPOT, atlas, group_maps
+from maps_content import MASK, SPOT, write_maps
 
-from ermoe_ba.maps.group import GroupMaps
+from ermoe_ba.cli.main import main
+from ermoe_ba.maps.files import ATLAS, DESCRIPTION, EXPERTS, MEAN_WEIGHTS, PAGE, REGIONS
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
 
-# 6.12 - 5 is a loss; 5.04 - 5 lies below 0.1 years.
-WORTH = ExpertWorth(5.0, {"csf": 6.12, "free_1": 5.04})
 
-
-def _page(folder: Path, group: GroupMaps, worth: ExpertWorth = WORTH) -> str:
-    write_maps_page(folder / "maps.html", group, atlas(), worth)
-    return (folder / "maps.html").read_text(encoding="utf-8")
+def _page(folder: Path, **changes: Any) -> str:
+    return write_maps_page(write_maps(folder, **changes)).read_text(encoding="utf-8")
 
 
 def _told(page: str) -> dict:
@@ -31,7 +31,7 @@ def _told(page: str) -> dict:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _page(tmp_path_factory.mktemp("page"), group_maps())
+    return _page(tmp_path_factory.mktemp("page"))
 
 
 def test_where_ages_are_known_the_change_with_age_is_shown(page: str) -> None:
@@ -61,15 +61,14 @@ def test_the_face_of_a_map_says_what_the_model_owes_to_its_expert(
     )
     assert _experts(page) == [["6.12", "+1.12"], ["5.04", "+0.04"]]
     assert "with all it is 5.00 years" in page
-    known = ExpertWorth(5.0, {"csf": 6.12, "free_1": 4.5})
-    better = _page(tmp_path, group_maps(mae_without=(6.12, 4.5)), known)
+    better = _page(tmp_path, mae_without=(6.12, 4.5))
     assert "is smaller without it: 4.50 years against 5.00" in _told(better)["maps"][3]["said"]
     assert _experts(better)[1] == ["4.50", "−0.50"]
 
 
 def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Path) -> None:
     interfered = {"zeroed": 14.9, "random_routing": 5.81, "other_subject_routing": 6.02}
-    shown = _page(tmp_path, group_maps(), ExpertWorth(5.0, WORTH.without, interfered))
+    shown = _page(tmp_path, model_mae_interfered=interfered)
     assert (
         "its mean absolute error, 5.0 years out of fold on its training cohort, becomes 14.9 with "
         "all experts silenced, 5.8 with random routing and 6.0 with other people&#39;s routing."
@@ -79,11 +78,12 @@ def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Pat
     # Of what was not measured, nothing.
     some = ExpertWorth(5.0, {}, {"zeroed": 14.9})
     assert some.of_all.endswith("becomes 14.9 with all experts silenced.")
-    assert WORTH.of_all == ExpertWorth(None, {}, interfered).of_all == ""
+    assert ExpertWorth(5.0, {"csf": 6.12}).of_all == ""
+    assert ExpertWorth(None, {}, interfered).of_all == ""
 
 
 def test_of_a_model_whose_card_is_not_known_nothing_is_claimed(tmp_path: Path) -> None:
-    page = _page(tmp_path, group_maps(mae_without=(nan, nan)), ExpertWorth(None, {}))
+    page = _page(tmp_path, mae_without=(nan, nan), model_mae=None)
     assert _experts(page) == [["n/a", "n/a"]] * 2
     assert "was not measured" in _told(page)["maps"][2]["said"]
     assert "changes nothing" not in page
@@ -101,7 +101,7 @@ def _experts(page: str) -> list[list[str]]:
 
 
 def test_without_ages_the_mean_is_shown_and_no_effect(tmp_path: Path, page: str) -> None:
-    other = _page(tmp_path, group_maps(ages=False))
+    other = _page(tmp_path, ages=False)
     assert _told(other)["maps"][0]["name"] == "Mean contribution to the age"
     assert "What do the maps go along with?" in page
     assert "What do the maps go along with?" not in other
@@ -114,9 +114,7 @@ def test_it_is_whole_and_says_who_saw_whom(tmp_path: Path, page: str) -> None:
     assert "the members see it that were not trained on it" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "http" not in re.sub(r'http-equiv="Content-Security-Policy"', "", page)
-    group = group_maps()
-    seen = replace(group, description={**group.description, "out_of_fold": False})
-    assert "it knows too much" in _page(tmp_path, seen)
+    assert "it knows too much" in _page(tmp_path, out_of_fold=False)
     assert "it knows too much" not in page
 
 
@@ -139,11 +137,82 @@ def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
     assert (
         "the smallest q that one row\nalone can have is 1: <strong>too few maps of chance" in page
     )
-    group = group_maps()
-    known = replace(group, description={**group.description, "smallest_q": 0.0412})
-    assert "alone can have is 0.041. A heading sorts" in _page(tmp_path, known)
+    shown = _page(tmp_path, smallest_q=0.0412)
+    assert "alone can have is 0.041. A heading sorts" in shown
 
 
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:
-    assert _page(tmp_path, group_maps()) == page
+    assert _page(tmp_path) == page
     assert MASK.data[SPOT] > 0
+
+
+# Made again
+
+
+def test_the_report_command_makes_the_page_again(
+    tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_maps(tmp_path)
+    assert not (folder / PAGE).exists()
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"Written: {folder / PAGE}\n"
+    assert (folder / PAGE).read_text(encoding="utf-8") == page
+    (folder / PAGE).write_text("spoilt", encoding="utf-8")
+    assert main(["report", str(folder)]) == 0
+    assert (folder / PAGE).read_text(encoding="utf-8") == page
+
+
+def _on_other_grid(path: Path) -> None:
+    nib.Nifti1Image(np.zeros((9, 9, 9, 2)), np.diag([3.0, 3, 3, 1])).to_filename(path)
+
+
+def _without_a_column(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line.split("\t", 1)[1] for line in lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "why"),
+    [
+        (DESCRIPTION, Path.unlink, "must be readable JSON; found FileNotFoundError"),
+        (DESCRIPTION, lambda path: path.write_text("{}"), "maps of this version; found no part"),
+        (REGIONS, Path.unlink, "must be a table with the columns expert, kind, index"),
+        (EXPERTS, _without_a_column, "found KeyError: 'expert'"),
+        (ATLAS, Path.unlink, "must stand beside maps.json; found none"),
+        (MEAN_WEIGHTS, _on_other_grid, "found (9, 9, 9, 2) voxels of [3.0, 3.0, 3.0] mm from"),
+        # Of another call, with three experts.
+        (
+            MEAN_WEIGHTS,
+            lambda path: nib.Nifti1Image(
+                np.zeros((*MASK.grid.shape, 3)), MASK.grid.affine
+            ).to_filename(path),
+            "must have the shape (91, 109, 91, 2)",
+        ),
+    ],
+    ids=["no json", "old", "no table", "no column", "no map", "other grid", "other experts"],
+)
+def test_maps_that_lack_a_file_are_refused_by_its_name(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    spoil: Callable[[Path], None],
+    why: str,
+) -> None:
+    folder = write_maps(tmp_path)
+    spoil(folder / name)
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{folder / name}: " in said
+    assert why in said
+    assert "Make the maps again" in said
+    assert not (folder / PAGE).exists()
+
+
+def test_the_page_of_maps_takes_no_other_model_or_atlas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_maps(tmp_path)
+    assert main(["report", str(folder), "--atlas", "MUSEIXI", "--model", "ixi-hh"]) == 2
+    assert "found --model, --atlas. Leave it out" in capsys.readouterr().err
+    assert not (folder / PAGE).exists()

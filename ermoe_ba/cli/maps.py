@@ -9,7 +9,7 @@ from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
-from ermoe_ba.maps.files import PAGE, check_free
+from ermoe_ba.maps.files import check_free
 from ermoe_ba.maps.group import write_group_maps
 
 if TYPE_CHECKING:
@@ -61,16 +61,9 @@ def run_maps(options: argparse.Namespace) -> int:
     for remark in group.remarks:
         print(f"note    {remark}", file=sys.stderr)
     # Drawing brings matplotlib along: it waits until the maps stand.
-    from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page
 
-    known = (
-        (None, {}, {})
-        if card is None
-        else (card.mae_with_all_experts, card.mae_without_expert, card.mae_interfered)
-    )
-    page = options.out / PAGE
-    write_maps_page(page, group, atlas, ExpertWorth(*known))
+    page = write_maps_page(options.out)
     print("\n".join(group.summary))
     print("\n".join(["Written:", *(f"  {path}" for path in (*group.written, page))]))
     return 0

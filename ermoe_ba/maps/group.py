@@ -15,6 +15,7 @@ from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
 from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.files import (
+    ATLAS,
     DESCRIPTION,
     EFFECTS,
     EXPERT_LABELS,
@@ -121,7 +122,7 @@ def write_group_maps(
     }
     if effects:
         tables[EFFECTS] = effect_table(cohort, effects, overlap)
-    volumes = _volumes(cohort, effects)
+    volumes = {ATLAS: atlas.dseg, **_volumes(cohort, effects)}
     reach = Reach.of(tables[REGIONS], surrogates)
     description = {
         **_description(cohort, atlas, effects),
@@ -209,6 +210,7 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
             "gap, or the group); their sum is what it adds to predicted_age",
+            ATLAS: "index of each voxel in regions.tsv, 0 for none",
             "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
             "over region_tests p values; of k such rows a k-th",
             "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
