@@ -18,6 +18,7 @@ from ermoe_ba.maps.files import (
     MEAN_YEARS,
     PARTICIPANTS,
     REGIONS,
+    TRAINING,
     YEARS_ON_AGE,
 )
 from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMNS, write_table
@@ -25,7 +26,13 @@ from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMN
 # A voxel of the right frontal lobe, whose years a year of age are the largest.
 SPOT = (62, 80, 45)
 MASK = template("desc-brain_mask")
+T_ON_AGE = "group_effect-age_stat-t_map.nii.gz"
 NAMES = ("csf", "free_1")
+CHANNELS = ["contribution", *NAMES]
+# Years: nine people's gaps, of mean 2, of whom two lie outside of an interval of 6 on either side.
+GAPS = np.array([-4.0, -2, 0, 0, 2, 2, 4, 7, 9])
+# Chronological and predicted age, in years.
+TRAINED = [(25.0, 30.0), (50.0, 49.0), (70.0, 66.0)]
 
 
 def write_maps(
@@ -61,7 +68,12 @@ def _volumes(*, ages: bool) -> dict[str, Any]:
         MEAN_WEIGHTS: MASK.same_grid(weights),
         MEAN_YEARS: MASK.same_grid(-years),
     }
-    return volumes | ({YEARS_ON_AGE: MASK.same_grid(years)} if ages else {})
+    if not ages:
+        return volumes
+    # Falls from left to right, from 5 to -4, and half and a quarter as much of the routing.
+    t = np.where(brain, np.linspace(5, -4, brain.shape[0], dtype=np.float32)[:, None, None], 0)
+    three = np.stack([t, t / 2, t / 4], axis=3)
+    return volumes | {YEARS_ON_AGE: MASK.same_grid(years), T_ON_AGE: MASK.same_grid(three)}
 
 
 def _tables(*, ages: bool, mae_without: tuple[float, float]) -> dict[str, pd.DataFrame]:
@@ -87,21 +99,38 @@ def _tables(*, ages: bool, mae_without: tuple[float, float]) -> dict[str, pd.Dat
         "mae_without": mae_without,
         "mae_lost": np.array(mae_without) - 5.0,
     }
-    people = {"participant_id": list("abcdefghi"), "scans": [3, *(1,) * 8], "predicted_age": 51.26}
+    known = np.arange(30.0, 75.0, 5.0)
+    people = pd.DataFrame({"participant_id": list("ihgfedcba"), "scans": [3, *(1,) * 8]})
+    people = people.assign(
+        predicted_age=known + GAPS,
+        predicted_age_lower=known + GAPS - 6,
+        predicted_age_upper=known + GAPS + 6,
+        chronological_age=known if ages else np.nan,
+        brain_age_gap=GAPS if ages else np.nan,
+        qc_flags=[*["n/a"] * 7, "noisy;unlike_training", "noisy"],
+        seen_in_training=["name", *["no"] * 8],
+        sex="F",
+    )
     tables = {
         REGIONS: pd.DataFrame(regions).reindex(columns=list(COHORT_REGION_COLUMNS)),
         EXPERTS: pd.DataFrame(experts).reindex(columns=list(EXPERT_COLUMNS)),
         EXPERT_LABELS: pd.DataFrame({"index": [1, 2], "name": NAMES, "kind": ["regional", "free"]}),
-        PARTICIPANTS: pd.DataFrame(people).assign(chronological_age=50.0 if ages else np.nan),
+        PARTICIPANTS: people,
+        TRAINING: pd.DataFrame(TRAINED, columns=["chronological_age", "predicted_age"]),
     }
     if ages:
-        row = {"effect": "age", "map": "csf", "participants": 9, "peak_region": "Half & half"}
-        tables[EFFECTS] = pd.DataFrame([row]).reindex(columns=list(EFFECT_COLUMNS))
+        row = {"effect": "age", "tokens_up": 4, "tokens_down": 1, "peak_region": "Half & half"}
+        rows = [{**row, "map": name} for name in CHANNELS]
+        tables[EFFECTS] = pd.DataFrame(rows).reindex(columns=list(EFFECT_COLUMNS))
     return tables
 
 
 def _description(*, ages: bool) -> dict[str, Any]:
-    effect = {"model": "along chronological age", "participants": 9}
+    effect = {
+        "model": "along chronological age",
+        "participants": 9,
+        "files": "group_effect-age_stat-*_map.nii.gz",
+    }
     return {
         "participants": 9,
         "scans": 11,
@@ -109,12 +138,14 @@ def _description(*, ages: bool) -> dict[str, Any]:
         "mean_predicted_age": 51.26,
         "members": 5,
         "out_of_fold": True,
+        "coverage": 0.9,
+        "training_participants": len(TRAINED),
         "model_id": "m-1",
         # 6.12 - 5 is a loss; 5.04 - 5 lies below 0.1 years.
         "model_mae": 5.0,
         "model_mae_interfered": {},
         "effects": {"age": effect} if ages else {},
-        "effect_channels": ["contribution", *NAMES],
+        "effect_channels": CHANNELS,
         "atlas": "halves",
         "atlas_licence": "none",
         "atlas_sampling": "none",

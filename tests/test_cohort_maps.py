@@ -214,6 +214,16 @@ def test_an_age_at_a_session_is_known_by_its_prediction(tmp_path: Path) -> None:
     assert "found none of 1 (b)" in cohort.remarks[0]
 
 
+def test_intervals_and_flags_are_read_of_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    told = {"predicted_age_lower": 38.0, "predicted_age_upper": 60.0, "qc_flags": "noisy"}
+    _write(tmp_path, "sub-a", _weights(rng), _years(rng), **told)
+    _write(tmp_path, "sub-b", _weights(rng), _years(rng))
+    people = read_cohort(tmp_path).people.set_index("participant_id")
+    assert people.loc["a", list(told)].to_dict() == told
+    assert people.loc["b", list(told)].isna().all()
+
+
 # Regions
 
 
@@ -777,7 +787,19 @@ def test_the_table_of_experts_says_what_is_lost_without_each(tmp_path: Path) -> 
     np.testing.assert_allclose(table["mae_lost"], figures - card.metrics["probe_mae"])
     assert known.description["model_mae"] == card.metrics["probe_mae"]
     assert known.description["model_mae_interfered"] == card.mae_interfered
+    trained = pd.read_csv(tmp_path / "known" / "training_ages.tsv", sep="\t")
+    np.testing.assert_allclose(trained["chronological_age"], card.ages)
+    np.testing.assert_allclose(trained["predicted_age"], card.predictions)
+    assert known.description["training_participants"] == len(card.ages)
+    assert known.description["coverage"] == card.coverage
+    # The people of a run are the training participants themselves, and shown already.
+    own = write_group_maps(
+        _replaced(cohort, out_of_fold=True), _quarters(), tmp_path / "known", **quick, card=card
+    )
+    assert own.description["training_participants"] == 0
+    assert not (tmp_path / "known" / "training_ages.tsv").exists()
     unknown = write_group_maps(cohort, _quarters(), tmp_path / "unknown", **quick)
+    assert unknown.description["coverage"] is None
     assert unknown.tables["experts.tsv"][["mae_without", "mae_lost"]].isna().all(axis=None)
     assert unknown.description["model_mae"] is None
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
 from ermoe_ba.maps.files import check_free
 from ermoe_ba.maps.group import write_group_maps
+from ermoe_ba.maps.people import with_interval
 
 if TYPE_CHECKING:
     from ermoe_ba.model_card import ModelCard
@@ -75,8 +77,10 @@ def _cohort(folder: Path, participants: Participants | None) -> CohortMaps:
         return read_cohort(folder, participants)
     # A slow import, for those alone who bring a run.
     from ermoe_ba.attribution.out_of_fold import read_out_of_fold
+    from ermoe_ba.model_card import read_card
 
-    return read_out_of_fold(folder).cohort(participants)
+    cohort = read_out_of_fold(folder).cohort(participants)
+    return replace(cohort, people=with_interval(cohort.people, read_card(folder).half_width))
 
 
 def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":

@@ -13,6 +13,8 @@ DESCRIPTION = "maps.json"
 PAGE = "maps.html"
 REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
 PARTICIPANTS = "participants.tsv"
+# The people that the model was trained on, where the cohort's are others.
+TRAINING = "training_ages.tsv"
 EXPERT_LABELS = "group_desc-experts_dseg.tsv"
 MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
 WINNERS = "group_desc-experts_dseg.nii.gz"
@@ -24,7 +26,7 @@ YEARS_SD = "group_desc-contribution_stat-sd_map.nii.gz"
 # All that a call may write but the maps of effects.
 _PLAIN_FILES = (
     PAGE,
-    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, EXPERT_LABELS),
+    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, TRAINING, EXPERT_LABELS),
     *(ATLAS, MEAN_WEIGHTS, WINNERS, MEAN_YEARS, WEIGHTS_SD, YEARS_SD),
 )
 # The effect of age, where ages are known.

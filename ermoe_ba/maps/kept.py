@@ -17,7 +17,9 @@ from ermoe_ba.maps.files import (
     EXPERTS,
     PARTICIPANTS,
     REGIONS,
+    TRAINING,
 )
+from ermoe_ba.maps.people import OWN_COLUMNS
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
 from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMNS, read_tsv
 
@@ -28,18 +30,20 @@ _COLUMNS = {
     EXPERTS: tuple(EXPERT_COLUMNS),
     EFFECTS: tuple(EFFECT_COLUMNS),
     EXPERT_LABELS: ("index", "name", "kind"),
-    PARTICIPANTS: ("participant_id", "scans", "predicted_age", "chronological_age"),
+    PARTICIPANTS: OWN_COLUMNS,
+    TRAINING: ("chronological_age", "predicted_age"),
 }
 # Of these columns, those that hold text; the others hold numbers, and of those the whole ones.
 _TEXT = {
     *("expert", "kind", "region", "hemisphere", "effect", "map", "peak_region"),
-    *("peak_hemisphere", "name", "participant_id"),
+    *("peak_hemisphere", "name", "participant_id", "qc_flags", "seen_in_training"),
 }
 _WHOLE = {"index", "scans"}
 # What the description tells of the cohort, the model and the maps.
 _TOLD = (
     *("participants", "scans", "participants_of_known_age", "mean_predicted_age"),
-    *("model_id", "members", "out_of_fold", "model_mae", "model_mae_interfered"),
+    *("model_id", "members", "out_of_fold", "coverage", "training_participants"),
+    *("model_mae", "model_mae_interfered"),
     *("effects", "effect_channels", "permutations", "surrogates", "region_tests", "smallest_q"),
     *("seed", "atlas", "atlas_licence", "atlas_sampling", "software"),
 )
@@ -75,7 +79,7 @@ class KeptMaps:
         Returns
         -------
         KeptMaps
-            With the table of effects where there are any.
+            With the tables of effects and of training ages where there are any.
 
         Raises
         ------
@@ -93,7 +97,8 @@ class KeptMaps:
                 f"{printable(str(path))}: must describe maps of this version; found no "
                 f"{', '.join(missing)}. {AGAIN}"
             )
-        wanted = [name for name in _COLUMNS if name != EFFECTS or description["effects"]]
+        there = {EFFECTS: description["effects"], TRAINING: description["training_participants"]}
+        wanted = [name for name in _COLUMNS if there.get(name, True)]
         return cls(folder, description, {name: _table(folder / name) for name in wanted})
 
     @property

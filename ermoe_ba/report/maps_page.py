@@ -1,4 +1,4 @@
-"""The page on a cohort's maps: the interactive view over the template, and the tables."""
+"""The page on a cohort: its people's ages and flags, the view over the template, the tables."""
 
 import math
 from pathlib import Path
@@ -17,12 +17,15 @@ from ermoe_ba.maps.files import (
     MEAN_WEIGHTS,
     MEAN_YEARS,
     PAGE,
+    PARTICIPANTS,
     REGIONS,
+    TRAINING,
     YEARS_ON_AGE,
 )
 from ermoe_ba.maps.group import Q_NAMED
 from ermoe_ba.maps.kept import KeptMaps
-from ermoe_ba.report.content import MappedBrain, signed
+from ermoe_ba.report.content import MappedBrain, percent, signed
+from ermoe_ba.report.effect_maps import effect_maps
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.figures import draw_contributions
 from ermoe_ba.report.html import PRINTED_ROWS, SCRIPTS, STYLES
@@ -32,7 +35,8 @@ from ermoe_ba.report.maps_tables import (
     REGION_COLUMNS,
     shown_table,
 )
-from ermoe_ba.report.page import data_uri, environment, inline
+from ermoe_ba.report.page import PAGE_ROWS, data_uri, environment, inline
+from ermoe_ba.report.people import People, draw_loads
 from ermoe_ba.report.viewer import ShownMap, describe, lay_out, pack
 from ermoe_ba.space import Volume
 
@@ -90,21 +94,32 @@ def write_maps_page(folder: Path) -> Path:
     worth = _worth(kept)
     brain = _brain(kept, YEARS_ON_AGE if along_age else MEAN_YEARS)
     experts = kept.tables[EXPERTS]
-    maps = _maps(brain, experts, told, worth)
+    effects = effect_maps(kept, first=1 + len(kept.experts))
+    maps = _maps(brain, experts, told, worth) + effects.maps
+    people = People(kept.tables[PARTICIPANTS], kept.tables.get(TRAINING))
+    coverage = kept.description["coverage"]
+    interval = f"{'prediction' if coverage is None else percent(coverage)} interval"
     first = "contribution_on_age" if along_age else "enrichment_log2"
     regions = kept.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
     page = (
         environment()
         .get_template("maps_page.html.j2")
         .render(
-            **inline(STYLES, SCRIPTS),
+            **inline(STYLES, (*SCRIPTS, "paged_list.js", "people.js")),
             group=kept.description,
             content=brain,
             told=describe(brain, maps),
-            volumes=data_uri("application/gzip", pack(brain, maps)),
+            volumes=data_uri("application/gzip", pack(brain, maps, effects.values)),
             maps=maps,
+            people=people,
+            count=len(people.table),
+            page_rows=PAGE_ROWS,
+            interval=interval,
+            charts=[people.draw_ages(interval), people.draw_gaps()],
+            loads=draw_loads(experts),
+            left_out=effects.left_out,
             words={
-                "figure": 1,
+                "figure": 2,
                 "title": "The maps over the template.",
                 "years": told["name"],
                 "sum": told["sum"],

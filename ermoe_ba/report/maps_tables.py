@@ -27,6 +27,7 @@ EXPERT_COLUMNS: Columns = (
     ("expert", "Expert", None, False),
     ("kind", "Kind", None, False),
     ("load", "Load", 3, False),
+    ("load_sd", "± SD", 3, False),
     ("contribution_on_age", "Years a year of age", 3, True),
     ("weight_r_seeds", "Routing: seeds", 2, True),
     ("weight_r_folds", "folds", 2, True),
