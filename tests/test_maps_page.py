@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from maps_content import MASK, SPOT, write_maps
+from maps_content import MASK, SPOT, T_ON_AGE, write_maps
 
 from ermoe_ba.cli.main import main
 from ermoe_ba.maps.files import (
@@ -291,6 +291,15 @@ def test_many_groups_leave_the_page_its_size(tmp_path: Path) -> None:
     assert [one.number for one in many.maps] == list(range(3, 12))
     assert many.maps[1].name == "Group 0: contribution (t)"
     assert len(with_effects(30).maps) == MAX_EFFECT_MAPS
+
+
+def test_t_that_is_no_number_is_not_drawn(tmp_path: Path) -> None:
+    folder = write_maps(tmp_path)
+    image = nib.load(folder / T_ON_AGE)
+    spoilt = np.where(image.get_fdata() > 3, np.inf, np.where(image.get_fdata() < -3, np.nan, 2))
+    nib.Nifti1Image(spoilt.astype(np.float32), image.affine).to_filename(folder / T_ON_AGE)
+    first, *_ = effect_maps(KeptMaps.of(folder), 3).maps
+    assert (first.limit, first.scale) == (2.0, pytest.approx(2 / 32767))
 
 
 # Made again

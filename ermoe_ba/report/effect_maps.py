@@ -71,7 +71,8 @@ def effect_maps(kept: KeptMaps, first: int) -> EffectMaps:
     shown = EffectMaps([], [], len(chosen) - len(allowed))
     for name in dict.fromkeys(name for name, _ in allowed):
         file = str(effects[name]["files"]).replace("*", "t")
-        t = kept.volume(file, len(channels)).data
+        # A model that leaves no error has no t; nothing is drawn there.
+        t = np.nan_to_num(kept.volume(file, len(channels)).data, posinf=0, neginf=0)
         limit = max(1.0, float(np.ceil(np.abs(t).max())))
         for channel in (c for n, c in allowed if n == name):
             # A view would keep all channels in memory.
