@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -16,9 +17,11 @@ from scipy.stats import false_discovery_control
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.attribution.out_of_fold import _scans
 from ermoe_ba.checkpoint import model_identity
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.maps import _card
+from ermoe_ba.cli.maps import _cohort as _cohort_of
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_volume
@@ -29,6 +32,7 @@ from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.files import effect_stems
 from ermoe_ba.maps.group import write_group_maps
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.maps.people import gather_people
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
 from ermoe_ba.space import MODEL_GRID, Array
@@ -744,6 +748,31 @@ def test_each_of_three_groups_of_like_names_is_written(predictions: Path) -> Non
     maps = [nib.load(out / name.replace("*", "effect")).get_fdata() for name in files]
     assert len(maps) == 3
     assert not any(np.array_equal(a, b) for a, b in combinations(maps, 2))
+
+
+def test_people_of_a_run_have_the_model_s_interval_and_the_ages_at_their_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entered at 40 by the table, scanned at 44; predicted 50 with 6 years on either side."""
+    rows = pd.DataFrame({"participant_id": ["a"], "session_id": ["2"], "chronological_age": [44.0]})
+    made = _random_cohort(1)
+
+    def cohort(participants: Participants | None) -> CohortMaps:
+        people = gather_people(_scans(rows), [50.0], participants)
+        return _replaced(made, people=people.table, remarks=people.remarks, out_of_fold=True)
+
+    run = SimpleNamespace(table=rows, cohort=cohort)
+    (tmp_path / "model.json").touch()
+    monkeypatch.setattr("ermoe_ba.attribution.out_of_fold.read_out_of_fold", lambda _: run)
+    card = SimpleNamespace(half_width=6.0)
+    monkeypatch.setattr("ermoe_ba.model_card.read_card", lambda _: card)
+    given = Participants(pd.DataFrame({"age": [40.0]}, index=["a"]))
+    for participants, remarks in ((given, 1), (None, 0)):
+        read = _cohort_of(tmp_path, participants)
+        (row,) = read.people.to_dict("records")
+        assert (row["chronological_age"], row["brain_age_gap"]) == (44.0, 6.0)
+        assert (row["predicted_age_lower"], row["predicted_age_upper"]) == (44.0, 56.0)
+        assert len(read.remarks) == remarks
 
 
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:

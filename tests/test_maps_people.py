@@ -9,7 +9,7 @@ import pytest
 
 from ermoe_ba.attribution.out_of_fold import _scans
 from ermoe_ba.cohort import Participants
-from ermoe_ba.maps.people import OWN_COLUMNS, gather_people, with_interval
+from ermoe_ba.maps.people import OWN_COLUMNS, gather_people, with_interval, with_session_ages
 from ermoe_ba.naming import ScanName
 
 
@@ -155,3 +155,45 @@ def test_nothing_is_told_of_scans_of_which_nothing_is_known() -> None:
     # No age lies below 0.
     ends = with_interval(table.assign(predicted_age=4.0), 10.5)
     assert ends[told[:2]].to_numpy().tolist() == [[0.0, 14.5]]
+
+
+def _run(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["participant_id", "session_id", "chronological_age"])
+
+
+def test_of_a_run_the_age_at_the_one_session_of_a_participant_counts_before_the_table() -> None:
+    """Entered at 40, of whom the run has the session at 44 alone: 44, a gap of 6 and not of 10."""
+    rows = _run(("a", "2", 44.0), ("b", "1", 33.0), ("c", "1", 50.0), ("c", "2", 60.0))
+    stated = _table(participant_id=["a", "b", "c"], age=[40.0, 33.0, 50.0], sex=["F", "M", "F"])
+    table, remark = with_session_ages(stated, rows)
+    people = gather_people(_scans(rows), [50.0, 33.0, 50.0, 60.0], table).table
+    people = people.set_index("participant_id")
+    assert people["scans"].to_dict() == {"a": 1, "b": 1, "c": 2}
+    assert people["chronological_age"].to_dict() == {"a": 44.0, "b": 33.0, "c": 55.0}
+    assert people["brain_age_gap"].to_dict() == {"a": 6.0, "b": 0.0, "c": 0.0}
+    assert people["sex"].tolist() == ["F", "M", "F"]
+    assert remark.startswith(
+        "1 participants have another age in --participants than at their one session in the run "
+        "(a: 40 and 44 years): that of the run counts."
+    )
+
+
+def test_ages_of_a_run_without_sessions_give_way_to_the_table() -> None:
+    stated = _table(participant_id=["a", "b"], age=[41.0, 35.0])
+    # Two sessions with one age: that of the person, and no age at a session.
+    rows = _run(("a", "n/a", 40.0), ("b", "1", 33.0), ("b", "2", 33.0))
+    for without in (rows, rows[:1].drop(columns="session_id"), rows.replace("n/a", np.nan)):
+        table, remark = with_session_ages(stated, without)
+        assert table.table["age"].tolist() == [41.0, 35.0]
+        assert remark == ""
+
+
+def test_scans_of_one_session_count_once_and_an_unknown_age_is_that_of_the_run() -> None:
+    rows = _run(("a", "1", 44.0), ("a", "1", 44.0), ("b", "1", 33.0))
+    table, remark = with_session_ages(_table(participant_id=["a"], age=[np.nan]), rows)
+    assert table.table["age"].to_dict() == {"a": 44.0}
+    assert "(a: none and 44 years)" in remark
+    people = gather_people(_scans(rows), [50.0, 52.0, 30.0], table).table
+    assert people["scans"].tolist() == [2, 1]
+    # b is missing from the table: no age, as of any other cohort.
+    assert people["brain_age_gap"].fillna(0).tolist() == [7.0, 0.0]

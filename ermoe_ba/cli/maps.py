@@ -12,7 +12,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
 from ermoe_ba.maps.files import check_free
 from ermoe_ba.maps.group import write_group_maps
-from ermoe_ba.maps.people import with_interval
+from ermoe_ba.maps.people import with_interval, with_session_ages
 
 if TYPE_CHECKING:
     from ermoe_ba.model_card import ModelCard
@@ -79,8 +79,15 @@ def _cohort(folder: Path, participants: Participants | None) -> CohortMaps:
     from ermoe_ba.attribution.out_of_fold import read_out_of_fold
     from ermoe_ba.model_card import read_card
 
-    cohort = read_out_of_fold(folder).cohort(participants)
-    return replace(cohort, people=with_interval(cohort.people, read_card(folder).half_width))
+    run, remark = read_out_of_fold(folder), ""
+    if participants is not None:
+        participants, remark = with_session_ages(participants, run.table)
+    cohort = run.cohort(participants)
+    return replace(
+        cohort,
+        people=with_interval(cohort.people, read_card(folder).half_width),
+        remarks=(*cohort.remarks, *filter(None, [remark])),
+    )
 
 
 def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":

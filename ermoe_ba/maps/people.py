@@ -148,6 +148,53 @@ def with_interval(people: pd.DataFrame, half_width: float) -> pd.DataFrame:
     return people.assign(predicted_age_lower=lower, predicted_age_upper=upper)
 
 
+def with_session_ages(participants: Participants, rows: pd.DataFrame) -> tuple[Participants, str]:
+    """Let the ages of a run count before a table's for whoever was scanned at one session.
+
+    A run does not say which of its ages are those at sessions. Whoever has several ages in it has
+    them of the sessions. Of whoever was scanned at one session, the age may be that at the session
+    or the table's, and where the two differ, the table's may be that at entry, years apart: so that
+    of the run counts, which it was trained with.
+
+    Parameters
+    ----------
+    participants : Participants
+        The table that was given.
+    rows : DataFrame
+        Of the run: ``participant_id``, ``chronological_age`` (years) and, in a data set with
+        sessions, ``session_id``, ``n/a`` where a scan has none.
+
+    Returns
+    -------
+    Participants
+        The table with those ages.
+    str
+        What must be said of whose age is another in the table; empty where nobody's is.
+    """
+    if "session_id" not in rows:
+        return participants, ""
+    # A row without a session is of a session of its own, which has no name.
+    by_name = rows.assign(session_id=rows["session_id"].fillna("n/a")).groupby("participant_id")
+    first = by_name.first()
+    alone = (by_name["session_id"].nunique() == 1) & (first["session_id"] != "n/a")
+    one_age = by_name["chronological_age"].nunique() == 1
+    ages = first["chronological_age"][alone & one_age]
+    ages = ages[ages.index.isin(participants.table.index)]
+    stated = participants.table["age"]
+    other = [str(name) for name, age in ages.items() if stated[str(name)] != age]
+    table = participants.table.assign(age=ages.reindex(stated.index).fillna(stated))
+    if not other:
+        return participants, ""
+    name = other[0]
+    there = "none" if np.isnan(stated[name]) else f"{stated[name]:g}"
+    return Participants(table), (
+        f"{len(other)} participants have another age in --participants than at their one session "
+        f"in the run ({printable(name)}: {there} and {ages[name]:g} years"
+        f"{', ...' if len(other) > 1 else ''}): that of the run counts. If the table is right, "
+        "cross-validate with it."
+    )
+
+
 def _with_other_sessions(scans: Sequence[ScanName], *, one_each: bool) -> list[ScanName]:
     """Mark the scans of whoever was scanned at several sessions with one age for them.
 

@@ -243,7 +243,7 @@ def draw_emergence(table: pd.DataFrame) -> bytes:
             for place, most in zip(level, table[f"chance_{name}_most"], strict=True):
                 ax.vlines(most, place - 0.35, place + 0.35, INK, _DASHED)
             _logarithmic(ax)
-            ax.set_xlabel(f"what the name tells of the {name} (share of entropy)")
+            ax.set_xlabel(f"told of the {name} (share of entropy)")
         axes[0].plot([], [], color=INK, linestyle=_DASHED, label="mark: the most that chance told")
         _name_lines(axes[0], names)
         handles = axes[0].get_legend_handles_labels()
@@ -262,8 +262,10 @@ def _points(
 
 
 def _logarithmic(ax: Axes) -> None:
+    """Set a logarithmic scale with as many numbers as have room, once all is drawn."""
     ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=9))
+    low, high = ax.get_xlim()
+    ax.xaxis.set_major_locator(LogLocator(subs=(1,) if high > 100 * low else (1, 3)))
     ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     ax.xaxis.set_minor_formatter(NullFormatter())
 
