@@ -9,9 +9,11 @@ Input:   nothing for the planted cohorts, which are simulated; for the parts `re
 Time:    of one core, about 3 s a subject and five minutes more a planted cohort; 4 minutes once for
          the taught stem; `real` 20 s, `softmax_routing` half a minute a fold.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
-         (one row a cohort, network and method), OUT/concordance.tsv, OUT/evidence.json (all
-         figures), OUT/*.png; exit code 1 where a cohort was not learnt, or a target of the settings
-         missed.
+         (one row a cohort, network and method), OUT/evidence.json (all figures); figures as PNG:
+         planted and curves; and, each with the table of its name, concordance, experts_used (errors
+         with experts removed), sanity (random weights, shuffled ages) and emergence (experts
+         against random and softmax routing); exit code 1 where a cohort was not learnt, or a target
+         of the settings missed.
 """
 
 import argparse
@@ -22,9 +24,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from safetensors.numpy import load_file, save_file
+from evidence_results import REAL, RIVAL, gather
+from safetensors.numpy import save_file
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import load_atlas
@@ -37,34 +39,27 @@ from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.attribution.run_anatomy import REVISION as ANATOMY_REVISION
 from ermoe_ba.attribution.run_anatomy import emergence, one_by_one
 from ermoe_ba.attribution.taught_stem import LessonConfig, taught_stem
-from ermoe_ba.attribution.trial import NETWORKS, TRAINED, TrialConfig, run_trial
+from ermoe_ba.attribution.trial import TrialConfig, run_trial
 from ermoe_ba.attribution.trial_figures import (
     Targets,
     agreement_of_halves,
-    cohort_table,
     curve_rows,
     map_figures,
-    map_table,
     verdict,
 )
 from ermoe_ba.attribution.trial_maps import IDEAL, trial_maps
 from ermoe_ba.checkpoint import Ensemble, load_ensemble
 from ermoe_ba.concordance import concordance_table, region_years
 from ermoe_ba.config import from_plain
-from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.io import write_whole
 from ermoe_ba.metrics import age_metrics
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.dataset import REVISION
 from ermoe_ba.phantom.floors import latent_floor, volume_floor
-from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
-from ermoe_ba.tables import write_table
-from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.recipe import Recipe, read_recipe
 
 # Whose eyes describe the planted cohorts.
 TAUGHT, SHIPPED = STEMS = ("taught", "shipped")
-# Parts that need a run of people: contributions against volumes, and another router beside them.
-REAL, RIVAL = "real", "softmax_routing"
 # Draws of the floor's Monte Carlo: a standard error of about 0.1 years.
 FLOOR_DRAWS = 400
 
@@ -225,46 +220,6 @@ def sources(
     return known
 
 
-def gather(parts: dict[str, dict], settings: Settings, tokens: TokenGrid, out: Path) -> bool:
-    """Write and print what stands; return whether all targets are met."""
-    planted = {name: part for name, part in parts.items() if name in settings.planted}
-    write_json(out / "evidence.json", parts)
-    pictures = {}
-    if planted:
-        tables = {"cohorts": cohort_table(planted), "evidence": map_table(planted)}
-        for name, table in tables.items():
-            write_table(out / f"{name}.tsv", table)
-            print(table.to_string(index=False, float_format="%.3f", na_rep=""))
-        curves = pd.DataFrame([row for part in planted.values() for row in part["curves"]])
-        curves = curves[curves["network"] == TRAINED]
-        pictures = {"curves": draw_curves(curves), "planted": planted_picture(planted, tokens, out)}
-    if REAL in parts:
-        concordance = pd.DataFrame(parts[REAL]["concordance"])
-        write_table(out / "concordance.tsv", concordance)
-        print(concordance.to_string(index=False, float_format="%.3f"))
-        pictures["concordance"] = draw_concordance(concordance)
-    for name in (REAL, RIVAL):
-        if name in parts:
-            print(f"{name}: what an expert's name tells, as a share of the experts' entropy")
-            print(pd.DataFrame(parts[name]["specialisation"]).T.to_string(float_format="%.3f"))
-    for name, picture in pictures.items():
-        write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
-    print(f"Written: {out}")
-    return all(part["verdict"]["met"] for part in planted.values())
-
-
-def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
-    """Draw the maps of all planted cohorts."""
-    brain = template("desc-brain_T1w")
-    rows = []
-    for name in planted:
-        kept = load_file(out / f"{name}.safetensors")
-        shown = {key: tokens.to_volume(kept[key].mean(axis=0)) for key in (IDEAL, *NETWORKS)}
-        maps = {key.replace("_", " "): volume for key, volume in shown.items()}
-        rows.append(PlantedRow(name.replace("_", " "), brain.same_grid(kept["planted"]), maps))
-    return draw_planted(rows, brain)
-
-
 def main() -> int:
     """Run what is missing; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -303,7 +258,8 @@ def main() -> int:
         if name not in parts and (others := files[name].differs()):
             of = f"of another {', '.join(others)}" if name in made_of else "of a run; give --run"
             print(f"{name}: left out; what stands is {of}.")
-    return 0 if gather(parts, settings, ensemble.tokens, options.out) else 1
+    met = gather(parts, list(settings.planted), settings.targets, ensemble, options.out)
+    return 0 if met else 1
 
 
 if __name__ == "__main__":

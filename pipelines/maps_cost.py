@@ -1,7 +1,7 @@
 """What maps and reports cost: processor time a scan, and the maps of a large cohort.
 
 Purpose: whether maps and table add at most 1 s and the report at most 3 s to a scan, and whether
-         the maps of 1,000 scans stay below 2 GB.
+         the maps of 1,000 scans stay below 2 GB, and their page below 15 MB.
 Command: python pipelines/maps_cost.py HEADS OUT [--copies 1000]
          HEADS is a folder of T1w heads; each is preprocessed once. The cohort are copies of the
          first two heads' results under many names, their files linked, with ages dealt out evenly.
@@ -28,6 +28,7 @@ from batch_cost import PROGRAM, cost_of
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.io import write_json
+from ermoe_ba.maps.files import PAGE
 from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.naming import name_scans, volumes_in
 from ermoe_ba.scan_files import PREDICTION
@@ -121,9 +122,13 @@ def main() -> int:
             "scans": options.copies,
             "seconds": cost.processor_seconds,
             "peak_mb": cost.peak_mb,
+            "page_mb": (options.out / "maps" / PAGE).stat().st_size / 1e6,
         }
     )
-    print(f"{options.copies} copies: {cost.processor_seconds:.1f} s, {cost.peak_mb:.0f} MB")
+    print(
+        f"{options.copies} copies: {cost.processor_seconds:.1f} s, {cost.peak_mb:.0f} MB; their "
+        f"page {rows[-1]['page_mb']:.1f} MB"
+    )
     write_table(options.out / "maps_cost.tsv", pd.DataFrame(rows))
     return 0
 

@@ -5,15 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import maps_content
 import numpy as np
 import pytest
 from browser_tab import NEEDS_BROWSER, browser, opened
-from maps_content import group_maps
+from maps_content import write_maps
 from report_content import GRID, SHAPE, content, ellipsoid
 
 from ermoe_ba.report import write_report
-from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
 from ermoe_ba.space import Volume
 
@@ -232,8 +230,7 @@ def test_without_unpacking_the_slices_stay_and_the_reader_is_told(
 
 
 def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_path: Path) -> None:
-    path = tmp_path / "maps.html"
-    write_maps_page(path, group_maps(), maps_content.atlas(), ExpertWorth(None, {}))
+    path = write_maps_page(write_maps(tmp_path))
     for tab in opened(browser, path, "#viewer:not([hidden])"):
         tab.click("#largest")
         assert _told(tab, "region") == "Half & half, right"
@@ -241,14 +238,30 @@ def test_a_cohort_s_maps_open_in_the_view_with_their_table(browser: Any, tmp_pat
         assert _told(tab, "place") == "x 34, y 34, z 18 mm"
         assert _told(tab, "years") == "+0.01250 years a year per mL"
         seen = set()
-        for number in range(4):
+        for number in range(7):
             tab.select_option("#map", index=number)
             seen.add(_picture(tab, "slice-2"))
-        assert len(seen) == 4
+        # Of t, contribution and routing are told apart by their size.
+        assert len(seen) == 7
+        # Voxel 62 of 90 from 5 to -4 is -1.2, a quarter of it of the second expert.
+        assert _told(tab, "t") == "−0.30"
+        tab.select_option("#map", index=4)
+        assert _told(tab, "t") == "−1.20"
+        assert "Age: contribution (t): −1.20; Half & half, right" in tab.inner_text("#here")
+        assert tab.inner_text("#bar-low") == f"−{tab.inner_text('#bar-high')[1:]}"
+        tab.select_option("#map", index=0)
+        assert _told(tab, "t") == "no effect chosen"
         first = "#regions tbody tr:first-child td:nth-child(2)"
         assert tab.inner_text(first) == "7"
         tab.click("#regions th:nth-child(7) button")
         assert tab.inner_text(first) == "3"
         tab.fill("#search", "half r")
+        assert tab.inner_text("#count") == "2 of 4 rows"
+        # The list of people is another list.
+        assert tab.inner_text("#people-count") == "9 of 9 participants"
+        tab.click("#people th:nth-child(7) button")
+        assert tab.inner_text("#people tbody tr:first-child td:first-child") == "a", "largest gap"
+        tab.fill("#people-search", "unlike")
+        assert tab.locator("#people tbody tr").count() == 1
         assert tab.inner_text("#count") == "2 of 4 rows"
         assert tab.evaluate("document.documentElement.scrollWidth") <= 1280

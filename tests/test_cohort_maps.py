@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -16,9 +17,11 @@ from scipy.stats import false_discovery_control
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.attribution.out_of_fold import _scans
 from ermoe_ba.checkpoint import model_identity
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.maps import _card
+from ermoe_ba.cli.maps import _cohort as _cohort_of
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_volume
@@ -29,6 +32,7 @@ from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.files import effect_stems
 from ermoe_ba.maps.group import write_group_maps
 from ermoe_ba.maps.overlap import RegionOverlap
+from ermoe_ba.maps.people import gather_people
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
 from ermoe_ba.space import MODEL_GRID, Array
@@ -212,6 +216,16 @@ def test_an_age_at_a_session_is_known_by_its_prediction(tmp_path: Path) -> None:
     assert np.isnan(people.loc["b", "chronological_age"])
     assert len(cohort.remarks) == 1
     assert "found none of 1 (b)" in cohort.remarks[0]
+
+
+def test_intervals_and_flags_are_read_of_predictions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    told = {"predicted_age_lower": 38.0, "predicted_age_upper": 60.0, "qc_flags": "noisy"}
+    _write(tmp_path, "sub-a", _weights(rng), _years(rng), **told)
+    _write(tmp_path, "sub-b", _weights(rng), _years(rng))
+    people = read_cohort(tmp_path).people.set_index("participant_id")
+    assert people.loc["a", list(told)].to_dict() == told
+    assert people.loc["b", list(told)].isna().all()
 
 
 # Regions
@@ -609,6 +623,7 @@ def test_the_command_writes_maps_that_add_up(
         "regions.tsv",
         "effects.tsv",
         "participants.tsv",
+        "group_desc-atlas_dseg.nii.gz",
         "group_desc-experts_probseg.nii.gz",
         "group_desc-experts_dseg.nii.gz",
         "group_desc-experts_dseg.tsv",
@@ -659,6 +674,9 @@ def test_the_same_seed_gives_the_same_bytes_and_nothing_is_replaced_unasked(
 ) -> None:
     assert _maps(predictions, "--atlas", "ICBMTissue") == 0
     before = {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()}
+    (predictions / "maps" / "maps.html").unlink()
+    assert main(["report", str(predictions / "maps")]) == 0
+    assert {p.name: p.read_bytes() for p in (predictions / "maps").iterdir()} == before
     assert _maps(predictions, "--atlas", "ICBMTissue") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert _maps(predictions, "--atlas", "ICBMTissue", "--overwrite") == 0
@@ -732,6 +750,31 @@ def test_each_of_three_groups_of_like_names_is_written(predictions: Path) -> Non
     assert not any(np.array_equal(a, b) for a, b in combinations(maps, 2))
 
 
+def test_people_of_a_run_have_the_model_s_interval_and_the_ages_at_their_sessions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Entered at 40 by the table, scanned at 44; predicted 50 with 6 years on either side."""
+    rows = pd.DataFrame({"participant_id": ["a"], "session_id": ["2"], "chronological_age": [44.0]})
+    made = _random_cohort(1)
+
+    def cohort(participants: Participants | None) -> CohortMaps:
+        people = gather_people(_scans(rows), [50.0], participants)
+        return _replaced(made, people=people.table, remarks=people.remarks, out_of_fold=True)
+
+    run = SimpleNamespace(table=rows, cohort=cohort)
+    (tmp_path / "model.json").touch()
+    monkeypatch.setattr("ermoe_ba.attribution.out_of_fold.read_out_of_fold", lambda _: run)
+    card = SimpleNamespace(half_width=6.0)
+    monkeypatch.setattr("ermoe_ba.model_card.read_card", lambda _: card)
+    given = Participants(pd.DataFrame({"age": [40.0]}, index=["a"]))
+    for participants, remarks in ((given, 1), (None, 0)):
+        read = _cohort_of(tmp_path, participants)
+        (row,) = read.people.to_dict("records")
+        assert (row["chronological_age"], row["brain_age_gap"]) == (44.0, 6.0)
+        assert (row["predicted_age_lower"], row["predicted_age_upper"]) == (44.0, 56.0)
+        assert len(read.remarks) == remarks
+
+
 def test_groups_need_a_table(predictions: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _maps(predictions, "--groups", "site") == 2
     assert "--participants" in capsys.readouterr().err
@@ -773,7 +816,19 @@ def test_the_table_of_experts_says_what_is_lost_without_each(tmp_path: Path) -> 
     np.testing.assert_allclose(table["mae_lost"], figures - card.metrics["probe_mae"])
     assert known.description["model_mae"] == card.metrics["probe_mae"]
     assert known.description["model_mae_interfered"] == card.mae_interfered
+    trained = pd.read_csv(tmp_path / "known" / "training_ages.tsv", sep="\t")
+    np.testing.assert_allclose(trained["chronological_age"], card.ages)
+    np.testing.assert_allclose(trained["predicted_age"], card.predictions)
+    assert known.description["training_participants"] == len(card.ages)
+    assert known.description["coverage"] == card.coverage
+    # The people of a run are the training participants themselves, and shown already.
+    own = write_group_maps(
+        _replaced(cohort, out_of_fold=True), _quarters(), tmp_path / "known", **quick, card=card
+    )
+    assert own.description["training_participants"] == 0
+    assert not (tmp_path / "known" / "training_ages.tsv").exists()
     unknown = write_group_maps(cohort, _quarters(), tmp_path / "unknown", **quick)
+    assert unknown.description["coverage"] is None
     assert unknown.tables["experts.tsv"][["mae_without", "mae_lost"]].isna().all(axis=None)
     assert unknown.description["model_mae"] is None
 

@@ -14,11 +14,67 @@ from ermoe_ba.config import from_plain
 from ermoe_ba.model_card import model_folder, read_card
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "evidence.py"
+NAMES = ("csf", "free_1")
+
+
+def _map(enrichment: float, token_auc: float, like: float, spread: float | None) -> dict[str, Any]:
+    figures = {"enrichment": enrichment, "token_auc": token_auc, "like_trained": like}
+    for name in ("enrichment", "token_auc"):
+        for end, sign in (("least", -1), ("most", 1)):
+            value = None if spread is None else figures[name] + sign * spread
+            figures |= {f"{name}_{end}": value}
+    return figures
+
+
+# What a planted cohort is known to hold, errors in years.
+CHECKED: dict[str, Any] = {
+    "agreement_of_halves": 0.5,
+    "probe": {
+        "mae": 4.0,
+        "mae_without_expert": [4.5, 4.05],
+        "mae_zeroed": [9.5],
+        "mae_random_routing": 4.25,
+        "mae_other_subject_routing": 3.75,
+    },
+    "maps": {
+        "trained": _map(7.5, 0.95, 1.0, None),
+        "shuffled_ages": _map(2.0, 0.75, 0.25, None),
+        "untrained": _map(1.5, 0.625, 0.125, 0.25),
+    },
+}
+
+
+def _informed(region: float) -> dict[str, float]:
+    """Of five networks, region, tissue and place told twice as well by each next one."""
+    figures: dict[str, float] = {"networks": 5}
+    for factor, name in enumerate(("region", "tissue", "place"), start=1):
+        value = factor * region
+        figures |= {name: value, f"{name}_least": value / 2, f"{name}_most": value * 2}
+    return figures
+
+
+TOLD = {
+    "real": {
+        "free_experts": _informed(0.0625),
+        "regional_experts": _informed(0.25),
+        "all_experts": _informed(0.125),
+        "free_experts_random_routing": _informed(0.001),
+        "all_experts_random_routing": _informed(0.002),
+    },
+    # The first starts alone of the same run, and the gate.
+    "softmax_routing": {
+        "free_experts": _informed(0.5),
+        "softmax_all_experts": _informed(0.2),
+        "softmax_all_experts_random_routing": _informed(0.004),
+    },
+}
 
 
 @pytest.fixture
 def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The recipe with cohorts that cost nothing; its calls stand in ``made``."""
+    # What lies beside a recipe is imported as Python does for a script.
+    monkeypatch.syspath_prepend(str(RECIPE.parent))
     spec = importlib.util.spec_from_file_location("evidence_recipe", RECIPE)
     assert spec is not None
     assert spec.loader is not None
@@ -32,29 +88,30 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         made.append((name, stem))
         # All meet both marks; of the hippocampus nothing was learnt.
         marks = {"enrichment_met": True, "auc_met": True, "met": name != "hippocampus"}
-        return {"verdict": marks, "curves": [{"network": "trained"}]}
+        return {"verdict": marks, "curves": [{"network": "trained"}], **CHECKED}
 
     def run_part(name: str) -> Any:
         def part(*_: object) -> dict[str, Any]:
             made.append((name, "run"))
-            return {"concordance": [], "specialisation": {}}
+            return {"concordance": [], "specialisation": TOLD[name]}
 
         return part
 
+    card = SimpleNamespace(model=SimpleNamespace(expert_names=NAMES))
     stubs = {
         "made": made,
         "planted_part": planted_part,
         "real_part": run_part("real"),
         "rival_part": run_part("softmax_routing"),
-        "load_ensemble": lambda _: SimpleNamespace(model_id="m-1", tokens=None),
-        "cohort_table": lambda _: pd.DataFrame({"cohort": ["a"]}),
-        "map_table": lambda _: pd.DataFrame({"cohort": ["a"]}),
-        "draw_curves": lambda _: b"",
-        "planted_picture": lambda *_: b"",
-        "draw_concordance": lambda _: b"",
+        "load_ensemble": lambda _: SimpleNamespace(model_id="m-1", tokens=None, card=card),
     }
     for name, stub in stubs.items():
         monkeypatch.setattr(module, name, stub, raising=False)
+    results = importlib.import_module("evidence_results")
+    for name in ("cohort_table", "map_table"):
+        monkeypatch.setattr(results, name, lambda _: pd.DataFrame({"cohort": ["a"]}))
+    for name in ("draw_curves", "planted_picture", "draw_concordance"):
+        monkeypatch.setattr(results, name, lambda *_: b"")
     return module
 
 
@@ -140,6 +197,63 @@ def test_marks_that_are_met_by_what_was_not_learnt_are_a_failure(
 ) -> None:
     assert _call(recipe, monkeypatch, tmp_path, "--part", "ventricles") == 0
     assert _call(recipe, monkeypatch, tmp_path, "--part", "hippocampus") == 1
+
+
+def _read(out: Path, name: str) -> pd.DataFrame:
+    return pd.read_csv(out / f"{name}.tsv", sep="\t")
+
+
+def test_every_check_has_a_figure_and_the_table_that_it_is_drawn_from(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, run = tmp_path / "out", tmp_path / "run"
+    run.mkdir()
+    of_run = ("--run", str(run), "--data", str(run))
+    _call(recipe, monkeypatch, out, "--part", "ventricles", "real", "softmax_routing", *of_run)
+    for name in ("experts_used", "sanity", "emergence"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    used = _read(out, "experts_used").set_index("change")
+    assert used["mae_lost"].to_dict() == {
+        "without_csf": 0.5,
+        "without_free_1": pytest.approx(0.05),
+        "zeroed": 5.5,
+        "random_routing": 0.25,
+        "other_subject_routing": -0.25,
+    }
+    sane = _read(out, "sanity").set_index("network")
+    assert sane["like_trained"].to_dict() == {
+        # Of the trained map, how far its own halves agree: the others cannot be asked for more.
+        "trained": 0.5,
+        "shuffled_ages": 0.25,
+        "untrained": 0.125,
+    }
+    ends = ["enrichment_least", "enrichment", "enrichment_most"]
+    assert sane.loc["untrained", ends].tolist() == [1.25, 1.5, 1.75]
+    assert sane.loc["trained", ends].tolist() == [7.5, 7.5, 7.5]
+    emerged = _read(out, "emergence").set_index("experts")
+    # Of all networks of the run where both parts tell of them.
+    assert emerged["region"].to_dict() == {
+        "free_experts": 0.0625,
+        "regional_experts": 0.25,
+        "all_experts": 0.125,
+        "softmax_all_experts": 0.2,
+    }
+    assert emerged["chance_region_most"].dropna().to_dict() == {
+        "free_experts": 0.002,
+        "all_experts": 0.004,
+        "softmax_all_experts": 0.008,
+    }
+    assert emerged.loc["softmax_all_experts", "chance_place"] == pytest.approx(0.012)
+
+
+def test_checks_of_a_run_are_drawn_without_planted_cohorts(
+    recipe: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_run = ("--run", str(tmp_path), "--data", str(tmp_path))
+    assert _call(recipe, monkeypatch, tmp_path / "out", "--part", "softmax_routing", *of_run) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {"emergence.png", "emergence.tsv"} <= names
+    assert not {"sanity.png", "experts_used.png"} & names
 
 
 def test_settings_that_are_kept_can_be_read(recipe: ModuleType) -> None:

@@ -1,26 +1,41 @@
 """The page on a cohort's maps: what it shows, told from the file alone."""
 
+import base64
+import gzip
 import html
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from math import nan
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
+import pandas as pd
 import pytest
-from maps_content import MASK, SPOT, atlas, group_maps
+from maps_content import MASK, SPOT, T_ON_AGE, write_maps
 
-from ermoe_ba.maps.group import GroupMaps
+from ermoe_ba.cli.main import main
+from ermoe_ba.maps.files import (
+    ATLAS,
+    DESCRIPTION,
+    EFFECTS,
+    EXPERTS,
+    MEAN_WEIGHTS,
+    PAGE,
+    REGIONS,
+)
+from ermoe_ba.maps.kept import KeptMaps
+from ermoe_ba.report.effect_maps import MAX_EFFECT_MAPS, EffectMaps, effect_maps
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
-
-# 6.12 - 5 is a loss; 5.04 - 5 lies below 0.1 years.
-WORTH = ExpertWorth(5.0, {"csf": 6.12, "free_1": 5.04})
+from ermoe_ba.report.people import People, draw_loads
 
 
-def _page(folder: Path, group: GroupMaps, worth: ExpertWorth = WORTH) -> str:
-    write_maps_page(folder / "maps.html", group, atlas(), worth)
-    return (folder / "maps.html").read_text(encoding="utf-8")
+def _page(folder: Path, **changes: Any) -> str:
+    return write_maps_page(write_maps(folder, **changes)).read_text(encoding="utf-8")
 
 
 def _told(page: str) -> dict:
@@ -31,12 +46,12 @@ def _told(page: str) -> dict:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return _page(tmp_path_factory.mktemp("page"), group_maps())
+    return _page(tmp_path_factory.mktemp("page"))
 
 
 def test_where_ages_are_known_the_change_with_age_is_shown(page: str) -> None:
     told = _told(page)
-    first, winner, csf, free = told["maps"]
+    first, winner, csf, free, *_ = told["maps"]
     assert (first["name"], first["unit"]) == ("Change with a year of age", "years a year per mL")
     # The spot's 1e-4 years in a voxel of 0.008 mL, on whole numbers to 32,767.
     assert first["scale"] * 32767 == pytest.approx(1e-4 / 0.008, rel=1e-6)
@@ -50,7 +65,7 @@ def test_where_ages_are_known_the_change_with_age_is_shown(page: str) -> None:
 def test_the_face_of_a_map_says_what_the_model_owes_to_its_expert(
     tmp_path: Path, page: str
 ) -> None:
-    _, _, csf, free = _told(page)["maps"]
+    _, _, csf, free, *_ = _told(page)["maps"]
     assert csf["said"].startswith(
         "Without this expert the model's mean absolute error on its training cohort, out of fold, "
         "grows from 5.0 to 6.1 years. Regional"
@@ -61,15 +76,14 @@ def test_the_face_of_a_map_says_what_the_model_owes_to_its_expert(
     )
     assert _experts(page) == [["6.12", "+1.12"], ["5.04", "+0.04"]]
     assert "with all it is 5.00 years" in page
-    known = ExpertWorth(5.0, {"csf": 6.12, "free_1": 4.5})
-    better = _page(tmp_path, group_maps(mae_without=(6.12, 4.5)), known)
+    better = _page(tmp_path, mae_without=(6.12, 4.5))
     assert "is smaller without it: 4.50 years against 5.00" in _told(better)["maps"][3]["said"]
     assert _experts(better)[1] == ["4.50", "−0.50"]
 
 
 def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Path) -> None:
     interfered = {"zeroed": 14.9, "random_routing": 5.81, "other_subject_routing": 6.02}
-    shown = _page(tmp_path, group_maps(), ExpertWorth(5.0, WORTH.without, interfered))
+    shown = _page(tmp_path, model_mae_interfered=interfered)
     assert (
         "its mean absolute error, 5.0 years out of fold on its training cohort, becomes 14.9 with "
         "all experts silenced, 5.8 with random routing and 6.0 with other people&#39;s routing."
@@ -79,11 +93,12 @@ def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(tmp_path: Pat
     # Of what was not measured, nothing.
     some = ExpertWorth(5.0, {}, {"zeroed": 14.9})
     assert some.of_all.endswith("becomes 14.9 with all experts silenced.")
-    assert WORTH.of_all == ExpertWorth(None, {}, interfered).of_all == ""
+    assert ExpertWorth(5.0, {"csf": 6.12}).of_all == ""
+    assert ExpertWorth(None, {}, interfered).of_all == ""
 
 
 def test_of_a_model_whose_card_is_not_known_nothing_is_claimed(tmp_path: Path) -> None:
-    page = _page(tmp_path, group_maps(mae_without=(nan, nan)), ExpertWorth(None, {}))
+    page = _page(tmp_path, mae_without=(nan, nan), model_mae=None)
     assert _experts(page) == [["n/a", "n/a"]] * 2
     assert "was not measured" in _told(page)["maps"][2]["said"]
     assert "changes nothing" not in page
@@ -101,7 +116,7 @@ def _experts(page: str) -> list[list[str]]:
 
 
 def test_without_ages_the_mean_is_shown_and_no_effect(tmp_path: Path, page: str) -> None:
-    other = _page(tmp_path, group_maps(ages=False))
+    other = _page(tmp_path, ages=False)
     assert _told(other)["maps"][0]["name"] == "Mean contribution to the age"
     assert "What do the maps go along with?" in page
     assert "What do the maps go along with?" not in other
@@ -114,9 +129,7 @@ def test_it_is_whole_and_says_who_saw_whom(tmp_path: Path, page: str) -> None:
     assert "the members see it that were not trained on it" in page
     assert not re.search(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "http" not in re.sub(r'http-equiv="Content-Security-Policy"', "", page)
-    group = group_maps()
-    seen = replace(group, description={**group.description, "out_of_fold": False})
-    assert "it knows too much" in _page(tmp_path, seen)
+    assert "it knows too much" in _page(tmp_path, out_of_fold=False)
     assert "it knows too much" not in page
 
 
@@ -139,11 +152,223 @@ def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
     assert (
         "the smallest q that one row\nalone can have is 1: <strong>too few maps of chance" in page
     )
-    group = group_maps()
-    known = replace(group, description={**group.description, "smallest_q": 0.0412})
-    assert "alone can have is 0.041. A heading sorts" in _page(tmp_path, known)
+    shown = _page(tmp_path, smallest_q=0.0412)
+    assert "alone can have is 0.041. A heading sorts" in shown
 
 
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:
-    assert _page(tmp_path, group_maps()) == page
+    assert _page(tmp_path) == page
     assert MASK.data[SPOT] > 0
+
+
+# Whose ages
+
+
+def _rows(page: str, table: str) -> list[list[str]]:
+    body = re.search(rf'<table id="{table}".*?</table>', page, re.DOTALL)
+    assert body
+    rows = re.findall(r"<tr>(.*?)</tr>", body[0].split("<tbody>")[1], re.DOTALL)
+    return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
+
+
+def test_every_participant_has_a_row_with_interval_gap_and_flags(page: str) -> None:
+    rows = _rows(page, "people")
+    assert [row[0] for row in rows] == list("abcdefghi")
+    # The last of 30, 35, ... 70 years, 9 years too old, with 6 on either side.
+    assert rows[0][1:7] == ["1", "79.0", "73.0", "85.0", "70.0", "+9.0"]
+    assert rows[0][7] == "<span>Noisy</span>"
+    assert rows[1][7] == "<span>Noisy</span><span>Unlike training</span>"
+    assert rows[8][1:] == [
+        *("3", "26.0", "20.0", "32.0", "30.0", "−4.0"),
+        "<span>Name in training</span>",
+    ]
+
+
+def test_the_head_tells_gap_intervals_and_flags(tmp_path: Path, page: str) -> None:
+    # Of -4 -2 0 0 2 2 4 7 9: squares of the departures from 2 sum to 138, over 8.
+    assert f"+2.0 ± {np.sqrt(138 / 8):.1f} years" in page
+    assert "Age inside the 90 % interval</dt><dd>7 of 9" in page
+    assert "Noisy 2, Name in training 1, Unlike training 1 (of 9 participants)" in page
+    seen = _page(tmp_path, out_of_fold=False)
+    assert "<dt>With flags</dt><dd>3</dd>" in seen
+    assert "over 3 training participants" in seen
+    unknown = _page(tmp_path, ages=False, coverage=None)
+    assert "<dt>Age inside" not in unknown
+    assert "Mean gap" not in unknown
+    assert "prediction interval" in unknown
+    assert [row[5:7] for row in _rows(unknown, "people")] == [["n/a", "n/a"]] * 9
+
+
+def test_thousands_of_people_make_no_heavy_chart() -> None:
+    """Points and intervals are pixels: as paths, 5,000 of each are more than a megabyte."""
+    count, rng = 5000, np.random.default_rng(0)
+    ages, gaps = rng.uniform(20, 80, count), rng.normal(0, 6, count)
+    unknown = np.arange(count) % 5 == 0
+    table = pd.DataFrame(
+        {
+            "predicted_age": ages + gaps,
+            "predicted_age_lower": ages + gaps - 9,
+            "predicted_age_upper": ages + gaps + 9,
+            "chronological_age": np.where(unknown, np.nan, ages),
+            "brain_age_gap": np.where(unknown, np.nan, gaps),
+            "qc_flags": np.where(np.arange(count) % 3, "n/a", "noisy"),
+            "seen_in_training": "no",
+        }
+    )
+    people = People(table, table[["chronological_age", "predicted_age"]].dropna())
+    assert len(people.draw_ages("90 % interval")) < 500_000
+    assert len(people.draw_gaps()) < 100_000
+
+
+def test_loads_are_drawn_with_their_spread() -> None:
+    experts = pd.DataFrame(
+        {
+            "expert": ["csf", "free_1"],
+            "kind": ["regional", "free"],
+            "load": [0.7, 0.3],
+            "load_sd": [0.1, np.nan],
+        }
+    )
+    drawn = draw_loads(experts)
+    assert drawn == draw_loads(experts)
+    assert drawn != draw_loads(experts.assign(load_sd=[0.2, np.nan]))
+    assert drawn != draw_loads(experts.assign(load=[0.6, 0.4]))
+
+
+# Effects
+
+
+def test_t_stands_in_the_selector_after_the_maps_of_the_cohort(tmp_path: Path, page: str) -> None:
+    told = _told(page)
+    shown = told["maps"][4:]
+    assert [one["name"] for one in shown] == [
+        "Age: contribution (t)",
+        "Age: routing to CSF (t)",
+        "Age: routing to Free 1 (t)",
+    ]
+    assert [one["number"] for one in shown] == [3, 4, 5]
+    # One scale: t reaches 5 of the contribution, in the outermost voxel of the grid; in the brain
+    # somewhat less.
+    assert {one["limit"] for one in shown} <= {4.0, 5.0}
+    assert len({one["limit"] for one in shown}) == 1
+    assert "4 tokens up and 1 down" in shown[0]["said"]
+    match = re.search(r'data-volumes="data:application/gzip;base64,([^"]*)"', page)
+    assert match
+    stream = gzip.decompress(base64.b64decode(match[1]))
+    count = int(np.prod(told["shape"]))
+    # Labels (4 bytes a voxel), contributions and two experts, three maps of t (2 each), T1w.
+    assert len(stream) == count * (4 + 2 * (3 + 3) + 1)
+    of_years, of_csf = (
+        np.frombuffer(stream, "<i2", count, 4 * count + 2 * count * one["number"]) * one["scale"]
+        for one in shown[:2]
+    )
+    np.testing.assert_allclose(of_csf, of_years / 2, atol=2e-4)
+    box = [round((told["origin"][axis] + offset) / 2) for axis, offset in enumerate((90, 126, 72))]
+    at = (30, 60, 45)
+    i, j, k = (n - b for n, b in zip(at, box, strict=True))
+    ni, nj, _ = told["shape"]
+    # Falls evenly from 5 at voxel 0 to -4 at voxel 90.
+    assert of_years[i + ni * (j + nj * k)] == pytest.approx(5 - 9 * 30 / 90, abs=2e-4)
+    assert "(t)" not in str(_told(_page(tmp_path, ages=False))["maps"])
+
+
+def test_many_groups_leave_the_page_its_size(tmp_path: Path) -> None:
+    """Nine effects on three maps are 27: beyond 24, those of the contributions alone are shown."""
+    folder = write_maps(tmp_path)
+    kept = KeptMaps.of(folder)
+    (effect,) = kept.description["effects"].values()
+    rows = kept.tables[EFFECTS]
+
+    def with_effects(number: int) -> EffectMaps:
+        names = ["age", *(f"group-{n}" for n in range(number - 1))]
+        tables = {EFFECTS: pd.concat([rows.assign(effect=name) for name in names])}
+        told = kept.description | {"effects": dict.fromkeys(names, effect)}
+        return effect_maps(replace(kept, description=told, tables=tables), 3)
+
+    few, many = with_effects(8), with_effects(9)
+    assert (len(few.maps), few.left_out) == (24, 0)
+    assert (len(many.maps), many.left_out) == (9, 18)
+    assert [one.number for one in many.maps] == list(range(3, 12))
+    assert many.maps[1].name == "Group 0: contribution (t)"
+    assert len(with_effects(30).maps) == MAX_EFFECT_MAPS
+
+
+def test_t_that_is_no_number_is_not_drawn(tmp_path: Path) -> None:
+    folder = write_maps(tmp_path)
+    image = nib.load(folder / T_ON_AGE)
+    spoilt = np.where(image.get_fdata() > 3, np.inf, np.where(image.get_fdata() < -3, np.nan, 2))
+    nib.Nifti1Image(spoilt.astype(np.float32), image.affine).to_filename(folder / T_ON_AGE)
+    first, *_ = effect_maps(KeptMaps.of(folder), 3).maps
+    assert (first.limit, first.scale) == (2.0, pytest.approx(2 / 32767))
+
+
+# Made again
+
+
+def test_the_report_command_makes_the_page_again(
+    tmp_path: Path, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_maps(tmp_path)
+    assert not (folder / PAGE).exists()
+    assert main(["report", str(folder)]) == 0
+    assert capsys.readouterr().out == f"Written: {folder / PAGE}\n"
+    assert (folder / PAGE).read_text(encoding="utf-8") == page
+    (folder / PAGE).write_text("spoilt", encoding="utf-8")
+    assert main(["report", str(folder)]) == 0
+    assert (folder / PAGE).read_text(encoding="utf-8") == page
+
+
+def _on_other_grid(path: Path) -> None:
+    nib.Nifti1Image(np.zeros((9, 9, 9, 2)), np.diag([3.0, 3, 3, 1])).to_filename(path)
+
+
+def _without_a_column(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join(line.split("\t", 1)[1] for line in lines) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "why"),
+    [
+        (DESCRIPTION, Path.unlink, "must be readable JSON; found FileNotFoundError"),
+        (DESCRIPTION, lambda path: path.write_text("{}"), "maps of this version; found no part"),
+        (REGIONS, Path.unlink, "must be a table with the columns expert, kind, index"),
+        (EXPERTS, _without_a_column, "found KeyError: 'expert'"),
+        (ATLAS, Path.unlink, "must stand beside maps.json; found none"),
+        (MEAN_WEIGHTS, _on_other_grid, "found (9, 9, 9, 2) voxels of [3.0, 3.0, 3.0] mm from"),
+        # Of another call, with three experts.
+        (
+            MEAN_WEIGHTS,
+            lambda path: nib.Nifti1Image(
+                np.zeros((*MASK.grid.shape, 3)), MASK.grid.affine
+            ).to_filename(path),
+            "must have the shape (91, 109, 91, 2)",
+        ),
+    ],
+    ids=["no json", "old", "no table", "no column", "no map", "other grid", "other experts"],
+)
+def test_maps_that_lack_a_file_are_refused_by_its_name(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    spoil: Callable[[Path], None],
+    why: str,
+) -> None:
+    folder = write_maps(tmp_path)
+    spoil(folder / name)
+    assert main(["report", str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{folder / name}: " in said
+    assert why in said
+    assert "Make the maps again" in said
+    assert not (folder / PAGE).exists()
+
+
+def test_the_page_of_maps_takes_no_other_model_or_atlas(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = write_maps(tmp_path)
+    assert main(["report", str(folder), "--atlas", "MUSEIXI", "--model", "ixi-hh"]) == 2
+    assert "found --model, --atlas. Leave it out" in capsys.readouterr().err
+    assert not (folder / PAGE).exists()

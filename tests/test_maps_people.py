@@ -9,7 +9,7 @@ import pytest
 
 from ermoe_ba.attribution.out_of_fold import _scans
 from ermoe_ba.cohort import Participants
-from ermoe_ba.maps.people import OWN_COLUMNS, gather_people
+from ermoe_ba.maps.people import OWN_COLUMNS, gather_people, with_interval, with_session_ages
 from ermoe_ba.naming import ScanName
 
 
@@ -73,7 +73,9 @@ def test_columns_of_the_table_never_replace_results() -> None:
     )
     people = gather_people([_scan("a", None, None)] * 2, [50.0, 52.0], table)
     assert people.table.columns.tolist() == [*OWN_COLUMNS, "site"]
-    assert people.table.iloc[0].tolist() == ["a", 2, 51.0, 40.0, 11.0, "x"]
+    row = people.table.iloc[0]
+    assert row["chronological_age":"brain_age_gap"].tolist() == [40.0, 11.0]
+    assert row[["scans", "predicted_age", "site"]].tolist() == [2, 51.0, "x"]
     assert people.remarks == (
         "--participants: no column may have a name of the results' own; found scans, "
         "predicted_age, brain_age_gap, which were left out. Rename them in the table to keep them.",
@@ -114,3 +116,84 @@ def test_of_a_run_several_ages_of_a_participant_are_those_at_its_sessions() -> N
     assert people.remarks[0].startswith("1 participants have several sessions but one age (b)")
     # A run outside of a data set knows no sessions.
     assert gather_people(_scans(rows.assign(session_id="n/a")), [50.0] * 4, None).remarks == ()
+
+
+def _told(lower: float | None, upper: float | None, flags: str | None, seen: str) -> dict[str, Any]:
+    return {
+        "predicted_age_lower": lower,
+        "predicted_age_upper": upper,
+        "qc_flags": flags,
+        "seen_in_training": seen,
+    }
+
+
+def test_intervals_are_means_over_the_scans_and_flags_those_of_any() -> None:
+    scans = [_scan("a", "1", 40.0), _scan("a", "2", 40.0), _scan("b", None, 30.0)]
+    told = [
+        _told(38.0, 60.0, "noisy;contrast_low", "no"),
+        _told(42.0, 70.0, "unlike_training;noisy", "name"),
+        _told(None, None, None, "no"),
+    ]
+    people = gather_people(scans, [50.0, 56.0, 31.0], None, told).table.set_index("participant_id")
+    ends = ["predicted_age_lower", "predicted_age_upper"]
+    assert people.loc["a", ends].tolist() == [40.0, 65.0]
+    assert people.loc["a", "qc_flags"] == "noisy;contrast_low;unlike_training"
+    assert people.loc["b", [*ends, "qc_flags"]].isna().all()
+    assert people["seen_in_training"].tolist() == ["name", "no"]
+    # One scan without an interval leaves the participant without one.
+    told[1] |= {"predicted_age_upper": None, "seen_in_training": None}
+    people = gather_people(scans, [50.0, 56.0, 31.0], None, told).table.set_index("participant_id")
+    assert people.loc["a", "predicted_age_lower"] == 40.0
+    # Of the second scan it is not known, so that nobody can say that the person was not seen.
+    assert people.loc["a", ["predicted_age_upper", "seen_in_training"]].isna().all()
+
+
+def test_nothing_is_told_of_scans_of_which_nothing_is_known() -> None:
+    table = gather_people([_scan("a", None, 40.0)], [50.0], None).table
+    told = ["predicted_age_lower", "predicted_age_upper", "qc_flags", "seen_in_training"]
+    assert table[told].isna().all(axis=None)
+    # No age lies below 0.
+    ends = with_interval(table.assign(predicted_age=4.0), 10.5)
+    assert ends[told[:2]].to_numpy().tolist() == [[0.0, 14.5]]
+
+
+def _run(*rows: tuple[str, str, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["participant_id", "session_id", "chronological_age"])
+
+
+def test_of_a_run_the_age_at_the_one_session_of_a_participant_counts_before_the_table() -> None:
+    """Entered at 40, of whom the run has the session at 44 alone: 44, a gap of 6 and not of 10."""
+    rows = _run(("a", "2", 44.0), ("b", "1", 33.0), ("c", "1", 50.0), ("c", "2", 60.0))
+    stated = _table(participant_id=["a", "b", "c"], age=[40.0, 33.0, 50.0], sex=["F", "M", "F"])
+    table, remark = with_session_ages(stated, rows)
+    people = gather_people(_scans(rows), [50.0, 33.0, 50.0, 60.0], table).table
+    people = people.set_index("participant_id")
+    assert people["scans"].to_dict() == {"a": 1, "b": 1, "c": 2}
+    assert people["chronological_age"].to_dict() == {"a": 44.0, "b": 33.0, "c": 55.0}
+    assert people["brain_age_gap"].to_dict() == {"a": 6.0, "b": 0.0, "c": 0.0}
+    assert people["sex"].tolist() == ["F", "M", "F"]
+    assert remark.startswith(
+        "1 participants have another age in --participants than at their one session in the run "
+        "(a: 40 and 44 years): that of the run counts."
+    )
+
+
+def test_ages_of_a_run_without_sessions_give_way_to_the_table() -> None:
+    stated = _table(participant_id=["a", "b"], age=[41.0, 35.0])
+    # Two sessions with one age: that of the person, and no age at a session.
+    rows = _run(("a", "n/a", 40.0), ("b", "1", 33.0), ("b", "2", 33.0))
+    for without in (rows, rows[:1].drop(columns="session_id"), rows.replace("n/a", np.nan)):
+        table, remark = with_session_ages(stated, without)
+        assert table.table["age"].tolist() == [41.0, 35.0]
+        assert remark == ""
+
+
+def test_scans_of_one_session_count_once_and_an_unknown_age_is_that_of_the_run() -> None:
+    rows = _run(("a", "1", 44.0), ("a", "1", 44.0), ("b", "1", 33.0))
+    table, remark = with_session_ages(_table(participant_id=["a"], age=[np.nan]), rows)
+    assert table.table["age"].to_dict() == {"a": 44.0}
+    assert "(a: none and 44 years)" in remark
+    people = gather_people(_scans(rows), [50.0, 52.0, 30.0], table).table
+    assert people["scans"].tolist() == [2, 1]
+    # b is missing from the table: no age, as of any other cohort.
+    assert people["brain_age_gap"].fillna(0).tolist() == [7.0, 0.0]

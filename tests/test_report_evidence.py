@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
+from ermoe_ba.report.evidence_checks import draw_emergence, draw_experts_used, draw_sanity
 from ermoe_ba.space import Array, SpatialGrid, Volume
 
+ENDS = ("", "_least", "_most")
 GRID = SpatialGrid((12, 14, 10), np.diag([2.0, 2.0, 2.0, 1.0]), "small")
 
 
@@ -69,3 +71,42 @@ def test_every_region_has_a_line() -> None:
     three, two = _pixels(draw_concordance(table)), _pixels(draw_concordance(table[:2]))
     # 0.26 inches a line at 110 dots.
     assert three.shape[0] - two.shape[0] == pytest.approx(0.26 * 110, abs=2)
+
+
+def test_a_growth_is_drawn_where_it_stands() -> None:
+    rows = [
+        {"cohort": cohort, "change": change, "mae": 4.0 + lost, "mae_lost": lost}
+        for cohort in ("ventricles", "cerebellum")
+        for change, lost in (("without_csf", 0.5), ("random_routing", 0.2), ("zeroed", 6.0))
+    ]
+    table = pd.DataFrame(rows)
+    two, one = _pixels(draw_experts_used(table)), _pixels(draw_experts_used(table[:3]))
+    # Half an inch a cohort at 110 dots.
+    assert two.shape[0] - one.shape[0] == pytest.approx(0.5 * 110, abs=2)
+    table.loc[0, "mae_lost"] = 0.3
+    assert (_pixels(draw_experts_used(table)) != two).any()
+
+
+def test_marks_are_drawn_beside_what_must_reach_them() -> None:
+    row = {"enrichment": 2.0, "token_auc": 0.7, "like_trained": 0.5}
+    ends = {f"{name}_{end}": row[name] for name in row for end in ("least", "most")}
+    networks = ("trained", "shuffled_ages", "untrained")
+    table = pd.DataFrame([{"cohort": "hippocampus", "network": n, **row, **ends} for n in networks])
+    three, four, other = (
+        _pixels(draw_sanity(table, enrichment_ratio=ratio, token_auc=auc))
+        for ratio, auc in ((3.0, 0.9), (4.0, 0.9), (3.0, 0.8))
+    )
+    assert three.shape == four.shape == other.shape
+    assert (three != four).any()
+    assert (three != other).any()
+
+
+def test_experts_that_chance_tells_nothing_of_have_no_mark() -> None:
+    figures = {f"{n}{end}": 0.1 for n in ("region", "tissue", "place") for end in ENDS}
+    chance = {f"chance_{name}": 0.01 for name in figures}
+    none = dict.fromkeys(chance, np.nan)
+    free = {"experts": "free_experts", "networks": 5, **figures}
+    both = pd.DataFrame([{**free, **chance}, {**free, "experts": "regional_experts", **none}])
+    drawn = _pixels(draw_emergence(both))
+    assert drawn.shape[0] - _pixels(draw_emergence(both[:1])).shape[0] == pytest.approx(55, abs=2)
+    assert (_pixels(draw_emergence(both.assign(chance_place_most=0.05))) != drawn).any()

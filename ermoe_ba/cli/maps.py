@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,9 @@ from ermoe_ba.atlas import DEFAULT_ATLAS, load_atlas
 from ermoe_ba.cohort import Participants, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, read_cohort
-from ermoe_ba.maps.files import PAGE, check_free
+from ermoe_ba.maps.files import check_free
 from ermoe_ba.maps.group import write_group_maps
+from ermoe_ba.maps.people import with_interval, with_session_ages
 
 if TYPE_CHECKING:
     from ermoe_ba.model_card import ModelCard
@@ -61,16 +63,9 @@ def run_maps(options: argparse.Namespace) -> int:
     for remark in group.remarks:
         print(f"note    {remark}", file=sys.stderr)
     # Drawing brings matplotlib along: it waits until the maps stand.
-    from ermoe_ba.report.experts import ExpertWorth
     from ermoe_ba.report.maps_page import write_maps_page
 
-    known = (
-        (None, {}, {})
-        if card is None
-        else (card.mae_with_all_experts, card.mae_without_expert, card.mae_interfered)
-    )
-    page = options.out / PAGE
-    write_maps_page(page, group, atlas, ExpertWorth(*known))
+    page = write_maps_page(options.out)
     print("\n".join(group.summary))
     print("\n".join(["Written:", *(f"  {path}" for path in (*group.written, page))]))
     return 0
@@ -82,8 +77,17 @@ def _cohort(folder: Path, participants: Participants | None) -> CohortMaps:
         return read_cohort(folder, participants)
     # A slow import, for those alone who bring a run.
     from ermoe_ba.attribution.out_of_fold import read_out_of_fold
+    from ermoe_ba.model_card import read_card
 
-    return read_out_of_fold(folder).cohort(participants)
+    run, remark = read_out_of_fold(folder), ""
+    if participants is not None:
+        participants, remark = with_session_ages(participants, run.table)
+    cohort = run.cohort(participants)
+    return replace(
+        cohort,
+        people=with_interval(cohort.people, read_card(folder).half_width),
+        remarks=(*cohort.remarks, *filter(None, [remark])),
+    )
 
 
 def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":

@@ -1,7 +1,9 @@
-"""``ermoe-ba report``: the reports of a cohort, made again from what `predict` wrote."""
+"""``ermoe-ba report``: pages made again from what `predict` wrote, or `maps`."""
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,11 +11,12 @@ from tqdm import tqdm
 from ermoe_ba.cli.predict import INDEX, PAGE
 from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.kept_results import ReportMaker, find_kept, read_kept, rows_without_result
-from ermoe_ba.scan_files import REPORT
+from ermoe_ba.maps.files import holds_maps
+from ermoe_ba.scan_files import PREDICTION, REPORT
 
 
 def run_report(options: argparse.Namespace) -> int:
-    """Make the reports and the index.
+    """Make the page of a folder of maps, or the reports and the index of predictions; or both.
 
     Parameters
     ----------
@@ -28,14 +31,51 @@ def run_report(options: argparse.Namespace) -> int:
     Raises
     ------
     UsageError
-        If there is nothing to report, or the folder cannot be written.
+        If there is nothing to report, maps lack a file, or the folder cannot be written.
     """
+    if not holds_maps(options.results):
+        return _scans(options)
+    # Maps may stand among the results that they were made of.
+    of_scans = next(options.results.rglob(f"*_{PREDICTION}"), None) is not None
+    if not of_scans:
+        _check_unasked(options)
+    from ermoe_ba.report.maps_page import write_maps_page
+
+    with _writing(options.results):
+        page = write_maps_page(options.results)
+    print(f"Written: {page}")
+    return _scans(options) if of_scans else 0
+
+
+def _check_unasked(options: argparse.Namespace) -> None:
+    """Refuse what a call would leave unheeded: maps hold all that their page needs."""
+    names = ("model", "atlas", "atlas_labels", "atlas_space")
+    given = [f"--{n.replace('_', '-')}" for n in names if getattr(options, n) is not None]
+    if given:
+        raise UsageError(
+            f"{options.results}: maps hold the model's figures and the regions that their page "
+            f"needs; found {', '.join(given)}. Leave it out, or make the maps again with it."
+        )
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: must be a folder that can be written; found: {error.strerror}."
+        ) from error
+
+
+def _scans(options: argparse.Namespace) -> int:
+    """Make the reports and the index of a cohort; return the exit code."""
     from ermoe_ba.report import IndexRow, write_index
 
     maker = ReportMaker(options.model, options.atlas, options.atlas_labels, options.atlas_space)
     found, failed = find_kept(options.results), 0
     rows, results = [], []
-    try:
+    with _writing(options.results):
         for path in tqdm(found, desc="reports", unit="scan"):
             try:
                 scan = read_kept(path)
@@ -56,10 +96,6 @@ def run_report(options: argparse.Namespace) -> int:
         rows += [IndexRow.of(row, Path(row["input"]).name, None) for row in others]
         quality = PAGE if (options.results / PAGE).is_file() else None
         write_index(options.results / INDEX, options.results.resolve().name, rows, quality)
-    except OSError as error:
-        raise UsageError(
-            f"{options.results}: must be a folder that can be written; found: {error.strerror}."
-        ) from error
     print(f"{len(found) - failed} of {len(found)} reports made.")
     print(f"Written: {options.results / INDEX}")
     return 1 if failed else 0

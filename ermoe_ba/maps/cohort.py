@@ -25,6 +25,8 @@ from ermoe_ba.tokens import TokenGrid
 
 # Fewer participants have fewer than 5,040 orders: permutations would repeat themselves.
 MIN_PARTICIPANTS = 7
+# What the table of people tells of a prediction, where it knows it.
+_SHOWN = ("predicted_age_lower", "predicted_age_upper", "qc_flags", "seen_in_training")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +149,7 @@ def read_cohort(folder: Path, participants: Participants | None = None) -> Cohor
         [_scan_name(path, content) for path, content in scans_in_order],
         [float(content["predicted_age"]) for _, content in scans_in_order],
         participants,
+        [content for _, content in scans_in_order],
     )
     on_age_p = age_weights(people.table["chronological_age"].to_numpy(dtype=float))
     shape = (len(tokens), len(stems), len(experts))
@@ -195,7 +198,7 @@ def _content(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
         # Earlier results do not say whether an age is that at the session: it then counts as the
         # person's.
-        later = {key: content.get(key) for key in ("session_id", "age_at_session")}
+        later = {key: content.get(key) for key in ("session_id", "age_at_session", *_SHOWN)}
         return {key: content[key] for key in wanted} | later
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import MIN_PARTICIPANTS, CohortMaps, age_weights
+from ermoe_ba.maps.files import AGE
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.maps.people import OWN_COLUMNS
 from ermoe_ba.space import Array
@@ -85,7 +86,7 @@ def measure_effects(
     if age_weights(ages) is not None:
         models += [
             _Model(
-                name="age",
+                name=AGE,
                 meaning="along chronological age",
                 tested_p=ages,
                 confound_p=None,

@@ -13,20 +13,41 @@ DESCRIPTION = "maps.json"
 PAGE = "maps.html"
 REGIONS, EXPERTS, EFFECTS = "regions.tsv", "experts.tsv", "effects.tsv"
 PARTICIPANTS = "participants.tsv"
+# The people that the model was trained on, where the cohort's are others.
+TRAINING = "training_ages.tsv"
 EXPERT_LABELS = "group_desc-experts_dseg.tsv"
 MEAN_WEIGHTS = "group_desc-experts_probseg.nii.gz"
 WINNERS = "group_desc-experts_dseg.nii.gz"
 MEAN_YEARS = "group_desc-contribution_map.nii.gz"
+# The regions as they were sampled, so that the page can be drawn again without the atlas.
+ATLAS = "group_desc-atlas_dseg.nii.gz"
 WEIGHTS_SD = "group_desc-experts_stat-sd_map.nii.gz"
 YEARS_SD = "group_desc-contribution_stat-sd_map.nii.gz"
 # All that a call may write but the maps of effects.
 _PLAIN_FILES = (
     PAGE,
-    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, EXPERT_LABELS),
-    *(MEAN_WEIGHTS, WINNERS, MEAN_YEARS, WEIGHTS_SD, YEARS_SD),
+    *(REGIONS, EXPERTS, EFFECTS, PARTICIPANTS, TRAINING, EXPERT_LABELS),
+    *(ATLAS, MEAN_WEIGHTS, WINNERS, MEAN_YEARS, WEIGHTS_SD, YEARS_SD),
 )
-# Of the effect of age, where ages are known.
-YEARS_ON_AGE = "group_effect-age_stat-effect_map.nii.gz"
+# The effect of age, where ages are known.
+AGE = "age"
+YEARS_ON_AGE = f"group_effect-{AGE}_stat-effect_map.nii.gz"
+
+
+def holds_maps(folder: Path) -> bool:
+    """Tell whether a folder holds a cohort's maps, whole or in part.
+
+    Parameters
+    ----------
+    folder : Path
+        It need not exist.
+
+    Returns
+    -------
+    bool
+        True as well where only the description is missing, so that this can be said.
+    """
+    return any((folder / name).exists() for name in (DESCRIPTION, MEAN_WEIGHTS))
 
 
 def check_free(folder: Path, *, overwrite: bool) -> None:

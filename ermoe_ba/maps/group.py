@@ -15,6 +15,7 @@ from ermoe_ba.maps.cohort import CohortMaps
 from ermoe_ba.maps.effects import Effect, effect_table, measure_effects
 from ermoe_ba.maps.enrichment import Reach, cohort_region_table
 from ermoe_ba.maps.files import (
+    ATLAS,
     DESCRIPTION,
     EFFECTS,
     EXPERT_LABELS,
@@ -23,6 +24,7 @@ from ermoe_ba.maps.files import (
     MEAN_YEARS,
     PARTICIPANTS,
     REGIONS,
+    TRAINING,
     WEIGHTS_SD,
     WINNERS,
     YEARS_SD,
@@ -121,7 +123,11 @@ def write_group_maps(
     }
     if effects:
         tables[EFFECTS] = effect_table(cohort, effects, overlap)
-    volumes = _volumes(cohort, effects)
+    # The people of a run are the training participants themselves.
+    if card is not None and not cohort.out_of_fold:
+        ages = {"chronological_age": card.ages, "predicted_age": card.predictions}
+        tables[TRAINING] = pd.DataFrame(ages)
+    volumes = {ATLAS: atlas.dseg, **_volumes(cohort, effects)}
     reach = Reach.of(tables[REGIONS], surrogates)
     description = {
         **_description(cohort, atlas, effects),
@@ -129,6 +135,8 @@ def write_group_maps(
         "surrogates": surrogates,
         "region_tests": reach.tests,
         "smallest_q": reach.smallest_q,
+        "coverage": None if card is None else card.coverage,
+        "training_participants": len(tables.get(TRAINING, ())),
         "model_mae": None if card is None else card.mae_with_all_experts,
         "model_mae_interfered": {} if card is None else card.mae_interfered,
         "seed": seed,
@@ -209,10 +217,12 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "of a token's years, spread over its voxels",
             "stat-effect": "years a voxel that a unit of the effect adds (a year of age, a year of "
             "gap, or the group); their sum is what it adds to predicted_age",
+            ATLAS: "index of each voxel in regions.tsv, 0 for none",
             "smallest_q": "q of one row of regions.tsv alone that no surrogate reaches, corrected "
             "over region_tests p values; of k such rows a k-th",
             "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
             "experts zeroed, with random routing, with other people's routing",
+            "coverage": "share of people whose age the intervals of participants.tsv hold",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,

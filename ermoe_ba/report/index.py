@@ -110,7 +110,7 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: 
     write_text(
         path,
         page.render(
-            **inline(("report.css",), ("sorting.js", "scan_list.js")),
+            **inline(("report.css",), ("sorting.js", "paged_list.js", "scan_list.js")),
             title=title,
             rows=ordered,
             count=len(ordered),

@@ -1,7 +1,6 @@
-"""The page on a cohort's maps: the interactive view over the template, and the tables."""
+"""The page on a cohort: its people's ages and flags, the view over the template, the tables."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,69 +8,41 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.assets import template
-from ermoe_ba.atlas import Atlas
 from ermoe_ba.io import write_text
 from ermoe_ba.maps.files import (
+    AGE,
+    ATLAS,
     EFFECTS,
-    EXPERT_LABELS,
     EXPERTS,
     MEAN_WEIGHTS,
     MEAN_YEARS,
+    PAGE,
+    PARTICIPANTS,
     REGIONS,
+    TRAINING,
     YEARS_ON_AGE,
 )
-from ermoe_ba.maps.group import Q_NAMED, GroupMaps
-from ermoe_ba.report.content import MappedBrain, in_words, signed
+from ermoe_ba.maps.group import Q_NAMED
+from ermoe_ba.maps.kept import KeptMaps
+from ermoe_ba.report.content import MappedBrain, percent, signed
+from ermoe_ba.report.effect_maps import effect_maps
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.figures import draw_contributions
 from ermoe_ba.report.html import PRINTED_ROWS, SCRIPTS, STYLES
-from ermoe_ba.report.page import data_uri, environment, inline
+from ermoe_ba.report.maps_tables import (
+    EFFECT_COLUMNS,
+    EXPERT_COLUMNS,
+    REGION_COLUMNS,
+    shown_table,
+)
+from ermoe_ba.report.page import PAGE_ROWS, data_uri, environment, inline
+from ermoe_ba.report.people import People, draw_loads
 from ermoe_ba.report.viewer import ShownMap, describe, lay_out, pack
 from ermoe_ba.space import Volume
 
 # Voxels whose median sets white matter to 1, as preprocessing does with a scan's: probability 0.9,
 # stored as 0 to 255.
 SURELY_WHITE = 0.9 * 255
-# Of the tables: column, heading, decimals, whether the sign is told; text has no decimals.
-Columns = tuple[tuple[str, str, int | None, bool], ...]
-REGION_COLUMNS: Columns = (
-    ("expert", "Expert", None, False),
-    ("index", "Label", None, False),
-    ("region", "Region", None, False),
-    ("hemisphere", "Side", None, False),
-    ("volume_ml", "Volume (mL)", 1, False),
-    ("mean_weight", "Mean weight", 3, False),
-    ("enrichment_log2", "Enrichment (log2)", 2, True),
-    ("enrichment_q", "its q", 3, False),
-    ("contribution_years", "Mean years", 3, True),
-    ("contribution_on_age", "Years a year of age", 4, True),
-    ("on_age_q", "its q", 3, False),
-)
-EXPERT_COLUMNS: Columns = (
-    ("expert", "Expert", None, False),
-    ("kind", "Kind", None, False),
-    ("load", "Load", 3, False),
-    ("contribution_on_age", "Years a year of age", 3, True),
-    ("weight_r_seeds", "Routing: seeds", 2, True),
-    ("weight_r_folds", "folds", 2, True),
-    ("weight_r_halves", "halves", 2, True),
-    ("on_age_r_seeds", "Years on age: seeds", 2, True),
-    ("on_age_r_folds", "folds", 2, True),
-    ("on_age_r_halves", "halves", 2, True),
-    ("mae_without", "Model's MAE without it", 2, False),
-    ("mae_lost", "lost", 2, True),
-)
-EFFECT_COLUMNS: Columns = (
-    ("effect", "Effect", None, False),
-    ("map", "Map", None, False),
-    ("years", "Years", 3, True),
-    ("tokens_up", "Tokens up", 0, False),
-    ("tokens_down", "Tokens down", 0, False),
-    ("peak_t", "Peak t", 1, True),
-    ("peak_p", "its p", 4, False),
-    ("peak_region", "Where", None, False),
-    ("peak_hemisphere", "Side", None, False),
-)
 ON_AGE = {
     "name": "Change with a year of age",
     "unit": "years a year per mL",
@@ -92,45 +63,63 @@ MEAN = {
 }
 
 
-def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWorth) -> None:
-    """Write the page on a cohort's maps, whole or not at all.
+def write_maps_page(folder: Path) -> Path:
+    """Write the page on a cohort's maps from its files, whole or not at all.
+
+    The same bytes for the same files: `ermoe-ba maps` and `ermoe-ba report` both call this.
 
     Parameters
     ----------
-    path : Path
-        Where the HTML file shall stand.
-    group : GroupMaps
-        The maps. Where ages are known, the years' change with age is shown: in a cohort like the
-        one that the model was trained on, their means are about 0 everywhere.
-    atlas : Atlas
-        Whose regions the table names.
-    worth : ExpertWorth
-        Of the model that predicted: a map of an expert that it owes nothing says so.
+    folder : Path
+        What `ermoe-ba maps` wrote. Where ages are known, the years' change with age is shown: in a
+        cohort like the one that the model was trained on, their means are about 0 everywhere.
+
+    Returns
+    -------
+    Path
+        Of the page, in the same folder.
 
     Raises
     ------
+    UsageError
+        If a file is missing, of another version or on another grid.
+    ScanError
+        If a map cannot be read.
     OSError
-        If the file cannot be written.
+        If the page cannot be written.
     """
-    along_age = YEARS_ON_AGE in group.volumes
+    kept = KeptMaps.of(folder)
+    along_age = AGE in kept.description["effects"]
     told = ON_AGE if along_age else MEAN
-    brain = _brain(group, atlas, YEARS_ON_AGE if along_age else MEAN_YEARS)
-    experts = group.tables[EXPERTS]
-    maps = _maps(brain, experts, told, worth)
+    worth = _worth(kept)
+    brain = _brain(kept, YEARS_ON_AGE if along_age else MEAN_YEARS)
+    experts = kept.tables[EXPERTS]
+    effects = effect_maps(kept, first=1 + len(kept.experts))
+    maps = _maps(brain, experts, told, worth) + effects.maps
+    people = People(kept.tables[PARTICIPANTS], kept.tables.get(TRAINING))
+    coverage = kept.description["coverage"]
+    interval = f"{'prediction' if coverage is None else percent(coverage)} interval"
     first = "contribution_on_age" if along_age else "enrichment_log2"
-    regions = group.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
+    regions = kept.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
     page = (
         environment()
         .get_template("maps_page.html.j2")
         .render(
-            **inline(STYLES, SCRIPTS),
-            group=group.description,
+            **inline(STYLES, (*SCRIPTS, "paged_list.js", "people.js")),
+            group=kept.description,
             content=brain,
             told=describe(brain, maps),
-            volumes=data_uri("application/gzip", pack(brain, maps)),
+            volumes=data_uri("application/gzip", pack(brain, maps, effects.values)),
             maps=maps,
+            people=people,
+            count=len(people.table),
+            page_rows=PAGE_ROWS,
+            interval=interval,
+            charts=[people.draw_ages(interval), people.draw_gaps()],
+            loads=draw_loads(experts),
+            left_out=effects.left_out,
             words={
-                "figure": 1,
+                "figure": 2,
                 "title": "The maps over the template.",
                 "years": told["name"],
                 "sum": told["sum"],
@@ -138,22 +127,33 @@ def write_maps_page(path: Path, group: GroupMaps, atlas: Atlas, worth: ExpertWor
             },
             still=data_uri("image/png", draw_contributions(brain, told["label"])),
             still_said=told["said"],
-            regions=_table(REGION_COLUMNS, regions),
+            regions=shown_table(REGION_COLUMNS, regions),
             first=first,
             q_named=Q_NAMED,
-            experts=_table(EXPERT_COLUMNS, experts),
+            experts=shown_table(EXPERT_COLUMNS, experts),
             model_mae=worth.mae,
             owed=worth.of_all,
-            effects=_table(EFFECT_COLUMNS, group.tables[EFFECTS])
-            if EFFECTS in group.tables
+            effects=shown_table(EFFECT_COLUMNS, kept.tables[EFFECTS])
+            if EFFECTS in kept.tables
             else None,
             printed_rows=PRINTED_ROWS,
         )
     )
-    write_text(path, page)
+    write_text(folder / PAGE, page)
+    return folder / PAGE
 
 
-def _brain(group: GroupMaps, atlas: Atlas, years: str) -> MappedBrain:
+def _worth(kept: KeptMaps) -> ExpertWorth:
+    """Return what the model owes to its experts, as far as the files tell."""
+    without = kept.tables[EXPERTS].set_index("expert")["mae_without"].dropna()
+    return ExpertWorth(
+        kept.description["model_mae"],
+        {str(name): float(years) for name, years in without.items()},
+        kept.description["model_mae_interfered"],
+    )
+
+
+def _brain(kept: KeptMaps, years: str) -> MappedBrain:
     """Return the template's brain with the cohort's maps over it."""
     t1w, mask = template("desc-brain_T1w"), template("desc-brain_mask")
     white = template("label-WM_probseg").data > SURELY_WHITE
@@ -162,10 +162,10 @@ def _brain(group: GroupMaps, atlas: Atlas, years: str) -> MappedBrain:
         t1w=Volume(grey, t1w.grid),
         brain_mask=mask,
         template=t1w,
-        atlas=atlas.dseg,
-        experts=group.volumes[MEAN_WEIGHTS],
-        expert_names=tuple(group.tables[EXPERT_LABELS]["name"]),
-        contributions=group.volumes[years],
+        atlas=kept.volume(ATLAS),
+        experts=kept.volume(MEAN_WEIGHTS, len(kept.experts)),
+        expert_names=kept.experts,
+        contributions=kept.volume(years),
     )
 
 
@@ -205,40 +205,3 @@ def _said(row: dict[Any, Any]) -> str:
     ]
     alike = f"Maps correlate between {', '.join(found)}." if found else "Nothing to compare it to."
     return f"{kind} {alike}"
-
-
-@dataclass(frozen=True)
-class ShownTable:
-    """A table as text.
-
-    Parameters
-    ----------
-    heads : list of tuple
-        Of each column, its name in the files, its heading, and whether it holds numbers.
-    rows : list of list of tuple
-        Of each cell, its text and, in columns of numbers, the number that it is sorted by.
-    """
-
-    heads: list[tuple[str, str, bool]]
-    rows: list[list[tuple[str, float | None]]]
-
-
-def _table(columns: Columns, table: pd.DataFrame) -> ShownTable:
-    heads = [(name, heading, decimals is not None) for name, heading, decimals, _ in columns]
-    rows = [
-        [_cell(name, row[name], decimals, signs) for name, _, decimals, signs in columns]
-        for row in table.to_dict("records")
-    ]
-    return ShownTable(heads, rows)
-
-
-def _cell(name: str, value: Any, decimals: int | None, signs: bool) -> tuple[str, float | None]:
-    """Write what stands in a table; unknown as n/a, the minus as a minus."""
-    if decimals is None:
-        # Names of the package's own are turned into words; an atlas' stay as they are.
-        return (in_words(str(value)) if name in ("expert", "map") else str(value)), None
-    number = float(value)
-    if not math.isfinite(number):
-        return "n/a", math.nan
-    plain = f"{number:.{decimals}f}".replace("-", "−")
-    return (signed(number, decimals) if signs else plain), number

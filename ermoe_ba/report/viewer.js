@@ -54,7 +54,7 @@ class Readout {
   constructor(view, regions) {
     Object.assign(this, { view, regions });
     this.parts = Object.fromEntries(
-      ["place", "region", "years", "t1w", "winner"].map((name) => [
+      ["place", "region", "years", "t", "t1w", "winner"].map((name) => [
         name, document.getElementById(`here-${name}`),
       ]),
     );
@@ -83,7 +83,10 @@ class Readout {
       cell.textContent = weights[expert].toFixed(3);
       cell.style.setProperty("--part", weights[expert]);
     });
-    const shown = { years, winner }[map.kind] ?? `${volumes.value(map, v).toFixed(3)} ${map.unit}`;
+    const t = map.kind === "t" ? signedNumber(volumes.value(map, v), 2) : "no effect chosen";
+    // Where no effect was measured there is no such line.
+    if (this.parts.t) this.parts.t.textContent = t;
+    const shown = { years, winner, t }[map.kind] ?? `${volumes.value(map, v).toFixed(3)} ${map.unit}`;
     this.spoken.textContent = `${map.name}: ${shown}; ${region}; ${place}`;
   }
 }
@@ -134,12 +137,12 @@ class Legend {
     this.scale.hidden = map.kind === "winner";
     this.patches.hidden = map.kind !== "winner";
     if (map.kind === "winner") return;
-    const low = map.kind === "years" ? -map.limit : 0;
+    const low = isSigned(map) ? -map.limit : 0;
     this.paint(this.canvas, (a, b) => volumes.shade(
       map, low + ((map.limit - low) * a) / (this.canvas.width - 1), a, b,
     ));
     [low, (low + map.limit) / 2, map.limit].forEach((value, n) => {
-      const text = map.kind === "years" ? signedNumber(value, map.decimals)
+      const text = isSigned(map) ? signedNumber(value, map.decimals)
         : value.toFixed(map.decimals);
       this.ends[n].textContent = n === 1 ? `${text} ${map.unit}` : text;
     });

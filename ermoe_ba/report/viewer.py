@@ -35,7 +35,7 @@ class ShownMap:
     ----------
     name : str
         In words.
-    kind : {"years", "winner", "weight"}
+    kind : {"years", "winner", "weight", "t"}
         How it is coloured and read.
     unit : str
         Of its values; empty where they have none.
@@ -61,7 +61,7 @@ class ShownMap:
     said: str
 
 
-def pack(content: MappedBrain, maps: list[ShownMap]) -> bytes:
+def pack(content: MappedBrain, maps: list[ShownMap], further: Sequence[Array] = ()) -> bytes:
     """Pack what the view draws.
 
     Parameters
@@ -69,14 +69,17 @@ def pack(content: MappedBrain, maps: list[ShownMap]) -> bytes:
     content : MappedBrain
         Its T1w image, atlas, experts and contributions.
     maps : list of ShownMap
-        From `shown_maps`.
+        In the order of what is stored of them.
+    further : sequence of ndarray, shape (I, J, K)
+        What is stored of maps beyond those of the content.
 
     Returns
     -------
     bytes
         gzip of, little-endian, i fastest, of the box from `shown_box`: the label of each voxel in
-        the atlas (uint32); contributions, then the weights of each expert (int16, from
-        `shown_maps`); T1w (uint8, 255 at `BRIGHTEST_T1W`). The same bytes for the same content.
+        the atlas (uint32); contributions, the weights of each expert, then what is further stored
+        (int16, by the scales of `maps`); T1w (uint8, 255 at `BRIGHTEST_T1W`). The same bytes for
+        the same content.
     """
     box = _box(content)
 
@@ -85,7 +88,7 @@ def pack(content: MappedBrain, maps: list[ShownMap]) -> bytes:
 
     grey = np.clip(content.t1w.data * (255 / BRIGHTEST_T1W), 0, 255)
     scales = [one.scale for one in maps if one.scale]
-    values = [_per_ml(content), *np.moveaxis(content.experts.data, -1, 0)]
+    values = [_per_ml(content), *np.moveaxis(content.experts.data, -1, 0), *further]
     stream = b"".join(
         [
             whole(content.atlas.data, "<u4"),
@@ -112,8 +115,8 @@ def describe(content: MappedBrain, maps: list[ShownMap]) -> str:
     str
         ``shape`` of the box in voxels; ``origin`` and ``step``, mm of its first voxel's centre and
         of a voxel; ``space``; ``brightest``; ``experts`` in words; ``maps`` as of `shown_maps`;
-        ``ramps``, by kind the red, green, blue and opacity (0 to 255) of a colour scale from end to
-        end; ``patches``, the same of each expert.
+        ``ramps``, of signed values and of weights the red, green, blue and opacity (0 to 255) of a
+        colour scale from end to end; ``patches``, the same of each expert.
     """
     grid, box = content.t1w.grid, _box(content)
     step = np.diag(grid.affine)[:3]
@@ -125,7 +128,7 @@ def describe(content: MappedBrain, maps: list[ShownMap]) -> str:
         "brightest": BRIGHTEST_T1W,
         "experts": [in_words(name) for name in content.expert_names],
         "maps": [asdict(one) for one in maps],
-        "ramps": {"years": CONTRIBUTIONS.ramp().tolist(), "weight": WEIGHTS.ramp().tolist()},
+        "ramps": {"signed": CONTRIBUTIONS.ramp().tolist(), "weight": WEIGHTS.ramp().tolist()},
         "patches": [
             list(EXPERT_COLOURS[n % len(EXPERT_COLOURS)]) for n in range(len(content.expert_names))
         ],
@@ -193,7 +196,7 @@ def lay_out(
             unit=unit,
             limit=symmetric_limit(per_ml),
             decimals=decimals,
-            scale=_scale_of(float(np.abs(per_ml).max())),
+            scale=scale_of(float(np.abs(per_ml).max())),
             number=0,
             said=said,
         ),
@@ -218,7 +221,7 @@ def lay_out(
                 unit="of 1",
                 limit=shared_limit,
                 decimals=1,
-                scale=_scale_of(float(content.experts.data[..., number - 1].max())),
+                scale=scale_of(float(content.experts.data[..., number - 1].max())),
                 number=number,
                 said=of_expert,
             )
@@ -234,6 +237,18 @@ def _per_ml(content: MappedBrain) -> Array:
     return content.contributions.data / content.t1w.grid.voxel_volume_ml
 
 
-def _scale_of(largest: float) -> float:
+def scale_of(largest: float) -> float:
+    """Return what stored whole numbers are multiplied by.
+
+    Parameters
+    ----------
+    largest : float
+        Largest size of a map's values, in any unit.
+
+    Returns
+    -------
+    float
+        In that unit, above 0.
+    """
     # A map of zeros is stored with any scale.
     return (largest or 1.0) / FULL_SCALE

@@ -13,6 +13,9 @@ const PATTERNS = [
 ];
 const NOBODY = 255;
 
+// Years and t lie on both sides of 0.
+const isSigned = (map) => map.kind === "years" || map.kind === "t";
+
 const readVolumes = async (uri, told) => {
   const text = atob(uri.slice(uri.indexOf(",") + 1));
   const bytes = new Uint8Array(text.length);
@@ -35,7 +38,8 @@ class Volumes {
       return part;
     };
     this.labels = take(Uint32Array);
-    this.stored = Array.from({ length: 1 + told.experts.length }, () => take(Int16Array));
+    const stored = 1 + Math.max(...told.maps.map((map) => map.number));
+    this.stored = Array.from({ length: stored }, () => take(Int16Array));
     this.t1w = take(Uint8Array);
     this.winner = this.findWinners();
     this.regions = this.findRegions();
@@ -140,10 +144,10 @@ class Volumes {
   }
 
   shade(map, value, a, b) {
-    const unit = map.kind === "years" ? value / (2 * map.limit) + 0.5 : value / map.limit;
+    const unit = isSigned(map) ? value / (2 * map.limit) + 0.5 : value / map.limit;
     const step = Math.round(Math.min(Math.max(unit, 0), 1) * 255);
-    const [red, green, blue, opacity] = this.told.ramps[map.kind][step];
-    const faint = map.kind === "years" && value < 0 && (a + b) % 4 === 0;
+    const [red, green, blue, opacity] = this.told.ramps[isSigned(map) ? "signed" : "weight"][step];
+    const faint = isSigned(map) && value < 0 && (a + b) % 4 === 0;
     return [red, green, blue, faint ? opacity * FAINT : opacity];
   }
 }

@@ -1,0 +1,1 @@
+new PagedList(document.getElementById("people"), "people-", "participants");
