@@ -162,7 +162,9 @@ def _is_mgh(path: Path) -> bool:
 
 def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVolume:
     if block[:2] == b"\x1f\x8b":
-        raise ValueError("gzip content under a name that does not end in .gz")
+        packed = files[0].suffix.lower() == ".gz"
+        where = "inside of gzip" if packed else "under a name that does not end in .gz"
+        raise ValueError(f"gzip content {where}")
     single = files[0] == files[1]
     sizes = {struct.unpack_from(f"{order}i", block)[0] for order in "<>"}
     if _NIFTI1 in sizes and not single and block[344:348] != b"ni1\0":
