@@ -136,8 +136,8 @@ def scans_of(
         raise UsageError(
             f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {told}"
         ) from error
-    # pybids reads entities off the whole path: one in a folder ``pet`` or ``sub-study`` would
-    # hold no anatomy, or one participant. Those of the path inside the data set count.
+    # pybids reads entities off the whole path: a data set below a folder ``pet`` would hold no
+    # anatomy, one below ``sub-study`` a single participant. What counts is inside of the data set.
     configs = list(layout.config.values())
     top = str(layout.root)
     entities_of = {

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import ants
 import nibabel as nib
@@ -348,6 +349,52 @@ def test_units_end_at_the_same_whole_numbers(scale: float, offset: float) -> Non
     result = ToUnits()(_state(scan)).image
     np.testing.assert_array_equal(result.data, np.rint(values * 4096 / 100))
     assert result.data.dtype == np.float32
+
+
+def _units(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    grid = SpatialGrid((len(values), 1, 1), np.eye(4), "scan")
+    data = values.astype(np.float32).reshape(-1, 1, 1)
+    return np.asarray(ToUnits()(_state(Volume(data, grid))).image.data).ravel()
+
+
+# Air at 0, and tissue of 1 to 200.
+_HEAD = np.concatenate([np.zeros(150), np.arange(1.0, 201.0)])
+
+
+@pytest.mark.parametrize("offset", [-1000.0, -200.0, -128.0, -50.0, 5.0, 100.0, 1000.0])
+def test_an_offset_changes_no_unit(offset: float) -> None:
+    np.testing.assert_array_equal(_units(_HEAD + offset), _units(_HEAD))
+
+
+@pytest.mark.parametrize("value", [-1.0, -30.0, -3000.0, -32768.0])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_few_voxels_below_the_air_lift_nothing(value: float, count: int) -> None:
+    """Of 202 voxels that are not 0, the third lowest is the 1st percentile, and above 0 here."""
+    spoilt = _HEAD.copy()
+    spoilt[:count] = value
+    np.testing.assert_array_equal(_units(spoilt), _units(_HEAD))
+
+
+def test_a_brain_of_mean_0_keeps_its_dark_half() -> None:
+    """Standardised without its background, which stays 0: half of the brain lies below."""
+    brain = np.arange(-100.0, 101.0)
+    found = _units(np.concatenate([np.zeros(300), brain]))[300:]
+    assert (np.diff(found) > 0).sum() > 190
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(3.0, 3.0), (5.0, 0.0)])
+def test_the_noise_of_air_is_no_offset(lowest: float, expected: float) -> None:
+    """2 % of 200, the 99th percentile, are 4."""
+    scan = np.concatenate([np.arange(lowest, 190.0), np.full(100, 200.0)])
+    assert _units(scan)[0] == np.rint(expected * 4096 / 200)
+
+
+def test_a_single_bright_voxel_is_cut_and_moves_no_other() -> None:
+    """The largest of 201 values lies above the percentile: it counts as one voxel, not by size."""
+    bright = [_units(np.append(_HEAD, value)) for value in (1e4, 1e9, 3e38)]
+    for found in bright:
+        assert found[-1] == 16 * 4096
+        np.testing.assert_array_equal(found[:-1], bright[0][:-1])
 
 
 def test_padding_changes_no_unit() -> None:
