@@ -386,6 +386,56 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path, predict: Callable[.
     assert table.read_text(encoding="utf-8") == "precious"
 
 
+@pytest.mark.parametrize("name", ["head_desc-preproc_T1w.nii.gz", "qc.html", "index.html"])
+@pytest.mark.usefixtures("_stand_ins")
+def test_no_file_of_somebody_else_is_replaced_unasked(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], name: str
+) -> None:
+    """Results go into a folder of fMRIPrep's, or into one with a page of its own."""
+    scan = write_head()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("precious", encoding="utf-8")
+    run = predict(scan, "--no-maps")
+    assert run.code == 2
+    assert f"must hold no file that would be replaced; found 1 ({name})" in run.stderr
+    assert run.files() == {name}
+    assert (run.out / name).read_text(encoding="utf-8") == "precious"
+    run = predict(scan, "--no-maps", "--overwrite")
+    assert run.code == 0
+    assert "head_prediction.json" in run.files()
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.usefixtures("_stand_ins")
+def test_no_input_is_lost_to_a_result_of_another(
+    write_head: WriteHead, predict: Callable[..., Run], option: list[str], linked: bool
+) -> None:
+    """What is written of ``head`` would stand where the second input lies."""
+    scan, other = write_head(), write_head("head_desc-preproc_T1w.nii.gz")
+    before = other.read_bytes()
+    given = other
+    if linked:
+        given = other.parent / "link.nii.gz"
+        given.symlink_to(other)
+    run = predict(scan, given, *option, out=scan.parent)
+    assert run.code == 2
+    assert f"no input may lie where a result will; found {given}" in run.stderr
+    assert other.read_bytes() == before
+    assert not (scan.parent / "predictions.tsv").exists()
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_results_may_lie_beside_their_scans(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head()
+    before = scan.read_bytes()
+    for option in ([], ["--resume"], ["--overwrite"]):
+        assert predict(scan.parent, "--no-maps", *option, out=scan.parent).code == 0
+    assert scan.read_bytes() == before
+
+
 @pytest.mark.usefixtures("_stand_ins")
 def test_a_good_scan_is_fully_written_among_bad_ones(
     tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], ensemble: Ensemble

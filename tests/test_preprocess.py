@@ -15,10 +15,11 @@ from monai.transforms import Compose, Transform
 from scipy.spatial.transform import Rotation
 
 from ermoe_ba.assets import template
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import from_ants, to_ants
+from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
 from ermoe_ba.preprocess.intensity import NormaliseIntensity, ToUnits
 from ermoe_ba.preprocess.register import MovingBrain, RegisterAffine, flattened, standardised
@@ -166,6 +167,59 @@ def test_steps_say_which_step_must_come_first() -> None:
         ToWorkingBox(2.0, (8, 8, 8))(_state(scan))
     with pytest.raises(ValueError, match="LoadT1w must come first"):
         ToRas()(ScanState(path=PATH))
+
+
+# Brain extraction
+
+
+class _BrightIsBrain:
+    """In deepbet's place: a brain wherever it is bright; keeps the shapes that it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def run_model(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.seen.append(data.shape)
+        return (data > 50).astype(np.float32)
+
+    def postprocess(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return mask
+
+
+def _head_in(border: int, voxel_mm: float) -> ScanState:
+    """A bright cube of 48 mm in a dim one of 80 mm, which is so many voxels from all six ends."""
+    half, brain = round(40 / voxel_mm), round(24 / voxel_mm)
+    n = 2 * (half + border)
+    away = np.abs(np.indices((n, n, n)) + 0.5 - n / 2).max(axis=0)
+    data = np.where(away < brain, 100, np.where(away < half, 10, 0)).astype(np.float32)
+    grid = SpatialGrid(data.shape, np.diag([*[voxel_mm] * 3, 1]), "scan")
+    return _state(Volume(data, grid))
+
+
+@pytest.mark.parametrize(("border", "seen"), [(0, 40), (3, 46), (4, 48), (5, 48), (30, 48)])
+def test_no_more_than_8_mm_of_padding_have_a_say_in_the_brain(
+    monkeypatch: pytest.MonkeyPatch, border: int, seen: int
+) -> None:
+    """Of voxels of 2 mm, the head fills 40 along each axis, and 4 are 8 mm."""
+    network = _BrightIsBrain()
+    monkeypatch.setattr(ExtractBrain, "_network", network)
+    state = _head_in(border, 2.0)
+    result = ExtractBrain(1.25, (100.0, 200.0), "cpu")(state)
+    assert network.seen == [(seen, seen, seen)]
+    # The brain lies where it lay, and is all of it: 48 mm cubed.
+    np.testing.assert_array_equal(result.mask.data, state.image.data == 100)
+    assert result.figures["brain_volume_ml"] == pytest.approx(4.8**3)
+
+
+def test_an_image_that_is_even_shows_all_of_it_and_no_brain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _BrightIsBrain()
+    monkeypatch.setattr(ExtractBrain, "_network", network)
+    even = _state(Volume(np.zeros((4, 5, 6), np.float32), SpatialGrid((4, 5, 6), np.eye(4), "s")))
+    with pytest.raises(RefusedScanError, match="0 mL that look like one"):
+        ExtractBrain(1.25, (100.0, 200.0), "cpu")(even)
+    assert network.seen == [(4, 5, 6)]
 
 
 # To isotropic voxels
