@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, and a batch in which one bad scan costs no other."""
 
+import io
 import itertools
 import json
 import os
@@ -1024,12 +1025,27 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert run.code == 2
-    assert "File too large" in run.stderr
+    assert run.stderr.splitlines()[-1].startswith(
+        "ermoe-ba: inputs must be readable, and results writable; found: File too large. Mend that"
+    )
     assert run.files() == {"predictions.tsv"} or run.files() == {
         "predictions.tsv",
         "sub-1_desc-brain_mask.nii.gz",
     }
     assert predict(*scans, "--no-maps", "--resume").code == 0
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_names_that_the_terminal_cannot_show_are_told_all_the_same(
+    tmp_path: Path, write_head: WriteHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told last must not end a batch that is done."""
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    scan = write_head("\u00fc.nii.gz")
+    assert main(["predict", str(scan), "--out", str(tmp_path / "out"), "--no-maps"]) == 0
+    screen.flush()
+    assert rb"/\xfc.nii.gz: predicted brain age" in screen.buffer.getvalue()
 
 
 @pytest.mark.usefixtures("_stand_ins")
