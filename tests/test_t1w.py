@@ -46,6 +46,7 @@ def _refusal(path: Path) -> ScanError:
     assert str(path) in str(error)
     assert error.found in str(error)
     assert error.remedy in str(error)
+    assert "\n" not in str(error)
     return error
 
 
@@ -104,6 +105,16 @@ def test_the_qform_counts_where_there_is_no_sform(write_head: WriteHead) -> None
 def test_a_header_that_leaves_the_orientation_to_guess_is_refused(write_head: WriteHead) -> None:
     path = _spoil(write_head("guess.nii"), sform_code=(0,), qform_code=(0,))
     assert "codes 0" in _refusal(path).found
+
+
+@pytest.mark.parametrize("code", [-1, 6, 99])
+def test_codes_that_nifti_does_not_know_leave_the_orientation_to_guess(
+    write_head: WriteHead, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = _spoil(write_head("guess.nii"), sform_code=(code,), qform_code=(code,))
+    assert "codes 0" in _refusal(path).found
+    # nibabel would tell what it mends, without a word on the file.
+    assert capfd.readouterr().err == ""
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
