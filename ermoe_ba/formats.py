@@ -63,6 +63,32 @@ def require_volume(path: Path) -> None:
     )
 
 
+def require_reachable(path: Path) -> None:
+    """Refuse a path that the system will not even look at; one where nothing lies is let pass.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file or folder.
+
+    Raises
+    ------
+    ScanError
+        If its name is too long, a folder on the way may not be entered, or links lead in a circle.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ScanError(
+            path,
+            must_hold="the input must be a file that can be reached",
+            found=f"{error.strerror}",
+            remedy="Check its name, and the permissions of its folders.",
+        ) from error
+
+
 def volume_stem(path: Path) -> str:
     """Return a file's name without the suffix of its format.
 

@@ -1,6 +1,8 @@
 """A scan is read only if it can be one head, and says why not."""
 
+import errno
 import gzip
+import os
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.t1w import content_hash, read_t1w
+from ermoe_ba.t1w import content_hash, read_scan_grid, read_t1w
 
 WriteHead = Callable[..., Path]
 
@@ -164,8 +166,19 @@ def test_a_path_that_cannot_even_be_asked_for_is_that_scan_s_fault(
     tmp_path: Path, name: str
 ) -> None:
     """The system answers with an error, as it does for folders that may not be entered."""
-    with pytest.raises(ScanError, match="x" * 300):
-        content_hash(tmp_path / name)
+    for read in (content_hash, read_t1w, read_scan_grid):
+        with pytest.raises(ScanError, match="x" * 300) as caught:
+            read(tmp_path / name)
+        assert caught.value.found == os.strerror(errno.ENAMETOOLONG)
+
+
+def test_links_in_a_circle_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "head.nii.gz"
+    path.symlink_to(path)
+    for read in (content_hash, read_t1w):
+        with pytest.raises(ScanError) as caught:
+            read(path)
+        assert caught.value.found == os.strerror(errno.ELOOP)
 
 
 def test_a_cifti_file_is_refused(tmp_path: Path) -> None:
