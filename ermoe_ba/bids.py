@@ -106,7 +106,7 @@ def scans_of(
     -------
     tuple
         The scans, and a remark for each of the data set's own tables that holds what is no age, or
-        somebody twice: such ages are unknown.
+        somebody twice, or ages under another header: such ages are unknown.
 
     Raises
     ------
