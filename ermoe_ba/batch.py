@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import Any, TypeVar
@@ -59,8 +60,9 @@ def run_batch(
     try:
         while True:
             while idle and (entry := next(waiting, None)):
-                pool = idle.pop()
-                running[pool.submit(_do, entry[1])] = (pool, entry[0])
+                with _interrupts_held():
+                    pool = idle.pop()
+                    running[pool.submit(_do, entry[1])] = (pool, entry[0])
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
@@ -78,6 +80,20 @@ def run_batch(
             pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Keep interrupts back until the end of the block, and from processes that begin in it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        # A system without it (Windows) has no terminal that interrupts all processes in this way.
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _pool(start: Callable[[], Any]) -> ProcessPoolExecutor:
     # Spawned, not forked: a fork inherits locks of torch's and ITK's threads, which never open.
     return ProcessPoolExecutor(1, get_context("spawn"), initializer=_begin, initargs=(start,))
@@ -89,6 +105,7 @@ _work: list[Callable[[Any], Any]] = []
 
 def _begin(start: Callable[[], Callable[[Any], Any]]) -> None:
     # The interrupt of a terminal reaches all its processes; what to do is the parent's to decide.
+    # Until here, where libraries have taken seconds to load, this process held it back.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
     _work.append(start())

@@ -18,6 +18,8 @@ from ermoe_ba.tables import read_tsv
 DESCRIPTION = "dataset_description.json"
 # Of names in its tables.
 _PREFIX = r"^(?:sub|ses)-"
+# In a header that lacks the columns, a sign that ages are meant: "Age", or "participant_id,age".
+_AGE_WORD = re.compile(r"\bage\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +106,7 @@ def scans_of(
     -------
     tuple
         The scans, and a remark for each of the data set's own tables that holds what is no age, or
-        somebody twice: such ages are unknown.
+        somebody twice, or ages under another header: such ages are unknown.
 
     Raises
     ------
@@ -114,7 +116,7 @@ def scans_of(
     """
     try:
         from bids import BIDSLayout
-        from bids.layout import BIDSLayoutIndexer
+        from bids.layout import BIDSLayoutIndexer, parse_file_entities
     except ImportError as error:
         raise UsageError(
             f"{root}: reading a BIDS data set needs an extra; install it: "
@@ -129,12 +131,26 @@ def scans_of(
     try:
         layout = BIDSLayout(root, indexer=indexer)
     except (ValueError, OSError, TypeError) as error:
+        # pybids tells it in several lines, with an example.
+        told = " ".join(str(error).split())
         raise UsageError(
-            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {error}"
+            f"{root}: must be a BIDS data set; pybids found {type(error).__name__}: {told}"
         ) from error
-    files = layout.get(suffix="T1w", extension=[".nii", ".nii.gz"], datatype="anat")
+    # pybids reads entities off the whole path: a data set below a folder ``pet`` would hold no
+    # anatomy, one below ``sub-study`` a single participant. What counts is inside of the data set.
+    configs = list(layout.config.values())
+    top = str(layout.root)
+    entities_of = {
+        path: parse_file_entities(f"/{path.relative_to(top).as_posix()}", config=configs)
+        for path in map(Path, layout.get(extension=[".nii", ".nii.gz"], return_type="filename"))
+    }
+    found = {
+        path: entities
+        for path, entities in sorted(entities_of.items(), key=lambda item: str(item[0]))
+        if entities.get("suffix") == "T1w" and entities.get("datatype") == "anat"
+    }
     for entity, labels in wanted.items():
-        there = {file.entities.get(entity) for file in files}
+        there = {entities.get(entity) for entities in found.values()}
         gone = [label for label in labels if label not in there]
         if gone:
             folders = root.glob({"subject": "sub-*", "session": "sub-*/ses-*"}[entity])
@@ -144,9 +160,9 @@ def scans_of(
                 f"There are folders of {', '.join(others) or 'none'}."
             )
         if labels:
-            files = [file for file in files if file.entities.get(entity) in labels]
-    files = [file for file in files if file.entities.get("part") in (None, "mag")]
-    if not files:
+            found = {path: e for path, e in found.items() if e.get(entity) in labels}
+    found = {path: e for path, e in found.items() if e.get("part") in (None, "mag")}
+    if not found:
         raise UsageError(f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.")
     remarks: list[str] = []
     if participants is not None:
@@ -157,8 +173,8 @@ def scans_of(
     at_sessions: dict[str, dict[str, float]] = {}
     several: dict[str, bool] = {}
     scans = []
-    for file in sorted(files, key=lambda file: str(file.path)):
-        participant, session = str(file.entities["subject"]), file.entities.get("session")
+    for path, entities in found.items():
+        participant, session = str(entities["subject"]), entities.get("session")
         if session and participant not in at_sessions:
             home = root / f"sub-{participant}"
             table = home / f"sub-{participant}_sessions.tsv"
@@ -167,14 +183,14 @@ def scans_of(
         at_session = at_sessions[participant].get(session) if session else None
         scans.append(
             BidsScan(
-                path=Path(file.path),
-                in_dataset=Path(file.path).relative_to(str(layout.root)).as_posix(),
+                path=path,
+                in_dataset=path.relative_to(top).as_posix(),
                 participant_id=participant,
                 session_id=session,
                 chronological_age=ages.get(participant) if at_session is None else at_session,
                 age_at_session=at_session is not None,
                 other_sessions=bool(session) and several[participant],
-                entities=dict(file.entities),
+                entities=entities,
             )
         )
     return scans, remarks
@@ -227,14 +243,20 @@ def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float
 
     Whoever predicts may not be able to mend the data set, and no prediction needs an age.
     """
-    if not table.is_file() or not {names, "age"} <= set(_header(table)):
+    header = _header(table) if table.is_file() else []
+    if not {names, "age"} <= set(header):
+        if _AGE_WORD.search(" ".join(header)):
+            remarks.append(
+                f"{table}: its ages are unknown, since its header must have the columns {names} "
+                f"and age, separated by tabs; found {', '.join(map(repr, header))}"
+            )
         return {}
     try:
         content = read_tsv(table)
     except (OSError, ValueError) as error:
         remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
         return {}
-    who = content[names].str.replace(_PREFIX, "", regex=True)
+    who = content[names].str.strip().str.replace(_PREFIX, "", regex=True)
     years = pd.to_numeric(content["age"], errors="coerce")
     known = years.between(0, MAX_AGE)
     twice = who.duplicated(keep=False)

@@ -1,6 +1,7 @@
 """What makes a folder of results a BIDS derivative data set."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,17 @@ def describe_dataset(root: Path) -> None:
     Raises
     ------
     UsageError
-        If the folder is a data set that something else made, or cannot be written.
+        If the folder is a data set that something else made, holds a file that would be replaced,
+        or cannot be written.
     """
     path = root / DESCRIPTION
+    texts = {name: json.dumps(content, indent=2) + "\n" for name, content in _COMMON.items()}
+    texts[".bidsignore"] = "\n".join(_IGNORED) + "\n"
+    texts["README.md"] = (
+        "# T1w scans as ermoe_ba's models see them\n\nEach scan on the model grid "
+        f"({TEMPLATE_SPACE}, {_RESOLUTION}) with its brain mask, and what was made of them. "
+        "The JSON beside a file says how.\n"
+    )
     if path.is_file():
         try:
             made_by = json.loads(path.read_text(encoding="utf-8"))["GeneratedBy"][0]["Name"]
@@ -67,18 +76,13 @@ def describe_dataset(root: Path) -> None:
                 f"{root}: must be a new folder, or one that ermoe_ba made; found the data set of "
                 f"{made_by or 'something else'}. Choose another folder."
             )
+    else:
+        _refuse_to_replace(root, texts)
     try:
-        for name in (".bidsignore", "README.md", *_COMMON, DESCRIPTION):
+        for name in (*texts, DESCRIPTION):
             sweep(root / name)
-        for name, content in _COMMON.items():
-            write_json(root / name, content)
-        write_text(root / ".bidsignore", "\n".join(_IGNORED) + "\n")
-        write_text(
-            root / "README.md",
-            "# T1w scans as ermoe_ba's models see them\n\nEach scan on the model grid "
-            f"({TEMPLATE_SPACE}, {_RESOLUTION}) with its brain mask, and what was made of them. "
-            "The JSON beside a file says how.\n",
-        )
+        for name, text in texts.items():
+            write_text(root / name, text)
         write_json(
             path,
             {
@@ -93,3 +97,20 @@ def describe_dataset(root: Path) -> None:
             f"--out {root}: must be a folder that can be written; found: {error.strerror}. "
             "Choose another folder."
         ) from error
+
+
+def _refuse_to_replace(root: Path, texts: Mapping[str, str]) -> None:
+    """Leave alone what lies in a folder that is no data set of ours, and bears a name we write."""
+    for name, text in texts.items():
+        try:
+            same = (root / name).read_text(encoding="utf-8") == text
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except (OSError, ValueError):
+            same = False
+        # The same text is what a run left that was killed before it wrote the description.
+        if not same:
+            raise UsageError(
+                f"{root}: must be a new folder, or one that ermoe_ba made; found {name}, which "
+                "would be replaced. Choose another folder."
+            )

@@ -8,6 +8,7 @@ SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
 # What people pack images with, and no reader of images is bound to unpack.
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz")
 _DICOM = (".dcm", ".dicom", ".ima")
+_TABLES = (".csv", ".txt", ".xlsx", ".ods")
 
 
 def is_volume(path: Path) -> bool:
@@ -49,6 +50,9 @@ def require_volume(path: Path) -> None:
         remedy = "Give the folder that holds the series."
     elif suffix in _PACKED:
         found, remedy = f"the name {path.name!r}, packed as {suffix}", "Unpack it first."
+    elif suffix in _TABLES:
+        found = f"the name {path.name!r}"
+        remedy = "A table of paths must be tab-separated, and its name end in .tsv."
     else:
         found, remedy = f"the name {path.name!r}", "Convert it to NIfTI first."
     raise ScanError(
@@ -57,6 +61,32 @@ def require_volume(path: Path) -> None:
         found=found,
         remedy=remedy,
     )
+
+
+def require_reachable(path: Path) -> None:
+    """Refuse a path that the system will not even look at; one where nothing lies is let pass.
+
+    Parameters
+    ----------
+    path : Path
+        Of a file or folder.
+
+    Raises
+    ------
+    ScanError
+        If its name is too long, a folder on the way may not be entered, or links lead in a circle.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise ScanError(
+            path,
+            must_hold="the input must be a file that can be reached",
+            found=f"{error.strerror}",
+            remedy="Check its name, and the permissions of its folders.",
+        ) from error
 
 
 def volume_stem(path: Path) -> str:
@@ -127,6 +157,8 @@ def existing_files(path: Path) -> tuple[Path, Path]:
         if not file.is_file():
             dangling = file.is_symlink() and not file.exists()
             what = f"a link to {file.readlink()}, which is not there," if dangling else "no file"
+            if file.exists():
+                what = f"no file but a {'folder' if file.is_dir() else 'pipe or a device'}"
             raise ScanError(
                 path,
                 must_hold="the input must be an existing file"

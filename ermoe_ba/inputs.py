@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ermoe_ba.bids import is_dataset, one_a_session, scans_of
+from ermoe_ba.bids import DESCRIPTION, is_dataset, one_a_session, scans_of
 from ermoe_ba.cohort import MAX_AGE
 from ermoe_ba.dicom import dicom_files, patient_age
 from ermoe_ba.errors import UsageError
@@ -76,38 +76,43 @@ def find_scans(inputs: Sequence[Path], selection: Selection) -> tuple[list[ScanN
     Raises
     ------
     UsageError
-        If a folder holds no scan, a table or data set cannot be read, a table names a scan twice,
-        or labels, one scan a session or the age from DICOM are asked for where no input is of that
-        kind.
+        If a folder holds no scan or cannot be read, a table or data set cannot be read, a table
+        names a scan twice, there is no scan at all, or labels, one scan a session or the age from
+        DICOM are asked for where no input is of that kind.
     """
     found = _Found()
+    folders = {given for given in inputs if _is_folder(given)}
+    data_sets = {given for given in folders if is_dataset(given)}
     for given in inputs:
-        if given.is_dir() and is_dataset(given):
+        if given in data_sets:
             _add_dataset(found, given, selection)
-        elif given.is_dir():
+        elif given in folders:
             _add_folder(found, given, selection)
         elif given.suffix.lower() == ".tsv":
             _add_table(found, given)
         else:
             found.add(given)
     labels = (*selection.participant_labels, *selection.session_labels)
-    if labels and not any(map(is_dataset, inputs)):
+    if labels and not data_sets:
         raise UsageError(
             f"Labels ({', '.join(labels)}) choose scans of a BIDS data set; none of the inputs is "
             "one (a folder with dataset_description.json)."
         )
     if selection.one_a_session:
-        of_sets = [given for given in inputs if is_dataset(given)]
-        _refuse_idle(found, inputs, of_sets, "--one-per-session", "BIDS data sets")
+        _refuse_idle(found, inputs, data_sets, "--one-per-session", "BIDS data sets")
     if selection.age_from_dicom:
-        _refuse_idle(found, inputs, found.series, "--age-from-dicom", "folders of a DICOM series")
+        series = set(found.series)
+        _refuse_idle(found, inputs, series, "--age-from-dicom", "folders of a DICOM series")
+    if not found.known:
+        why = "".join(f" ({remark})" for remark in found.remarks)
+        raise UsageError(f"The inputs must hold at least one scan; found none{why}.")
     # Tables, and the names of folders, may say anything; `name_scans` makes names safe.
     scans = [replace(s, **found.known[s.path]) for s in name_scans(list(found.known))]
     return scans, found.remarks
 
 
 def _refuse_idle(
-    found: _Found, inputs: Sequence[Path], meant: list[Path], option: str, kind: str
+    found: _Found, inputs: Sequence[Path], meant: set[Path], option: str, kind: str
 ) -> None:
     """Refuse an option that none of the inputs is meant by; remark where some are not."""
     others = [given for given in inputs if given not in meant]
@@ -122,16 +127,34 @@ def _refuse_idle(
         )
 
 
+def _is_folder(path: Path) -> bool:
+    """Tell whether a path is a folder; of one that cannot be asked for, its reading will tell."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _add_folder(found: _Found, folder: Path, selection: Selection) -> None:
-    volumes = volumes_in(folder)
+    try:
+        volumes = volumes_in(folder)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: a folder must be readable; found: {error.strerror}. Check its permissions."
+        ) from error
     for path in volumes:
         found.add(path)
     if volumes:
         return
     if not dicom_files(folder):
+        inside = "none (its subfolders are not looked into)"
+        remedy = "Give the folder that holds them."
+        if any(folder.glob("sub-*/")):
+            inside = f"folders sub-*, as of a BIDS data set, but no {DESCRIPTION}"
+            remedy = "Add that file, or give the scans one by one."
         raise UsageError(
             f"{folder}: a folder must hold scans (.nii, .nii.gz, .hdr with .img, .mgh, .mgz) or "
-            "one DICOM series; found none."
+            f"one DICOM series; found {inside}. {remedy}"
         )
     found.series.append(folder)
     if selection.age_from_dicom:

@@ -1,10 +1,15 @@
 """The files of one scan: their names, which of them a run writes, and what an earlier run left."""
 
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ermoe_ba.errors import UsageError, printable
+from ermoe_ba.formats import volume_files
 from ermoe_ba.io import remove_file
+from ermoe_ba.naming import ScanName
 from ermoe_ba.tables import PREDICTION_COLUMNS
 
 # What follows a scan's name in the names of its files.
@@ -82,6 +87,52 @@ def other_scans(folder: Path, names: set[str]) -> list[str]:
     ending = f"_{PREDICTION}"
     there = {path.name.removesuffix(ending) for path in folder.glob(f"*{ending}")}
     return sorted(there - names)
+
+
+def require_no_loss(
+    folder: Path, scans: Sequence[ScanName], pages: Sequence[str], *, replace: bool
+) -> None:
+    """Refuse a folder where results would take the place of an input, or of somebody else's files.
+
+    fMRIPrep, too, calls a file ``sub-01_desc-preproc_T1w.nii.gz``.
+
+    Parameters
+    ----------
+    folder : Path
+        Of results; need not exist.
+    scans : sequence of ScanName
+        All of a run.
+    pages : sequence of str
+        Names of the files that the run writes beside those of its scans.
+    replace : bool
+        Whether what lies there may be replaced, inputs apart: it is an earlier run's, or the user
+        asked for it.
+
+    Raises
+    ------
+    UsageError
+        If something would be lost.
+    """
+    names = {f"{scan.name}_{suffix}" for scan in scans for suffix in ALL_FILES}.union(pages)
+    found = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    there = sorted(names.intersection(found))
+    home = Path(os.path.realpath(folder))
+    taken = {home / name for name in there}
+    for scan in scans if taken else ():
+        for file in volume_files(scan.path):
+            # As it was given, and what it links to.
+            given = Path(os.path.realpath(file.parent)) / file.name
+            if not taken.isdisjoint((given, Path(os.path.realpath(file)))):
+                raise UsageError(
+                    f"--out {folder}: no input may lie where a result will; found "
+                    f"{printable(str(file))}. Choose another folder."
+                )
+    if there and not replace:
+        raise UsageError(
+            f"--out {folder}: must hold no file that would be replaced; found {len(there)} "
+            f"({there[0]}{', ...' if len(there) > 1 else ''}) and no table of an earlier run. "
+            "Choose another folder, or give --overwrite."
+        )
 
 
 def remove_scan(folder: Path, name: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.openers import ImageOpener
@@ -151,7 +152,7 @@ def read_voxels(path: Path, stored: StoredVolume, dtype: npt.DTypeLike | None = 
         raise ScanError(
             path,
             must_hold="the file must hold all the voxels its header announces",
-            found=f"{type(error).__name__}: {error}",
+            found=f"{type(error).__name__}: {' '.join(str(error).split())}",
             remedy="The file is truncated or damaged; copy it again.",
         ) from error
 
@@ -162,7 +163,9 @@ def _is_mgh(path: Path) -> bool:
 
 def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVolume:
     if block[:2] == b"\x1f\x8b":
-        raise ValueError("gzip content under a name that does not end in .gz")
+        packed = files[0].suffix.lower() == ".gz"
+        where = "inside of gzip" if packed else "under a name that does not end in .gz"
+        raise ValueError(f"gzip content {where}")
     single = files[0] == files[1]
     sizes = {struct.unpack_from(f"{order}i", block)[0] for order in "<>"}
     if _NIFTI1 in sizes and not single and block[344:348] != b"ni1\0":
@@ -186,13 +189,16 @@ def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVol
     offset = float(stored["vox_offset"])
     if not (size if single else 0) <= offset <= MAX_OFFSET:
         raise ValueError(f"voxels said to start at byte {offset:g}")
-    header = kind(block[:size])
+    # What nibabel mends it would also tell, without the file's name; what it cannot, it raises.
+    with LoggingOutputSuppressor():
+        header = kind(block[:size])
     return StoredVolume(
         shape=tuple(int(n) for n in header.get_data_shape()),
         dtype=header.get_data_dtype(),
         affine=np.asarray(header.get_best_affine()),
         header_mm=np.abs(np.asarray(stored["pixdim"][1:4], dtype=np.float64)),
-        oriented=bool(stored["sform_code"] > 0 or stored["qform_code"] > 0),
+        # After the check: it takes codes that NIfTI does not know for 0, and guesses an affine.
+        oriented=bool(header["sform_code"] > 0 or header["qform_code"] > 0),
         form_disagreement_mm=_form_disagreement(header),
         proxy=ArrayProxy(str(files[1]), header),
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from ermoe_ba.dicom import as_nifti, dicom_files
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import existing_files
+from ermoe_ba.formats import existing_files, require_reachable
 from ermoe_ba.space import Array, SpatialGrid, Volume
 from ermoe_ba.stored_volume import StoredVolume, open_volume, read_voxels
 
@@ -117,6 +117,7 @@ def read_t1w(path: Path) -> Volume:
         If the file is missing, unreadable, truncated, not three-dimensional, too large (refused on
         the header alone, before memory is taken), without a usable affine, not finite or constant.
     """
+    require_reachable(path)
     if path.is_dir() and dicom_files(path):
         with as_nifti(path) as nifti:
             stored, data = _read_checked(path, nifti)
@@ -159,6 +160,7 @@ def read_scan_grid(path: Path) -> SpatialGrid:
     ScanError
         If the header cannot be read or is no T1w scan's.
     """
+    require_reachable(path)
     if path.is_dir() and dicom_files(path):
         with as_nifti(path) as nifti:
             stored = open_volume(nifti)
@@ -212,6 +214,7 @@ def content_hash(path: Path) -> str:
         If a file is missing or cannot be read.
     """
     digest = hashlib.sha256()
+    require_reachable(path)
     try:
         files = dicom_files(path) if path.is_dir() else dict.fromkeys(existing_files(path))
         for file in files:

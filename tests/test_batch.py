@@ -124,6 +124,36 @@ def test_what_a_task_raises_ends_the_batch(tmp_path: Path) -> None:
     assert 3 <= int(done) < 1999
 
 
+HELD = """
+import signal
+from ermoe_ba.batch import run_batch
+
+def held():
+    return signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+# A process imports this script before it is told to ignore interrupts.
+at_import = held()
+
+def work(task):
+    return at_import
+
+def start():
+    return work
+
+if __name__ == "__main__":
+    print(at_import, *(result for _, result in run_batch(start, range(2), 2, str)), held())
+"""
+
+
+def test_an_interrupt_cannot_hit_a_process_while_it_loads(tmp_path: Path) -> None:
+    """Each would end in the traceback of whatever it was importing."""
+    script = tmp_path / "held.py"
+    script.write_text(HELD, encoding="utf-8")
+    call = [sys.executable, script]
+    told = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["False", "True", "True", "False"]
+
+
 ORPHANS = """
 import os, signal, sys
 from ermoe_ba.batch import run_batch

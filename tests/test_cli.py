@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, and a batch in which one bad scan costs no other."""
 
+import io
 import itertools
 import json
 import os
@@ -384,6 +385,56 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path, predict: Callable[.
     assert run.code == 2
     assert "--overwrite" in run.stderr
     assert table.read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.parametrize("name", ["head_desc-preproc_T1w.nii.gz", "qc.html", "index.html"])
+@pytest.mark.usefixtures("_stand_ins")
+def test_no_file_of_somebody_else_is_replaced_unasked(
+    tmp_path: Path, write_head: WriteHead, predict: Callable[..., Run], name: str
+) -> None:
+    """Results go into a folder of fMRIPrep's, or into one with a page of its own."""
+    scan = write_head()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text("precious", encoding="utf-8")
+    run = predict(scan, "--no-maps")
+    assert run.code == 2
+    assert f"must hold no file that would be replaced; found 1 ({name})" in run.stderr
+    assert run.files() == {name}
+    assert (run.out / name).read_text(encoding="utf-8") == "precious"
+    run = predict(scan, "--no-maps", "--overwrite")
+    assert run.code == 0
+    assert "head_prediction.json" in run.files()
+
+
+@pytest.mark.parametrize("option", [[], ["--overwrite"], ["--resume"]])
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.usefixtures("_stand_ins")
+def test_no_input_is_lost_to_a_result_of_another(
+    write_head: WriteHead, predict: Callable[..., Run], option: list[str], linked: bool
+) -> None:
+    """What is written of ``head`` would stand where the second input lies."""
+    scan, other = write_head(), write_head("head_desc-preproc_T1w.nii.gz")
+    before = other.read_bytes()
+    given = other
+    if linked:
+        given = other.parent / "link.nii.gz"
+        given.symlink_to(other)
+    run = predict(scan, given, *option, out=scan.parent)
+    assert run.code == 2
+    assert f"no input may lie where a result will; found {given}" in run.stderr
+    assert other.read_bytes() == before
+    assert not (scan.parent / "predictions.tsv").exists()
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_results_may_lie_beside_their_scans(
+    write_head: WriteHead, predict: Callable[..., Run]
+) -> None:
+    scan = write_head()
+    before = scan.read_bytes()
+    for option in ([], ["--resume"], ["--overwrite"]):
+        assert predict(scan.parent, "--no-maps", *option, out=scan.parent).code == 0
+    assert scan.read_bytes() == before
 
 
 @pytest.mark.usefixtures("_stand_ins")
@@ -974,12 +1025,27 @@ def test_a_full_disk_stops_the_run_and_leaves_nothing_half_written(
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, before)
     assert run.code == 2
-    assert "File too large" in run.stderr
+    assert run.stderr.splitlines()[-1].startswith(
+        "ermoe-ba: inputs must be readable, and results writable; found: File too large. Mend that"
+    )
     assert run.files() == {"predictions.tsv"} or run.files() == {
         "predictions.tsv",
         "sub-1_desc-brain_mask.nii.gz",
     }
     assert predict(*scans, "--no-maps", "--resume").code == 0
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_names_that_the_terminal_cannot_show_are_told_all_the_same(
+    tmp_path: Path, write_head: WriteHead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is told last must not end a batch that is done."""
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    scan = write_head("\u00fc.nii.gz")
+    assert main(["predict", str(scan), "--out", str(tmp_path / "out"), "--no-maps"]) == 0
+    screen.flush()
+    assert rb"/\xfc.nii.gz: predicted brain age" in screen.buffer.getvalue()
 
 
 @pytest.mark.usefixtures("_stand_ins")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -194,6 +195,25 @@ def test_a_folder_that_something_else_made_is_left_alone(tmp_path: Path) -> None
             describe_dataset(tmp_path)
         assert description.read_text(encoding="utf-8") == content
         assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("name", ["README.md", ".bidsignore", "desc-brain_mask.json"])
+def test_no_file_of_somebody_else_is_replaced(tmp_path: Path, name: str) -> None:
+    """``--out .`` in the folder of a project must not cost its README."""
+    (tmp_path / name).write_bytes(b"mine \xff")
+    with pytest.raises(UsageError, match=f"found {re.escape(name)}, which would be replaced"):
+        describe_dataset(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"mine \xff"
+
+
+def test_a_folder_that_was_half_described_is_gone_on_with(tmp_path: Path) -> None:
+    """The description comes last: where it is missing, a run was killed before it."""
+    describe_dataset(tmp_path)
+    whole = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    (tmp_path / "dataset_description.json").unlink()
+    describe_dataset(tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == whole
 
 
 def test_describing_a_folder_again_changes_nothing(tmp_path: Path) -> None:

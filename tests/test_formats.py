@@ -1,11 +1,18 @@
 """Formats are told by the names of files, before anything is opened."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.formats import is_volume, volume_files, volume_stem
+from ermoe_ba.formats import (
+    existing_files,
+    is_volume,
+    require_volume,
+    volume_files,
+    volume_stem,
+)
 from ermoe_ba.t1w import read_t1w
 
 
@@ -44,6 +51,7 @@ def test_the_files_of_a_pair_are_known_from_either() -> None:
         ("a.zip", "packed as .zip"),
         ("IM0001.dcm", "DICOM series"),
         ("a.mnc", "'a.mnc'"),
+        ("ages.csv", "'ages.csv'"),
     ],
 )
 def test_other_formats_are_refused_by_name(tmp_path: Path, name: str, word: str) -> None:
@@ -53,3 +61,16 @@ def test_other_formats_are_refused_by_name(tmp_path: Path, name: str, word: str)
         read_t1w(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert word in caught.value.found
+
+
+def test_a_table_of_another_kind_is_told_how_tables_are_given(tmp_path: Path) -> None:
+    (tmp_path / "scans.csv").write_text("path,age\na.nii,30\n", encoding="utf-8")
+    with pytest.raises(ScanError, match=r"tab-separated, and its name end in \.tsv"):
+        require_volume(tmp_path / "scans.csv")
+
+
+def test_a_pipe_is_told_from_a_missing_file(tmp_path: Path) -> None:
+    """Reading one would wait for a writer that never comes."""
+    os.mkfifo(tmp_path / "a.nii")
+    with pytest.raises(ScanError, match="a pipe or a device"):
+        existing_files(tmp_path / "a.nii")

@@ -243,6 +243,40 @@ def test_a_data_set_s_own_ages_stop_nobody_and_what_is_unknown_is_said(
     assert str(root / "participants.tsv") in remarks[0]
 
 
+@pytest.mark.parametrize("header", ["participant_id,age", "participant_id\tAge", "ID\tage"])
+def test_ages_that_the_header_hides_are_told(dataset: Callable[..., Path], header: str) -> None:
+    row = "sub-01,30" if "," in header else "sub-01\t30"
+    root = dataset("sub-01_T1w.nii.gz", participants=f"{header}\n{row}\n")
+    scans, remarks = find_scans([root], ALL)
+    assert scans[0].chronological_age is None
+    assert len(remarks) == 1
+    assert "must have the columns participant_id and age, separated by tabs" in remarks[0]
+
+
+def test_blanks_around_a_name_are_no_part_of_it(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tage\nsub-01 \t 30 \n")
+    assert find_scans([root], ALL)[0][0].chronological_age == 30.0
+
+
+@pytest.mark.parametrize("above", ["sub-99", "ses-2", "pet"])
+def test_no_folder_above_a_data_set_says_what_its_scans_are(
+    tmp_path: Path, dataset: Callable[..., Path], above: str
+) -> None:
+    root = dataset("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz")
+    (tmp_path / above).mkdir()
+    scans, remarks = find_scans([root.rename(tmp_path / above / "dataset")], ALL)
+    assert [(s.participant_id, s.session_id) for s in scans] == [("01", None), ("02", None)]
+    assert remarks == []
+
+
+def test_a_description_that_is_no_json_is_told_in_one_line(dataset: Callable[..., Path]) -> None:
+    root = dataset("sub-01_T1w.nii.gz")
+    (root / "dataset_description.json").write_text("{", encoding="utf-8")
+    with pytest.raises(UsageError, match="must be a BIDS data set") as caught:
+        find_scans([root], ALL)
+    assert "\n" not in str(caught.value)
+
+
 def test_hidden_ages_are_unknown_without_a_word(dataset: Callable[..., Path]) -> None:
     root = dataset(
         *(f"sub-01_ses-{when}_T1w.nii.gz" for when in ("a", "b")),
@@ -391,3 +425,13 @@ def test_single_echoes_are_refused_by_name(dataset: Callable[..., Path]) -> None
     assert [s.path.name for s in scans] == ["sub-01_T1w.nii.gz"]
     assert len(remarks) == 1
     assert "sub-01_echo-1_T1w.nii.gz, sub-01_echo-2_T1w.nii.gz" in remarks[0]
+
+
+def test_inputs_without_any_scan_are_no_batch(dataset: Callable[..., Path], tmp_path: Path) -> None:
+    """A run of nothing would end as if all were done."""
+    with pytest.raises(UsageError, match=r"at least one scan; found none.*echo-1_T1w"):
+        find_scans([dataset("sub-01_echo-1_T1w.nii.gz")], ALL)
+    table = tmp_path / "none.tsv"
+    table.write_text("path\tage\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="at least one scan; found none"):
+        find_scans([table], ALL)

@@ -1,5 +1,6 @@
 """Names of scans: who they are of, and no two alike whatever the input."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -191,6 +192,31 @@ def test_a_missing_file_stays_in_the_list(tmp_path: Path) -> None:
 def test_a_folder_without_scans_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(UsageError, match="found none") as caught:
+        _found(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert "subfolders are not looked into" in str(caught.value)
+
+
+def test_a_data_set_that_does_not_say_so_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "sub-01" / "anat").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"BIDS data set, but no dataset_description\.json"):
+        _found(tmp_path)
+
+
+def test_a_path_that_cannot_be_asked_for_stays_in_the_list(tmp_path: Path) -> None:
+    """The system answers with an error: too long a name, or a folder that may not be entered."""
+    others = [tmp_path / "a.nii", tmp_path / f"{'x' * 300}.nii"]
+    assert _found(*others) == others
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> list[Path]:
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr("ermoe_ba.inputs.volumes_in", refuse)
+    with pytest.raises(UsageError, match="must be readable; found: Permission denied") as caught:
         _found(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from itertools import permutations, product
 from pathlib import Path
+from typing import Any
 
 import ants
 import nibabel as nib
@@ -14,10 +15,11 @@ from monai.transforms import Compose, Transform
 from scipy.spatial.transform import Rotation
 
 from ermoe_ba.assets import template
-from ermoe_ba.errors import ScanError
+from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import from_ants, to_ants
+from ermoe_ba.preprocess.brain import ExtractBrain
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
 from ermoe_ba.preprocess.intensity import NormaliseIntensity, ToUnits
 from ermoe_ba.preprocess.register import MovingBrain, RegisterAffine, flattened, standardised
@@ -165,6 +167,59 @@ def test_steps_say_which_step_must_come_first() -> None:
         ToWorkingBox(2.0, (8, 8, 8))(_state(scan))
     with pytest.raises(ValueError, match="LoadT1w must come first"):
         ToRas()(ScanState(path=PATH))
+
+
+# Brain extraction
+
+
+class _BrightIsBrain:
+    """In deepbet's place: a brain wherever it is bright; keeps the shapes that it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, ...]] = []
+
+    def run_model(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        self.seen.append(data.shape)
+        return (data > 50).astype(np.float32)
+
+    def postprocess(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return mask
+
+
+def _head_in(border: int, voxel_mm: float) -> ScanState:
+    """A bright cube of 48 mm in a dim one of 80 mm, which is so many voxels from all six ends."""
+    half, brain = round(40 / voxel_mm), round(24 / voxel_mm)
+    n = 2 * (half + border)
+    away = np.abs(np.indices((n, n, n)) + 0.5 - n / 2).max(axis=0)
+    data = np.where(away < brain, 100, np.where(away < half, 10, 0)).astype(np.float32)
+    grid = SpatialGrid(data.shape, np.diag([*[voxel_mm] * 3, 1]), "scan")
+    return _state(Volume(data, grid))
+
+
+@pytest.mark.parametrize(("border", "seen"), [(0, 40), (3, 46), (4, 48), (5, 48), (30, 48)])
+def test_no_more_than_8_mm_of_padding_have_a_say_in_the_brain(
+    monkeypatch: pytest.MonkeyPatch, border: int, seen: int
+) -> None:
+    """Of voxels of 2 mm, the head fills 40 along each axis, and 4 are 8 mm."""
+    network = _BrightIsBrain()
+    monkeypatch.setattr(ExtractBrain, "_network", network)
+    state = _head_in(border, 2.0)
+    result = ExtractBrain(1.25, (100.0, 200.0), "cpu")(state)
+    assert network.seen == [(seen, seen, seen)]
+    # The brain lies where it lay, and is all of it: 48 mm cubed.
+    np.testing.assert_array_equal(result.mask.data, state.image.data == 100)
+    assert result.figures["brain_volume_ml"] == pytest.approx(4.8**3)
+
+
+def test_an_image_that_is_even_shows_all_of_it_and_no_brain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    network = _BrightIsBrain()
+    monkeypatch.setattr(ExtractBrain, "_network", network)
+    even = _state(Volume(np.zeros((4, 5, 6), np.float32), SpatialGrid((4, 5, 6), np.eye(4), "s")))
+    with pytest.raises(RefusedScanError, match="0 mL that look like one"):
+        ExtractBrain(1.25, (100.0, 200.0), "cpu")(even)
+    assert network.seen == [(4, 5, 6)]
 
 
 # To isotropic voxels
@@ -348,6 +403,52 @@ def test_units_end_at_the_same_whole_numbers(scale: float, offset: float) -> Non
     result = ToUnits()(_state(scan)).image
     np.testing.assert_array_equal(result.data, np.rint(values * 4096 / 100))
     assert result.data.dtype == np.float32
+
+
+def _units(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    grid = SpatialGrid((len(values), 1, 1), np.eye(4), "scan")
+    data = values.astype(np.float32).reshape(-1, 1, 1)
+    return np.asarray(ToUnits()(_state(Volume(data, grid))).image.data).ravel()
+
+
+# Air at 0, and tissue of 1 to 200.
+_HEAD = np.concatenate([np.zeros(150), np.arange(1.0, 201.0)])
+
+
+@pytest.mark.parametrize("offset", [-1000.0, -200.0, -128.0, -50.0, 5.0, 100.0, 1000.0])
+def test_an_offset_changes_no_unit(offset: float) -> None:
+    np.testing.assert_array_equal(_units(_HEAD + offset), _units(_HEAD))
+
+
+@pytest.mark.parametrize("value", [-1.0, -30.0, -3000.0, -32768.0])
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_few_voxels_below_the_air_lift_nothing(value: float, count: int) -> None:
+    """Of 202 voxels that are not 0, the third lowest is the 1st percentile, and above 0 here."""
+    spoilt = _HEAD.copy()
+    spoilt[:count] = value
+    np.testing.assert_array_equal(_units(spoilt), _units(_HEAD))
+
+
+def test_a_brain_of_mean_0_keeps_its_dark_half() -> None:
+    """Standardised without its background, which stays 0: half of the brain lies below."""
+    brain = np.arange(-100.0, 101.0)
+    found = _units(np.concatenate([np.zeros(300), brain]))[300:]
+    assert (np.diff(found) > 0).sum() > 190
+
+
+@pytest.mark.parametrize(("lowest", "expected"), [(3.0, 3.0), (5.0, 0.0)])
+def test_the_noise_of_air_is_no_offset(lowest: float, expected: float) -> None:
+    """2 % of 200, the 99th percentile, are 4."""
+    scan = np.concatenate([np.arange(lowest, 190.0), np.full(100, 200.0)])
+    assert _units(scan)[0] == np.rint(expected * 4096 / 200)
+
+
+def test_a_single_bright_voxel_is_cut_and_moves_no_other() -> None:
+    """The largest of 201 values lies above the percentile: it counts as one voxel, not by size."""
+    bright = [_units(np.append(_HEAD, value)) for value in (1e4, 1e9, 3e38)]
+    for found in bright:
+        assert found[-1] == 16 * 4096
+        np.testing.assert_array_equal(found[:-1], bright[0][:-1])
 
 
 def test_padding_changes_no_unit() -> None:

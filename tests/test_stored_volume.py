@@ -173,7 +173,13 @@ def test_a_freesurfer_type_that_nobody_knows_is_refused(
 def test_gzip_under_a_plain_name_is_refused_by_name(write_head: WriteHead, tmp_path: Path) -> None:
     packed = write_head("head.nii.gz")
     packed.rename(tmp_path / "plain.nii")
-    assert "gzip" in _refusal(tmp_path / "plain.nii").found
+    assert "does not end in .gz" in _refusal(tmp_path / "plain.nii").found
+
+
+def test_gzip_inside_of_gzip_is_refused_by_name(write_head: WriteHead) -> None:
+    path = write_head("head.nii.gz")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    assert "inside of gzip" in _refusal(path).found
 
 
 def test_a_cifti_file_is_refused_by_name(tmp_path: Path) -> None:

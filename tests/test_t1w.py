@@ -1,6 +1,8 @@
 """A scan is read only if it can be one head, and says why not."""
 
+import errno
 import gzip
+import os
 import struct
 import tracemalloc
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import numpy.typing as npt
 import pytest
 
 from ermoe_ba.errors import ScanError
-from ermoe_ba.t1w import content_hash, read_t1w
+from ermoe_ba.t1w import content_hash, read_scan_grid, read_t1w
 
 WriteHead = Callable[..., Path]
 
@@ -46,6 +48,7 @@ def _refusal(path: Path) -> ScanError:
     assert str(path) in str(error)
     assert error.found in str(error)
     assert error.remedy in str(error)
+    assert "\n" not in str(error)
     return error
 
 
@@ -106,6 +109,16 @@ def test_a_header_that_leaves_the_orientation_to_guess_is_refused(write_head: Wr
     assert "codes 0" in _refusal(path).found
 
 
+@pytest.mark.parametrize("code", [-1, 6, 99])
+def test_codes_that_nifti_does_not_know_leave_the_orientation_to_guess(
+    write_head: WriteHead, code: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = _spoil(write_head("guess.nii"), sform_code=(code,), qform_code=(code,))
+    assert "codes 0" in _refusal(path).found
+    # nibabel would tell what it mends, without a word on the file.
+    assert capfd.readouterr().err == ""
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     assert "no file" in _refusal(tmp_path / "absent.nii.gz").found
 
@@ -153,8 +166,19 @@ def test_a_path_that_cannot_even_be_asked_for_is_that_scan_s_fault(
     tmp_path: Path, name: str
 ) -> None:
     """The system answers with an error, as it does for folders that may not be entered."""
-    with pytest.raises(ScanError, match="x" * 300):
-        content_hash(tmp_path / name)
+    for read in (content_hash, read_t1w, read_scan_grid):
+        with pytest.raises(ScanError, match="x" * 300) as caught:
+            read(tmp_path / name)
+        assert caught.value.found == os.strerror(errno.ENAMETOOLONG)
+
+
+def test_links_in_a_circle_are_told_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "head.nii.gz"
+    path.symlink_to(path)
+    for read in (content_hash, read_t1w):
+        with pytest.raises(ScanError) as caught:
+            read(path)
+        assert caught.value.found == os.strerror(errno.ELOOP)
 
 
 def test_a_cifti_file_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,8 @@
 """``ermoe-ba info``: what is installed, and on what terms."""
 
 import argparse
-import io
 import json
 import platform
-import sys
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -73,9 +71,6 @@ def run_info(options: argparse.Namespace) -> int:
         If there is no such model, it has no card, or its ``model.json``, which is asked for as
         JSON, cannot be read.
     """
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # Cards hold signs, such as a true minus, that not every terminal's encoding has.
-        sys.stdout.reconfigure(errors="replace")
     if options.model is None:
         content = collect()
     else:

@@ -2,13 +2,14 @@
 
 import argparse
 import gc
+import io
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from ermoe_ba.cli.parser import COMMANDS, LEVELS, build_app_parser, build_parser
-from ermoe_ba.errors import ErmoeError
+from ermoe_ba.errors import ErmoeError, printable
 
 EXIT_USAGE = 2
 # What shells give of a process that an interrupt (signal 2) ended: 128 + 2.
@@ -22,6 +23,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         options.inputs = [options.bids_dir]
         return options
     return build_parser().parse_args(arguments)
+
+
+def _told(error: ErmoeError | OSError) -> str:
+    """Return what the user is told of an error, in one line."""
+    if isinstance(error, ErmoeError):
+        return str(error)
+    where = f" ({printable(str(error.filename))})" if error.filename else ""
+    return (
+        "inputs must be readable, and results writable; found: "
+        f"{error.strerror or error}{where}. Mend that, and give the same command again (predict "
+        "and ablate: with --resume): what was finished stands."
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 all done, 1 at least one scan failed or was refused (the others are written), 2 usage, 130
         interrupted.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files, and cards of models, hold signs that not every terminal's encoding has.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         options = _parse(sys.argv[1:] if arguments is None else arguments)
     except SystemExit as stop:
@@ -62,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ErmoeError, OSError) as error:
         if options.debug:
             raise
-        print(f"ermoe-ba: {error}", file=sys.stderr)
+        print(f"ermoe-ba: {_told(error)}", file=sys.stderr)
         return EXIT_USAGE
     except KeyboardInterrupt:
         if options.debug:

@@ -20,7 +20,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
-from ermoe_ba.scan_files import other_scans, remove_scan
+from ermoe_ba.scan_files import other_scans, remove_scan, require_no_loss
 from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.training_scans import SEEN, count_seen, seen_remark
 from ermoe_ba.workers import Outcome, PredictSettings, Task
@@ -28,6 +28,8 @@ from ermoe_ba.workers import Outcome, PredictSettings, Task
 TABLE, PAGE = "predictions.tsv", "qc.html"
 # What `ermoe-ba report` makes beside them.
 INDEX = "index.html"
+# What a large batch has beside its table.
+PARQUET = f"{Path(TABLE).stem}{PARQUET_SUFFIX}"
 # While a batch runs, its table is written anew when it has grown by this share: each row some
 # hundred times, not once for every later one. What a stop loses of it, --resume finds on disk.
 TABLE_GROWTH = 0.01
@@ -59,6 +61,8 @@ def run_predict(options: argparse.Namespace) -> int:
         )
     load_ahead(options.jobs)
     scans = meant_scans(options)
+    own = table_path.exists() or options.overwrite or options.resume
+    require_no_loss(options.out, scans, (PAGE, INDEX, PARQUET), replace=own)
     settings = predict_settings(options, resume=options.resume)
     tell_missing(scans, settings.participants)
     tell_one_age(scans, settings.participants)
@@ -69,7 +73,7 @@ def run_predict(options: argparse.Namespace) -> int:
         # An index would tell of the ages that were.
         remove_file(options.out / INDEX)
         remove_file(page_path)
-        remove_file(table_path.with_suffix(PARQUET_SUFFIX))
+        remove_file(options.out / PARQUET)
         remove_file(table_path)
         write_rows(table_path, [])
         _settle_others(options, other_scans(options.out, {scan.name for scan in scans}))

@@ -13,7 +13,12 @@ from monai.transforms import Transform
 from ermoe_ba.errors import RefusedScanError
 from ermoe_ba.preprocess.field_of_view import flat_end_cm2
 from ermoe_ba.preprocess.state import ScanState
-from ermoe_ba.space import Array
+from ermoe_ba.space import Array, Volume
+
+# How much empty border deepbet sees at most, mm. It scales by the grey levels of all it sees and
+# samples that box coarsely: half the image's size in zeros on every side moved an age by 1.5 years.
+# The 144 heads of the training cohort have up to 8 mm, and are seen whole.
+BORDER_MM = 8.0
 
 
 class ExtractBrain(Transform):
@@ -45,17 +50,18 @@ class ExtractBrain(Transform):
 
         return BrainExtraction(no_gpu=self.device == "cpu")
 
-    def _find(self, data: Array) -> Array:
-        """Return deepbet's mask of a RAS+ array, or an empty one where it finds nothing."""
-        network = self._network
+    def _find(self, image: Volume) -> Array:
+        """Return deepbet's mask of a scan in RAS+ order, or an empty one where it finds nothing."""
+        network, mask = self._network, np.zeros(image.data.shape, dtype=bool)
+        inside = _without_padding(image)
         try:
-            probability = network.run_model(data.copy())
+            probability = network.run_model(image.data[inside].copy())
         except (AssertionError, ValueError):
             # What deepbet raises where its first, coarse look finds no brain to box in.
-            return np.zeros(data.shape, dtype=bool)
-        if not (probability > 0.5).any():
-            return np.zeros(data.shape, dtype=bool)
-        return np.asarray(network.postprocess(probability > 0.5), dtype=bool)
+            return mask
+        if (probability > 0.5).any():
+            mask[inside] = network.postprocess(probability > 0.5)
+        return mask
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan with its brain mask, both in RAS+ order."""
@@ -64,7 +70,7 @@ class ExtractBrain(Transform):
         # The one computes beside the other, mostly outside the interpreter's lock.
         with ThreadPoolExecutor(max_workers=1) as pool:
             task = pool.submit(_filled_foreground, data)
-            mask = self._find(data)
+            mask = self._find(state.image)
         foreground = task.result()
         flags = state.flags
         if mask.any() and foreground.sum() <= self.stripped_ratio * mask.sum():
@@ -85,6 +91,18 @@ class ExtractBrain(Transform):
             "flat_end_cm2": flat_end_cm2(state.image, result),
         }
         return replace(state, brain_mask=result, figures=figures, flags=flags)
+
+
+def _without_padding(image: Volume) -> tuple[slice, ...]:
+    """Return the box of all voxels with a signal, and at most `BORDER_MM` around it."""
+    shown = image.data > 0
+    box = []
+    for axis, size in enumerate(image.grid.voxel_sizes):
+        ends = np.flatnonzero(shown.any(axis=tuple(other for other in range(3) if other != axis)))
+        border = round(BORDER_MM / float(size))
+        first, last = (ends[0], ends[-1]) if ends.size else (0, shown.shape[axis] - 1)
+        box.append(slice(max(0, int(first) - border), int(last) + border + 1))
+    return tuple(box)
 
 
 def _filled_foreground(data: Array) -> Array:

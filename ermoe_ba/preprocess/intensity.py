@@ -15,24 +15,45 @@ from ermoe_ba.space import Array, Volume
 class ToUnits(Transform):
     """Bring intensities to whole numbers on one scale, whatever the scanner's units.
 
-    Where values are negative (some scanners give an offset), the lowest becomes 0; the percentile
-    `PERCENTILE` of what lies above 0 becomes 4096. Rounding hides the last digits of a file's
-    number format, which any later step could answer to; scanners tell hardly more than 4096 levels.
+    What stands for no signal becomes 0 (see `_zero`), and the percentile `PERCENTILE` of what lies
+    above it becomes 4096. Rounding hides the last digits of a file's number format, which any later
+    step could answer to; scanners tell hardly more than 4096 levels.
     """
 
     LEVELS = 4096
     # Of the voxels above the lowest, so that padding with it changes nothing.
     PERCENTILE = 99.0
+    # Times the percentile; what is brighter is cut to it. The 144 heads of the training cohort end
+    # at 3.1. Splines would carry a single voxel of a million times as much through a whole brain.
+    BRIGHTEST = 16.0
+    # Of the voxels that are not 0. One voxel of -32768, which an overflow leaves, would otherwise
+    # lift a head until white and grey matter look alike.
+    LOW = 1.0
+    # Share of `PERCENTILE` up to which a lowest value above 0 is the noise of air and no shift.
+    AIR = 0.02
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan with whole numbers from 0 upwards, as float32."""
         image = state.image
-        lifted = image.data.astype(np.float64) - min(float(image.data.min()), 0.0)
+        data = image.data.astype(np.float64)
+        lifted = np.clip(data - self._zero(data), 0.0, None)
         # "higher" is a value of the scan itself: no interpolation between two.
         unit = np.percentile(lifted[lifted > 0], self.PERCENTILE, method="higher")
-        return replace(
-            state, t1w=image.same_grid(np.rint(lifted * (self.LEVELS / unit)).astype(np.float32))
-        )
+        levels = np.minimum(np.rint(lifted * (self.LEVELS / unit)), self.BRIGHTEST * self.LEVELS)
+        return replace(state, t1w=image.same_grid(levels.astype(np.float32)))
+
+    def _zero(self, data: Array) -> float:
+        """Return the value that stands for no signal: 0, unless all values were shifted.
+
+        Where values are negative, it is the percentile `LOW`: a shift takes the air below 0, and
+        with it far more voxels; a few are swings of a spline beside the skull, or damaged.
+        """
+        lowest = float(data.min())
+        if lowest < 0.0:
+            return min(float(np.percentile(data[data != 0], self.LOW, method="lower")), 0.0)
+        if lowest == 0.0 or lowest <= self.AIR * np.percentile(data, self.PERCENTILE):
+            return 0.0
+        return lowest
 
 
 class CorrectBias(Transform):
