@@ -249,6 +249,9 @@ def test_sites_must_be_known_and_as_many_as_folds() -> None:
 def test_more_folds_than_people_are_refused() -> None:
     with pytest.raises(UsageError, match="5 folds need as many participants; found 3"):
         make_splits(_people([20.0, 30.0, 40.0]), "stratified", 5, 1, seed=1)
+    # Inner folds as well, which choose settings among the people of a fold.
+    with pytest.raises(UsageError, match="5 folds need as many participants; found 3"):
+        split_folds(_people([20.0, 30.0, 40.0]), 5, seed=1)
 
 
 def _splits(tmp_path: Path, text: str) -> Path:
