@@ -111,8 +111,8 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
     Raises
     ------
     UsageError
-        If the file cannot be read, lacks a column, holds an age that is none, puts a participant
-        in two folds, or holds fewer than three participants or one age only.
+        If the file cannot be read, lacks a column, holds an age that is none or a scan twice, puts
+        a participant in two folds, or holds fewer than three participants or one age only.
     """
     source = _read_text(path)
     left_out: dict[str, int] = {}
@@ -139,6 +139,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
             f"participants and {len(np.unique(chronological))} ages in {len(rows)} usable rows "
             f"of {len(source)}."
         )
+    _check_scans(path, rows.assign(participant_id=names))
     given = rows["fold"].to_numpy(dtype=str) if "fold" in rows else np.zeros(len(rows), dtype=str)
     folds_given = len(np.unique(given)) > 1
     if folds_given:
@@ -189,6 +190,23 @@ def _ages(path: Path, source: pd.DataFrame, column: str) -> Array:
             f"{row[column]!r} for {row['participant_id']}."
         )
     return years
+
+
+def _check_scans(path: Path, rows: pd.DataFrame) -> None:
+    """Refuse a scan that stands twice: it would agree with itself as if it had been repeated."""
+    # What `cross-validate` calls a scan, and `predict`; whoever names scans by sequence names the
+    # session or the age as well.
+    if not {"scan", "input"} & set(rows.columns):
+        return
+    keys = ("participant_id", "session_id", "scan", "input", "chronological_age")
+    twice = rows[rows.duplicated([key for key in keys if key in rows.columns])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UsageError(
+            f"{path}: each scan must stand once; found {row.get('scan', row.get('input'))!r} of "
+            f"{row['participant_id']} more than once. Keep one row a scan; of several models or "
+            "repeats, evaluate one at a time."
+        )
 
 
 def _check_folds(path: Path, names: Array, given: Array) -> None:
