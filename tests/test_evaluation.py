@@ -680,6 +680,24 @@ def test_wrong_tables_are_named(tmp_path: Path, text: str, message: str) -> None
     assert str(path) in str(caught.value)
 
 
+def test_an_interval_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    text = HEADER.replace("\n", " predicted_age_lower predicted_age_upper\n")
+    sound = text + "a 0 20 22 12 32\nb 1 30 29 29 29\nc 1 40 44 34 54\n"
+    found = read_out_of_fold(_write(tmp_path / "sound.tsv", sound)).given_interval
+    assert found is not None
+    assert found.tolist() == [[12, 29, 34], [32, 29, 54]]
+    with pytest.raises(UsageError, match=r"_lower must not lie above .* 54 and 34 for c"):
+        read_out_of_fold(_write(tmp_path / "p.tsv", sound.replace("34 54", "54 34")))
+
+
+def test_spaces_around_a_name_make_nobody_else(tmp_path: Path) -> None:
+    """With one, a person would stand in two folds unseen."""
+    path = tmp_path / "p.tsv"
+    path.write_text((SOUND + "b~ 0 35 36\n").replace(" ", "\t").replace("~", " "), "utf-8")
+    with pytest.raises(UsageError, match="found b in folds 0, 1"):
+        read_out_of_fold(path)
+
+
 def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.tsv: the predictions cannot be read"):
         read_out_of_fold(tmp_path / "none.tsv")

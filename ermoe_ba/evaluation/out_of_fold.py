@@ -111,8 +111,9 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
     Raises
     ------
     UsageError
-        If the file cannot be read, lacks a column, holds an age that is none or a scan twice, puts
-        a participant in two folds, or holds fewer than three participants or one age only.
+        If the file cannot be read, lacks a column, holds an age that is none, an interval that ends
+        before it begins or a scan twice, puts a participant in two folds, or holds fewer than three
+        participants or one age only.
     """
     source = _read_text(path)
     left_out: dict[str, int] = {}
@@ -128,7 +129,8 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
             left_out[reason] = int((used & wanting).sum())
         used &= ~wanting
     rows = source[used]
-    names = rows["participant_id"].str.removeprefix("sub-").to_numpy(dtype=str)
+    # Spreadsheets leave spaces, which would make two people of one.
+    names = rows["participant_id"].str.strip().str.removeprefix("sub-").to_numpy(dtype=str)
     if np.isin(names, _UNKNOWN).any():
         raise UsageError(f"{path}: each row must have a participant_id; found one without.")
     chronological, predicted = (ages[name][used] for name in ("chronological_age", "predicted_age"))
@@ -239,6 +241,13 @@ def _given_interval(path: Path, source: pd.DataFrame, used: Array) -> Array | No
     if not set(ends) <= set(source.columns):
         return None
     interval = np.stack([_ages(path, source, name)[used] for name in ends])
+    crossed = np.flatnonzero(interval[0] > interval[1])
+    if len(crossed):
+        row = source[used].iloc[crossed[0]]
+        raise UsageError(
+            f"{path}: {ends[0]} must not lie above {ends[1]}; found {row[ends[0]]} and "
+            f"{row[ends[1]]} for {row['participant_id']}. Exchange the columns, or leave both out."
+        )
     return interval if np.isfinite(interval).all() else None
 
 
