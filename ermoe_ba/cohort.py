@@ -150,7 +150,9 @@ def read_participants(path: Path) -> Participants:
             f"{path}: the participants table must have the columns participant_id and age "
             f"(tab-separated); missing: {', '.join(sorted(missing))}."
         )
-    table["participant_id"] = table["participant_id"].fillna("").str.removeprefix("sub-")
+    # Spreadsheets leave spaces, with which no scan is found.
+    names = table["participant_id"].fillna("").str.strip()
+    table["participant_id"] = names.str.removeprefix("sub-")
     if (table["participant_id"] == "").any():
         raise UsageError(f"{path}: each row must have a participant_id; found one without.")
     twice = table["participant_id"][table["participant_id"].duplicated()].tolist()

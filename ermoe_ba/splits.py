@@ -44,9 +44,6 @@ def make_splits(
     """
     if split == SITES:
         return split_sites(participants, num_folds).to_frame()
-    found = len(participants.table)
-    if found < num_folds:
-        raise UsageError(f"{num_folds} folds need as many participants; found {found}.")
     columns = {
         fold_column(repeat): split_folds(participants, num_folds, seed + repeat)
         for repeat in range(num_repeats)
@@ -86,8 +83,15 @@ def split_folds(participants: Participants, num_folds: int, seed: int) -> pd.Ser
     -------
     Series
         Fold 0 to `num_folds` - 1 by participant_id, named ``fold``.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer participants than folds.
     """
     table = participants.table
+    if len(table) < num_folds:
+        raise UsageError(f"{num_folds} folds need as many participants; found {len(table)}.")
     site = _sites(table, num_folds)
     strata = pd.Series("", index=table.index)
     for name, ages in table["age"].groupby(site):

@@ -1,7 +1,8 @@
 """The choice of settings by inner folds: who stands where in them, and that it is made once."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -111,6 +112,44 @@ def test_inner_folds_are_balanced_by_site_where_sites_are_known(
     of = people.set_index("participant_id")["site"].to_dict()
     for learnt in _asked(recipe, small_tokens, people, monkeypatch):
         assert sorted(of[name] for name in set(learnt)) == ["x", "x", "y", "y"]
+
+
+def test_people_choose_alike_however_often_they_were_scanned(
+    recipe: Recipe, small_tokens: TokenGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four people of eight were scanned twice; an alternative that errs on theirs alone.
+
+    One errs by 10 years on the eight scans of these four and by 0 on the others, the other by 6 on
+    everybody: over people 5 and 6, over scans 80 / 12 and 6.
+    """
+    people = _people()
+    often = people["participant_id"].isin(list("abcd")).to_numpy()
+    gaps = {AGE: np.where(often, 10.0, 0.0), replace(AGE, num_epochs=2): np.full(12, 6.0)}
+    asked = []
+
+    class Member:
+        """Its scans are known by the first number of what is made of them."""
+
+        def __init__(self, *_: Any) -> None: ...
+
+        def read_age(self, described: torch.Tensor) -> Any:
+            scans = described[:, 0, 0, 0].round().int().numpy()
+            found = people["age"].to_numpy() + gaps[asked[-1]]
+            return SimpleNamespace(age_b=torch.as_tensor(found[scans]))
+
+    def train(_: Any, __: Any, ___: Any, settings: AgeConfig, *____: Any, **_____: Any) -> History:
+        asked.append(settings)
+        return History()
+
+    monkeypatch.setattr("ermoe_ba.training.choose.ErmoeBrainAge", Member)
+    monkeypatch.setattr("ermoe_ba.training.choose.train_age", train)
+    described = torch.arange(12.0).reshape(12, 1, 1, 1, 1).half()
+    longer = replace(
+        recipe, choose=ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 2}})
+    )
+    choice, _ = choose_settings(longer, small_tokens, described, people, 3)
+    assert choice.mae == {"recipe": pytest.approx(5.0), "long": pytest.approx(6.0)}
+    assert choice.name == "recipe"
 
 
 def test_a_choice_is_read_back(recipe: Recipe, tmp_path: Path) -> None:

@@ -60,15 +60,18 @@ def test_a_stranger_has_no_age(tmp_path: Path) -> None:
         people.age_of("b")
 
 
-@pytest.mark.parametrize("rows", ["sub-a\t44\nsub-a\t45\n", "sub-a\t44\na\t44\n"])
+@pytest.mark.parametrize(
+    "rows", ["sub-a\t44\nsub-a\t45\n", "sub-a\t44\na\t44\n", "sub-a \t44\na\t44\n"]
+)
 def test_a_participant_who_stands_twice_is_refused_by_name(tmp_path: Path, rows: str) -> None:
     with pytest.raises(UsageError, match=r"participants\.tsv.*'a'"):
         read_participants(_table(tmp_path, "participant_id\tage\nsub-b\t1\n" + rows))
 
 
-def test_a_row_without_an_id_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["", "  "])
+def test_a_row_without_an_id_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="participant_id"):
-        read_participants(_table(tmp_path, "participant_id\tage\nsub-a\t44\n\t45\n"))
+        read_participants(_table(tmp_path, f"participant_id\tage\nsub-a\t44\n{name}\t45\n"))
 
 
 def test_an_id_that_reads_like_a_gap_is_an_id(tmp_path: Path) -> None:
@@ -249,6 +252,9 @@ def test_sites_must_be_known_and_as_many_as_folds() -> None:
 def test_more_folds_than_people_are_refused() -> None:
     with pytest.raises(UsageError, match="5 folds need as many participants; found 3"):
         make_splits(_people([20.0, 30.0, 40.0]), "stratified", 5, 1, seed=1)
+    # Inner folds as well, which choose settings among the people of a fold.
+    with pytest.raises(UsageError, match="5 folds need as many participants; found 3"):
+        split_folds(_people([20.0, 30.0, 40.0]), 5, seed=1)
 
 
 def _splits(tmp_path: Path, text: str) -> Path:

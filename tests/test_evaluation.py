@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.model_selection import GroupKFold, cross_val_predict
+from sklearn.neighbors import KNeighborsRegressor
 
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
@@ -170,13 +173,18 @@ def test_a_scan_that_stands_three_times_changes_nothing_but_counts(make_rows: Ma
         values = [value for estimate in kept for value in estimate.values() if value is not None]
         bias = correct_age_bias(rows).report["parameters"]
         values += [fold[name] for fold in bias for name in ("slope", "intercept")]
-        constant = interval_calibration(rows, conformal_intervals(rows))["constant"][0]
-        values += [constant["coverage"]["value"], constant["mean_width"]]
-        values += [g[k] for g in constant["by_decade"] for k in ("coverage", "mean_width")]
+        for part in line["parts"]:
+            values += [part["mean_predicted"], part["difference"]["value"], part["predicted_to"]]
+        intervals = interval_calibration(rows, conformal_intervals(rows))
+        for held in (intervals[method][0] for method in METHODS):
+            values += [held["coverage"]["value"], held["mean_width"]]
+            values += [g[k] for g in held["by_decade"] for k in ("coverage", "mean_width")]
         values += age_metrics(rows.chronological, rows.predicted, rows.participants).values()
         return values[:-8] + values[-7:]
 
     assert figures(more) == pytest.approx(figures(once), rel=1e-9)
+    difficulty = conformal_intervals(once).difficulty
+    np.testing.assert_allclose(conformal_intervals(more).difficulty, difficulty[times])
 
 
 def test_fewer_than_five_people_have_no_interval_whatever_their_rows() -> None:
@@ -247,6 +255,15 @@ def test_predictions_that_spread_twice_too_far_have_a_slope_of_a_half(make_rows:
     assert (first["predicted_from"], first["predicted_to"]) == (5, 17)
     assert (first["mean_predicted"], first["mean_chronological"]) == (11, 28)
     assert first["difference"]["value"] == pytest.approx(-17)
+
+
+def test_parts_hold_as_many_people_however_often_they_were_scanned(make_rows: MakeRows) -> None:
+    """Six scans of the youngest and one each of four others: fifths are a person each."""
+    ages = np.array([61.0, 30, 31, 32, 33, 34, 35, 41, 51, 71])
+    people = np.array(["c", *["young"] * 6, "a", "b", "d"])
+    found = regression_calibration(make_rows(ages, ages + 1, participants=people))["parts"]
+    assert [part["num_rows"] for part in found] == [6, 1, 1, 1, 1]
+    assert [part["predicted_from"] for part in found] == [31, 42, 52, 62, 72]
 
 
 def test_a_constant_answer_has_no_calibration_slope(make_rows: MakeRows) -> None:
@@ -450,6 +467,66 @@ def test_a_calibrating_row_does_not_know_its_own_difficulty(make_rows: MakeRows)
     assert (factor > 1.5).all()
 
 
+@pytest.mark.parametrize(("elsewhere", "difficulty"), [(0, (12 + 2) / 2), (3, (6 + 2 + 3) / 2)])
+def test_a_difficulty_is_that_of_people_near_by_and_not_of_scans(
+    make_rows: MakeRows, elsewhere: int, difficulty: float
+) -> None:
+    """Eight other people, of whom a quarter is two; the nearest was scanned six times, always hard.
+
+    With all six scans near, that person's gap of 12 counts as one of two people, and the next one's
+    gap of 2 as the other. With half of them elsewhere, half of the 12 counts, all of the 2, and
+    half of the third one's 6. Counting scans, all neighbours would err by 12.
+    """
+    predicted = np.array([50.0, *[50.5] * (6 - elsewhere), *[90.0] * elsewhere, 52, 54])
+    predicted = np.concatenate([predicted, [20, 21, 22, 23, 24]])
+    gaps = np.array([0.0, *[12.0] * 6, 2, 6, *[1.0] * 5])
+    people = np.array(["new", *["often"] * 6, *"abcdefg"])
+    rows = make_rows(
+        predicted - gaps, predicted, participants=people, folds=np.array([0, *[1] * 13])
+    )
+    assert conformal_intervals(rows).difficulty[0] == pytest.approx(difficulty + 0.01)
+
+
+def test_with_one_scan_a_person_neighbours_are_those_of_the_library(make_rows: MakeRows) -> None:
+    """To the last digit, ties among them; calibrating rows in ten parts, each from the others."""
+    random = np.random.default_rng(9)
+    ages = random.uniform(20, 80, 150)
+    rows = make_rows(ages, np.round(ages + random.normal(0, 5, 150)), num_folds=2)
+    intervals = conformal_intervals(rows)
+    here, others = rows.folds == 0, rows.folds == 1
+    predicted, sizes = rows.predicted[others, None], np.abs(rows.gap[others])
+    # A quarter of 75 people.
+    model = KNeighborsRegressor(18)
+    theirs = 0.01 + cross_val_predict(
+        model, predicted, sizes, groups=rows.participants[others], cv=GroupKFold(10)
+    )
+    new = 0.01 + model.fit(predicted, sizes).predict(rows.predicted[here, None])
+    np.testing.assert_array_equal(intervals.difficulty[here], new)
+    factor = conformal_half_width(sizes / theirs, 0.9)
+    np.testing.assert_array_equal(intervals.half_widths["local", 0.9][here], factor * new)
+
+
+def test_calibrating_people_are_parted_alike_however_often_they_were_scanned(
+    make_rows: MakeRows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty people, one scanned a hundred times: parts of two people, not one person and 19."""
+    told: list[int] = []
+
+    class Counted(GroupKFold):
+        def split(self, rows: Array, groups: Array) -> Any:  # type: ignore[override]
+            for learnt, asked in super().split(rows, groups=groups):
+                told.append(len(np.unique(groups[asked])))
+                yield learnt, asked
+
+    monkeypatch.setattr("ermoe_ba.evaluation.prediction_intervals.GroupKFold", Counted)
+    people = np.array([*["often"] * 100, *[f"{n:02}" for n in range(19)], *"xyz"])
+    ages = np.linspace(20, 80, len(people))
+    folds = np.repeat([0, 1], [119, 3])
+    conformal_intervals(make_rows(ages, ages + 1, participants=people, folds=folds))
+    # For fold 1 the twenty people are parted, for fold 0 the three.
+    assert sorted(told) == [1] * 3 + [2] * 10
+
+
 def test_local_intervals_are_wide_where_it_is_difficult(make_rows: MakeRows) -> None:
     """Errors of 1 year below 50 and of 6 above: one width suits neither, two suit both."""
     random = np.random.default_rng(7)
@@ -544,12 +621,48 @@ def test_without_folds_people_are_parted_and_kept_whole(tmp_path: Path) -> None:
     assert not read_out_of_fold(one).folds_given
 
 
+def test_a_scan_that_stands_twice_is_refused_and_a_repeated_scan_is_not(tmp_path: Path) -> None:
+    """Twice in the table it would be a repetition that agrees with itself to the last digit."""
+    head = "participant_id scan chronological_age predicted_age\n"
+    people = "a a_run-1 20 22\nb b 30.5 29\nc c 40 44\n"
+    repeated = people + "sub-a a_run-2 20 23\n"
+    assert len(read_out_of_fold(_write(tmp_path / "p.tsv", head + repeated)).gap) == 4
+    # Named after their sequence, scans differ by what else is told of them.
+    later = _write(tmp_path / "later.tsv", head + people + "b b 33 31\n")
+    assert len(read_out_of_fold(later).gap) == 4
+    for twice in ("a a_run-1 20 22\n", "sub-a a_run-1 20 25\n"):
+        path = _write(tmp_path / "twice.tsv", head + people + twice)
+        with pytest.raises(UsageError, match="each scan must stand once; found 'a_run-1' of a"):
+            read_out_of_fold(path)
+    # Where a table names no scans, nothing tells two rows from two scans.
+    unnamed = _write(tmp_path / "unnamed.tsv", SOUND + "NA 1 40 44\n")
+    assert len(read_out_of_fold(unnamed).gap) == 4
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda b: b"\xef\xbb\xbf" + b, lambda b: b.replace(b"\n", b"\r\n")]
+)
+def test_marks_and_line_ends_of_other_systems_change_nothing(
+    tmp_path: Path, spoil: Callable[[bytes], bytes]
+) -> None:
+    """A byte order mark stands before the first column's name, a return after the last one's."""
+    path = _write(tmp_path / "p.tsv", SOUND)
+    plain = read_out_of_fold(path)
+    path.write_bytes(spoil(path.read_bytes()))
+    found = read_out_of_fold(path)
+    assert found.source.columns.tolist() == plain.source.columns.tolist()
+    assert found.participants.tolist() == plain.participants.tolist()
+    assert found.gap.tolist() == plain.gap.tolist()
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("participant_id age\na 3\n", "missing: chronological_age, predicted_age"),
         (SOUND + "d 0 fifty 30\n", "from 0 to 123, or n/a; found 'fifty' for d"),
         (SOUND + "d 0 19480101 30\n", "found '19480101' for d"),
+        (SOUND + "d 0 -1 30\n", "found '-1' for d"),
+        (SOUND + "d 0 NaN 30\n", "found 'NaN' for d"),
         (SOUND + "d 0 50 inf\n", "that is finite, or n/a; found 'inf' for d"),
         (SOUND + "a 1 20 21\n", "found a in folds 0, 1"),
         (SOUND + "d n/a 50 51\n", "found d without"),
@@ -565,6 +678,24 @@ def test_wrong_tables_are_named(tmp_path: Path, text: str, message: str) -> None
     with pytest.raises(UsageError, match=message) as caught:
         read_out_of_fold(path)
     assert str(path) in str(caught.value)
+
+
+def test_an_interval_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:
+    text = HEADER.replace("\n", " predicted_age_lower predicted_age_upper\n")
+    sound = text + "a 0 20 22 12 32\nb 1 30 29 29 29\nc 1 40 44 34 54\n"
+    found = read_out_of_fold(_write(tmp_path / "sound.tsv", sound)).given_interval
+    assert found is not None
+    assert found.tolist() == [[12, 29, 34], [32, 29, 54]]
+    with pytest.raises(UsageError, match=r"_lower must not lie above .* 54 and 34 for c"):
+        read_out_of_fold(_write(tmp_path / "p.tsv", sound.replace("34 54", "54 34")))
+
+
+def test_spaces_around_a_name_make_nobody_else(tmp_path: Path) -> None:
+    """With one, a person would stand in two folds unseen."""
+    path = tmp_path / "p.tsv"
+    path.write_text((SOUND + "b~ 0 35 36\n").replace(" ", "\t").replace("~", " "), "utf-8")
+    with pytest.raises(UsageError, match="found b in folds 0, 1"):
+        read_out_of_fold(path)
 
 
 def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -47,6 +47,26 @@ def test_each_way_by_hand() -> None:
     assert line.ages(np.array([100.0])) == pytest.approx([51.0])
 
 
+def test_people_tune_alike_however_often_they_were_scanned() -> None:
+    """Residuals of 2 and 4 of two people, and of 9 in each of three scans of a third: (2+4+9) / 3.
+
+    Three scans of one person at one place pull a line as one scan there does.
+    """
+    predicted = np.array([28.0, 46.0, 61.0, 61.0, 61.0])
+    ages = predicted + np.array([2.0, 4.0, 9.0, 9.0, 9.0])
+    people = np.array(["a", "b", "c", "c", "c"])
+    offset = tune(predicted, ages, "offset", people)
+    assert (offset.intercept, offset.slope) == (pytest.approx(5.0), 1.0)
+    line, of_three = tune(predicted, ages, "line", people), tune(predicted[:3], ages[:3], "line")
+    assert line.slope == pytest.approx(of_three.slope)
+    assert line.intercept == pytest.approx(of_three.intercept)
+    assert tune(predicted, ages, "line").slope != pytest.approx(line.slope)
+    # One scan each: to the last digit as without names.
+    names = np.array(list("abcde"))
+    for way in ("none", "offset", "line"):
+        assert tune(predicted, ages, way, names) == tune(predicted, ages, way)
+
+
 def test_a_scan_s_age_comes_from_members_that_did_not_see_its_participant() -> None:
     base = np.array([[30.0, 50.0, 70.0], [34.0, 90.0, 10.0]])
     unseen = np.array([[True, True, False], [True, False, True]])
@@ -292,6 +312,24 @@ def test_the_tuned_interval_counts_people_and_not_their_scans(site: _Site) -> No
     width = read_card(out).half_width
     assert width == pytest.approx(wanted)
     assert width != pytest.approx(gaps.iloc[6])
+
+
+def test_the_way_is_that_which_suits_people_and_not_scans(site: _Site) -> None:
+    """Seven scans of one person are well; the five other people look 6 years too young.
+
+    Three folds of two people: with that person among the four who teach, an offset is 6 x 3 / 4,
+    and errs by 1.5 on four people; without, it errs by 6 on that one: 12 / 6 against 30 / 6 of
+    none. Counting scans, it would be 6 x 3 / 10 and err by (4 x 4.2 + 7 x 6) / 12 against 30 / 12.
+    """
+    tuning = site.tuning({i: site.base[i] + (0 if i in IDS[:7] else 6) for i in IDS})
+    scans = tuple(
+        replace(scan, participant_id=IDS[0]) if scan.name in IDS[:7] else scan
+        for scan in tuning.study.scans
+    )
+    tuning.study = replace(tuning.study, scans=scans)
+    metrics = tuning.run()
+    assert metrics["untuned"]["mae"] == pytest.approx(5, abs=0.02)
+    assert metrics["way"] != "none"
 
 
 def test_a_site_too_small_for_the_model_s_coverage_is_refused(site: _Site) -> None:

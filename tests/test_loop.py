@@ -79,6 +79,39 @@ def test_three_steps_by_hand() -> None:
     assert model.w.item() == pytest.approx(weights[3], rel=1e-6)
 
 
+def test_a_stage_that_a_full_disk_stopped_goes_on_from_the_snapshot_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot a step; the disk is full halfway through the third: one step is made again."""
+    monkeypatch.setattr("ermoe_ba.training.loop.SNAPSHOT_STEPS", 1)
+    straight, stopped, again = _Line(), _Line(), _Line()
+    history = fit(straight, straight.stage(5), OPTIMISER)
+    snapshot, sizes, write = tmp_path / "line.snapshot", list[int](), Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        sizes.append(len(content))
+        if len(sizes) < 3:
+            return write(path, content)
+        write(path, content[: len(content) // 2])
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", fill)
+        with pytest.raises(OSError, match="No space left"):
+            fit(stopped, stopped.stage(5), OPTIMISER, snapshot=snapshot)
+    assert [path.name for path in tmp_path.iterdir()] == ["line.snapshot"]
+    steps: list[float] = []
+
+    def counted(tensors: tuple[Tensor, ...]) -> Loss:
+        steps.append(again.w.item())
+        return again.loss(tensors)
+
+    found = fit(again, again.stage(5, loss=counted), OPTIMISER, snapshot=snapshot)
+    assert len(steps) == 3
+    assert found.losses == history.losses
+    assert again.w.item() == straight.w.item()
+
+
 def _described(tokens: TokenGrid, num_scans: int) -> Tensor:
     random = np.random.default_rng(11)
     shape = (num_scans, 2, len(tokens), len(FAMILIES), len(TISSUES))

@@ -1,6 +1,9 @@
 """Who takes part: found by pattern or in a data set, read at once, nobody under two names."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +15,7 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.inspection import SCAN_COLUMNS, inspect_scans, refuse_twins
+from ermoe_ba.partial import prefix_of
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.study import read_study
@@ -214,6 +218,26 @@ def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
     ready = make_ready(study, cohort, out, jobs=1, skip_unusable=False)
     assert [scan.name for scan in ready.study.scans] == ["a", "b", "c", "d"]
     assert not (out / "unusable.tsv").exists()
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    """Descriptions of a fold may be gigabytes; those that another process writes now must stay."""
+    table, out = _study(tmp_path, ["a"]), tmp_path / "out"
+    cohort = PreparedCohort(tmp_path / "prepared", _Picky())  # type: ignore[arg-type]
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    path = out / "kept" / "fold-0_described.safetensors"
+    name, host, _, _ = prefix_of(path).rsplit("-", 3)
+    left, written, elsewhere = (
+        path.with_name(f"{name}-{where}-{process}-x_1.safetensors")
+        for where, process in ((host, dead.pid), (host, os.getpid()), ("farhost", dead.pid))
+    )
+    path.parent.mkdir(parents=True)
+    for file in (path, left, written, elsewhere):
+        file.touch()
+    study = read_study(table, "{participant_id}.nii.gz", None)
+    make_ready(study, cohort, out, jobs=1, skip_unusable=False)
+    assert set(path.parent.iterdir()) == {path, written, elsewhere}
 
 
 def test_what_preprocessing_refuses_is_listed_with_what_cannot_be_read(tmp_path: Path) -> None:

@@ -672,6 +672,26 @@ def test_nobody_is_routed_as_the_same_person(
         assert twice["mae_other_subject_routing"] == pytest.approx(once, abs=1e-4)
 
 
+def test_people_are_probed_alike_however_often_they_were_scanned(
+    make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    """A scan that stands three times errs as one that stands once."""
+    member = make_member()
+    described = _planted(small_tokens, 3, seed=2).described[:, 0].float()
+    ages, order = torch.tensor([30.0, 40.0, 50.0]), [0, 0, 0, 1, 2]
+    once, often, as_five = (
+        probe_routing([member], [described[rows]], ages[rows], seed=0, participants=names)
+        for rows, names in (
+            ([0, 1, 2], list("abc")),
+            (order, list("aaabc")),
+            (order, list("abcde")),
+        )
+    )
+    for name in ("mae", "mae_zeroed", "mae_without_expert"):
+        assert often[name] == pytest.approx(once[name], abs=1e-4)
+        assert as_five[name] != pytest.approx(once[name], abs=1e-2)
+
+
 def test_one_person_has_no_other_subject(
     make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
 ) -> None:

@@ -9,7 +9,7 @@ from ermoe_ba.evaluation.out_of_fold import OutOfFold
 from ermoe_ba.metrics import person_shares
 from ermoe_ba.space import Array
 
-# Fifths of a cohort of a hundred still hold twenty each.
+# Of the people: fifths of a cohort of a hundred still hold twenty each.
 NUM_PARTS = 5
 
 
@@ -31,8 +31,8 @@ def regression_calibration(rows: OutOfFold) -> dict[str, Any]:
         ``slope`` and ``intercept`` (years) of the line, with intervals, and ``parts``: by rising
         predicted age, ``num_rows``, ``predicted_from``, ``predicted_to``, ``mean_predicted``,
         ``mean_chronological`` and ``difference`` (mean predicted minus mean chronological age, with
-        interval), in years. In the line and in each part, rows of one person share that person's
-        weight.
+        interval), in years. In the line, in each part and in what makes parts equal, rows of one
+        person share that person's weight.
     """
     ages, predicted = rows.chronological, rows.predicted
 
@@ -49,11 +49,20 @@ def regression_calibration(rows: OutOfFold) -> dict[str, Any]:
             "intercept": mean_age - slope * (mean_centred + predicted.mean()),
         }
 
-    order = np.argsort(predicted, kind="stable")
-    parts = [
-        _part(rows, part) for part in np.array_split(order, min(NUM_PARTS, len(order))) if len(part)
-    ]
+    parts = [_part(rows, part) for part in _equal_parts(predicted, rows.participants)]
     return {**estimates(line, rows.participants), "parts": parts}
+
+
+def _equal_parts(values: Array, participants: Array) -> list[Array]:
+    """Return numbers of rows by rising value, in parts of as many people's shares each."""
+    order = np.argsort(values, kind="stable")
+    people = len(np.unique(participants))
+    # As many people as in parts of single rows: the first parts take what does not come out even.
+    sizes = [len(part) for part in np.array_split(np.arange(people), min(NUM_PARTS, people))]
+    reached = np.cumsum(person_shares(participants)[order])
+    # The slack is for sums of thirds and sevenths that miss a whole number by rounding.
+    ends = np.searchsorted(reached, np.cumsum(sizes)[:-1] + 1e-9, side="right")
+    return np.split(order, ends)
 
 
 def _part(rows: OutOfFold, chosen: Array) -> dict[str, Any]:

@@ -111,8 +111,9 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
     Raises
     ------
     UsageError
-        If the file cannot be read, lacks a column, holds an age that is none, puts a participant
-        in two folds, or holds fewer than three participants or one age only.
+        If the file cannot be read, lacks a column, holds an age that is none, an interval that ends
+        before it begins or a scan twice, puts a participant in two folds, or holds fewer than three
+        participants or one age only.
     """
     source = _read_text(path)
     left_out: dict[str, int] = {}
@@ -128,7 +129,8 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
             left_out[reason] = int((used & wanting).sum())
         used &= ~wanting
     rows = source[used]
-    names = rows["participant_id"].str.removeprefix("sub-").to_numpy(dtype=str)
+    # Spreadsheets leave spaces, which would make two people of one.
+    names = rows["participant_id"].str.strip().str.removeprefix("sub-").to_numpy(dtype=str)
     if np.isin(names, _UNKNOWN).any():
         raise UsageError(f"{path}: each row must have a participant_id; found one without.")
     chronological, predicted = (ages[name][used] for name in ("chronological_age", "predicted_age"))
@@ -139,6 +141,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
             f"participants and {len(np.unique(chronological))} ages in {len(rows)} usable rows "
             f"of {len(source)}."
         )
+    _check_scans(path, rows.assign(participant_id=names))
     given = rows["fold"].to_numpy(dtype=str) if "fold" in rows else np.zeros(len(rows), dtype=str)
     folds_given = len(np.unique(given)) > 1
     if folds_given:
@@ -191,6 +194,23 @@ def _ages(path: Path, source: pd.DataFrame, column: str) -> Array:
     return years
 
 
+def _check_scans(path: Path, rows: pd.DataFrame) -> None:
+    """Refuse a scan that stands twice: it would agree with itself as if it had been repeated."""
+    # What `cross-validate` calls a scan, and `predict`; whoever names scans by sequence names the
+    # session or the age as well.
+    if not {"scan", "input"} & set(rows.columns):
+        return
+    keys = ("participant_id", "session_id", "scan", "input", "chronological_age")
+    twice = rows[rows.duplicated([key for key in keys if key in rows.columns])]
+    if len(twice):
+        row = twice.iloc[0]
+        raise UsageError(
+            f"{path}: each scan must stand once; found {row.get('scan', row.get('input'))!r} of "
+            f"{row['participant_id']} more than once. Keep one row a scan; of several models or "
+            "repeats, evaluate one at a time."
+        )
+
+
 def _check_folds(path: Path, names: Array, given: Array) -> None:
     without = names[np.isin(given, _UNKNOWN)]
     if len(without):
@@ -221,6 +241,13 @@ def _given_interval(path: Path, source: pd.DataFrame, used: Array) -> Array | No
     if not set(ends) <= set(source.columns):
         return None
     interval = np.stack([_ages(path, source, name)[used] for name in ends])
+    crossed = np.flatnonzero(interval[0] > interval[1])
+    if len(crossed):
+        row = source[used].iloc[crossed[0]]
+        raise UsageError(
+            f"{path}: {ends[0]} must not lie above {ends[1]}; found {row[ends[0]]} and "
+            f"{row[ends[1]]} for {row['participant_id']}. Exchange the columns, or leave both out."
+        )
     return interval if np.isfinite(interval).all() else None
 
 

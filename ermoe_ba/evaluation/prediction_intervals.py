@@ -1,14 +1,14 @@
 """Prediction intervals by conformal methods, each fold's set by the others, and what they hold.
 
-Shapes: N rows.
+Shapes: N rows, M rows whose difficulty is asked, L rows near each of these.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.model_selection import GroupKFold, cross_val_predict
-from sklearn.neighbors import KNeighborsRegressor
+from sklearn.model_selection import GroupKFold
+from sklearn.neighbors import NearestNeighbors
 
 from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
@@ -18,11 +18,11 @@ from ermoe_ba.space import Array
 
 LEVELS = (0.80, 0.90, 0.95)
 METHODS = ("constant", "local")
-# How many neighbours tell a difficulty, and years added to keep it above 0: the defaults of the
+# How many people near by tell a difficulty, and years added to keep it above 0: the defaults of the
 # conformal library crepes 0.9 (its `DifficultyEstimator`), not tuned on any cohort.
 NUM_NEIGHBOURS = 25
 SMALLEST_DIFFICULTY = 0.01
-# Parts in which the difficulty of the calibrating rows is predicted, each from the others.
+# Parts of the calibrating people in which their difficulty is predicted, each from the others.
 _NUM_PARTS = 10
 
 
@@ -39,7 +39,8 @@ class PredictionIntervals:
     Parameters
     ----------
     difficulty : ndarray, shape (N,)
-        Predicted size of the gap: mean of the nearest predicted ages' absolute gaps.
+        Predicted size of the gap: mean of the nearest predicted ages' absolute gaps, of as many as
+        25 people come to where rows of one person share that person's weight.
     half_widths : dict of (str, float) to ndarray, shape (N,)
         By method and level. ``constant``: the same for all rows of a fold, as `predict` gives it.
         ``local``: in proportion to the difficulty (Lei et al. 2018, section 5.2,
@@ -89,14 +90,37 @@ def _difficulties(rows: OutOfFold, others: Array, here: Array) -> tuple[Array, A
     does not: it is predicted in parts.
     """
     whose = rows.participants[others]
-    predicted, sizes = rows.predicted[others, None], np.abs(rows.gap[others])
-    people = len(np.unique(whose))
+    predicted, sizes = rows.predicted[others], np.abs(rows.gap[others])
+    people, person = np.unique(whose, return_inverse=True)
     # At most a quarter of the people, or few would have neighbours of their own.
-    model = KNeighborsRegressor(max(1, min(NUM_NEIGHBOURS, people // 4)))
-    parts = GroupKFold(min(_NUM_PARTS, people))
-    theirs = cross_val_predict(model, predicted, sizes, groups=whose, cv=parts)
-    new = model.fit(predicted, sizes).predict(rows.predicted[here, None])
+    num_near = max(1, min(NUM_NEIGHBOURS, len(people) // 4))
+    theirs = np.empty(len(whose))
+    # Of people, not of rows: whoever was scanned often weighs no more than anybody else.
+    parts = GroupKFold(min(_NUM_PARTS, len(people)))
+    for learnt, told in parts.split(people, groups=people):
+        known, asked = np.isin(person, learnt), np.isin(person, told)
+        theirs[asked] = _size_near(
+            predicted[known], sizes[known], whose[known], predicted[asked], num_near
+        )
+    new = _size_near(predicted, sizes, whose, rows.predicted[here], num_near)
     return theirs + SMALLEST_DIFFICULTY, new + SMALLEST_DIFFICULTY
+
+
+def _size_near(
+    predicted: Array, sizes: Array, whose: Array, asked_m: Array, num_people: int
+) -> Array:
+    """Return the mean size of the gaps nearest to predicted ages: of so many people's shares."""
+    shares = person_shares(whose)
+    # So many rows hold that many people's shares, whosever they are.
+    num_rows = min(len(whose), int(np.rint(num_people / shares.min())))
+    index = NearestNeighbors(n_neighbors=num_rows).fit(predicted[:, None])
+    near_ml = index.kneighbors(asked_m[:, None], return_distance=False)
+    share_ml = shares[near_ml]
+    nearer_ml = np.cumsum(share_ml, axis=1) - share_ml
+    # Of the farthest row only what is still wanted counts.
+    weight_ml = np.clip(num_people - nearer_ml, 0.0, share_ml)
+    size: Array = (sizes[near_ml] * weight_ml).sum(axis=1) / weight_ml.sum(axis=1)
+    return size
 
 
 def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dict[str, Any]:

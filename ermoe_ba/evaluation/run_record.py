@@ -65,12 +65,17 @@ def _json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        # Python's own reader lets in NaN, which nothing here could write again.
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except ValueError as error:
         raise UsageError(f"{path}: must be JSON ({error}). Remove it to go on.") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path}: must hold names and values. Remove it to go on.")
     return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def _expert_names(card: dict[str, Any]) -> tuple[str, ...]:

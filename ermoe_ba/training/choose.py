@@ -14,6 +14,7 @@ import torch
 from ermoe_ba.cohort import Participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.splits import split_folds
 from ermoe_ba.tokens import TokenGrid
@@ -31,8 +32,8 @@ class Choice:
     name : str
         Of the alternative with the least error.
     mae : dict
-        Mean absolute error of each alternative over the inner folds, in years; empty where the
-        recipe leaves no choice.
+        Mean absolute error of each alternative over the inner folds, in years, where scans of one
+        person share that person's weight; empty where the recipe leaves no choice.
     """
 
     name: str
@@ -104,6 +105,11 @@ def choose_settings(
         The first of equally good ones.
     cost : Cost
         Of all trainings together.
+
+    Raises
+    ------
+    UsageError
+        If there are fewer people than inner folds.
     """
     alternatives = recipe.age_alternatives()
     if recipe.choose is None:
@@ -117,6 +123,7 @@ def choose_settings(
     )
     fold_of = split_folds(each, recipe.choose.num_folds, seed)
     fold_n = people["participant_id"].map(fold_of).to_numpy()
+    share_n = person_shares(people["participant_id"].to_numpy())
     mae, cost = {}, Cost()
     for name, settings in alternatives.items():
         errors = np.empty(len(ages_n))
@@ -136,5 +143,5 @@ def choose_settings(
             with torch.no_grad():
                 found = member.read_age(train_nv[outside, 0].float()).age_b.numpy()
             errors[outside] = np.abs(found - ages_n[outside])
-        mae[name] = float(errors.mean())
+        mae[name] = float(np.average(errors, weights=share_n))
     return Choice(min(mae, key=lambda name: mae[name]), mae), cost

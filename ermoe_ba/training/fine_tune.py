@@ -20,7 +20,7 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import UsageError
 from ermoe_ba.intervals import conformal_half_width, smallest_cohort
 from ermoe_ba.io import write_json
-from ermoe_ba.metrics import age_metrics
+from ermoe_ba.metrics import age_metrics, person_shares
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.model_card import model_folder, save_card
 from ermoe_ba.preprocess import Preprocessor
@@ -147,7 +147,7 @@ class FineTuning:
             "num_scans_of_training_participants": seen.num_known,
             "remark": seen.remark,
         }
-        self._write_members(tune(view.base_n, view.ages_n, way))
+        self._write_members(tune(view.base_n, view.ages_n, way, owners))
         write_table(self.out / SCANS, ready.scans)
         write_table(self.out / SPLITS, folds.reset_index())
         write_table(self.out / PREDICTIONS, _table(ready.study.scans, fold_n, view, tuned_n))
@@ -195,24 +195,27 @@ class FineTuning:
         for fold in range(self.config.num_folds):
             train = fold_n != fold
             way = self._choose(view, train, owners, people)
-            tuned = tune(view.base_n[train], view.ages_n[train], way)
+            tuned = tune(view.base_n[train], view.ages_n[train], way, owners[train])
             tuned_n[~train] = tuned.ages(view.base_n[~train])
             chosen.append(way)
         return tuned_n, chosen
 
     def _choose(self, view: SiteView, among: Array, owners: Array, people: Participants) -> Way:
-        """Return the way with the least error on inner folds of some of the scans."""
+        """Return the way with the least error on inner folds of some of the scans.
+
+        Like the error that is told, and the fit itself, it lets all people count alike.
+        """
         inside = Participants(people.table.loc[pd.unique(owners[among])])
         folds = split_folds(inside, self.config.num_folds, self.config.seed)
         fold_n = pd.Series(owners).map(folds).to_numpy()
-        errors = {}
+        shares, errors = person_shares(owners[among]), {}
         for way in WAYS:
             found = np.zeros(len(owners))
             for fold in range(self.config.num_folds):
                 tested, train = among & (fold_n == fold), among & (fold_n != fold)
-                tuned = tune(view.base_n[train], view.ages_n[train], way)
+                tuned = tune(view.base_n[train], view.ages_n[train], way, owners[train])
                 found[tested] = tuned.ages(view.base_n[tested])
-            errors[way] = np.abs(found - view.ages_n)[among].mean()
+            errors[way] = np.average(np.abs(found - view.ages_n)[among], weights=shares)
         return min(WAYS, key=lambda way: errors[way])
 
     def _write_members(self, tuned: Tuned) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.output import Routing
 
@@ -50,7 +51,8 @@ def probe_routing(
     Returns
     -------
     dict
-        Mean absolute errors in years: ``mae``; ``mae_random_routing`` (each token's weights given
+        Mean absolute errors in years, in which scans of one person share that person's weight:
+        ``mae``; ``mae_random_routing`` (each token's weights given
         to experts at random), ``mae_other_subject_routing`` (those of another person's scan, mean
         over ten others drawn for each scan, or over all where there are fewer),
         ``mae_without_expert`` (list over experts: its share of the score taken away, before the
@@ -71,8 +73,11 @@ def probe_routing(
     random = torch.Generator().manual_seed(seed)
     shuffle = torch.rand(outputs[0].routing.weights_bte.shape, generator=random).argsort(dim=-1)
 
+    share_b = torch.as_tensor(person_shares(np.array(participants)), dtype=ages_b.dtype)
+
     def mae(ages: Sequence[Tensor]) -> float:
-        return float((torch.stack(list(ages)).mean(dim=0) - ages_b).abs().mean())
+        error_b = (torch.stack(list(ages)).mean(dim=0) - ages_b).abs()
+        return float((error_b * share_b).sum() / share_b.sum())
 
     def rerouted(weights: Sequence[Tensor]) -> float:
         ages = []

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from ermoe_ba.metrics import person_shares
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
 
@@ -79,7 +80,7 @@ class Tuned:
         return np.asarray(self.intercept + self.slope * predicted)
 
 
-def tune(predicted: Array, ages: Array, way: Way) -> Tuned:
+def tune(predicted: Array, ages: Array, way: Way, participants: Array | None = None) -> Tuned:
     """Fit one way of tuning.
 
     Parameters
@@ -88,16 +89,22 @@ def tune(predicted: Array, ages: Array, way: Way) -> Tuned:
         Ages from members that have not seen the participants, and chronological ages, in years.
     way : {"none", "offset", "line"}
         Which; a line by least squares, for which predicted ages must differ.
+    participants : ndarray, shape (N,), optional
+        Whose each scan is: scans of one person share that person's weight. By default each is
+        somebody else's.
 
     Returns
     -------
     Tuned
         Intercept and slope.
     """
+    shares = np.ones(len(ages)) if participants is None else person_shares(participants)
     if way == "line":
-        slope, intercept = np.polyfit(predicted, ages, 1)
+        # Weights of residuals, not of their squares.
+        slope, intercept = np.polyfit(predicted, ages, 1, w=np.sqrt(shares))
         return Tuned(float(intercept), float(slope))
-    return Tuned(float((ages - predicted).mean()) if way == "offset" else 0.0, 1.0)
+    offset = np.average(ages - predicted, weights=shares) if way == "offset" else 0.0
+    return Tuned(float(offset), 1.0)
 
 
 @torch.no_grad()
