@@ -8,7 +8,7 @@ from importlib.metadata import version
 from ermoe_ba.space import MODEL_GRID
 
 # Raise it with any change of code that changes what comes out.
-REVISION = 3
+REVISION = 4
 
 
 @dataclass(frozen=True, kw_only=True)
