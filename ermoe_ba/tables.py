@@ -58,7 +58,7 @@ EVALUATED_COLUMNS: dict[str, str] = {
     "calibration_fold": "made where the table had no folds: what is fitted for a row was fitted on "
     "the others' participants",
     "brain_age_gap": PREDICTION_COLUMNS["brain_age_gap"],
-    "expected_gap_size": "years; mean absolute gap of scans of the nearest predicted ages",
+    "expected_gap_size": "years; mean absolute gap of people of the nearest predicted ages",
     **{
         f"predicted_age_{end}_{level}": f"years; {end} end of the {level} % prediction interval "
         "(conformal, in proportion to expected_gap_size)"
@@ -76,7 +76,7 @@ EVALUATED_COLUMNS: dict[str, str] = {
 # regions.tsv of `ermoe-ba maps`, one row an expert and region of a cohort.
 COHORT_REGION_COLUMNS: dict[str, str] = {
     "expert": "expert of the read-out layer",
-    "kind": "regional: serves its tissue by construction; free: may serve any",
+    "kind": "regional: serves its region by construction; free: may serve any",
     "index": "value in the atlas image; 0 for voxels without a label",
     "region": "name of the region",
     "hemisphere": "L, R or n/a",
@@ -104,7 +104,7 @@ COHORT_REGION_COLUMNS: dict[str, str] = {
 # experts.tsv of `ermoe-ba maps`, one row an expert.
 EXPERT_COLUMNS: dict[str, str] = {
     "expert": "expert of the read-out layer",
-    "kind": "regional: serves its tissue by construction; free: may serve any",
+    "kind": "regional: serves its region by construction; free: may serve any",
     "load": "mean routing weight over the voxels of the template's brain and over participants, 0 "
     "to 1",
     "load_sd": "standard deviation of the load between participants",

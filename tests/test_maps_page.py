@@ -57,7 +57,7 @@ def test_where_ages_are_known_the_change_with_age_is_shown(page: str) -> None:
     assert first["scale"] * 32767 == pytest.approx(1e-4 / 0.008, rel=1e-6)
     assert winner["kind"] == "winner"
     assert told["experts"] == ["CSF", "Free 1"]
-    assert "serves its tissue by construction" in csf["said"]
+    assert "serves its region by construction" in csf["said"]
     assert "seeds of a fold +0.71, folds +0.62." in csf["said"]
     assert free["said"].endswith("Free: it may serve any place. Nothing to compare it to.")
 

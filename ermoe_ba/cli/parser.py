@@ -234,7 +234,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     phantom.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, default: 1")
     report = commands.add_parser("report", help="make reports again, and an index of a cohort")
-    report.add_argument("results", type=Path, metavar="DIR", help="what predict wrote")
+    report.add_argument("results", type=Path, metavar="DIR", help="what predict or maps wrote")
     report.add_argument("--model", metavar="NAME|PATH", help="default: what the results name")
     add_atlas(report)
     for command in (info, validate, train, tune, evaluate, ablate, phantom, report):

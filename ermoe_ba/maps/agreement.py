@@ -58,7 +58,7 @@ def expert_table(
     """Summarise each expert over a cohort, and how far its maps can be relied on.
 
     Members are compared in the order that the model keeps their experts in: regional ones by their
-    tissue, free ones as they were matched in training. Members that share a stem are seeds of one
+    region, free ones as they were matched in training. Members that share a stem are seeds of one
     fold; others come from different folds, that is, from other training scans.
 
     Parameters

@@ -8,7 +8,7 @@ from ermoe_ba.model.config import ModelConfig
 def expert_labels(config: ModelConfig) -> pd.DataFrame:
     """Return the label table of the winning experts: ``index``, ``name`` and ``kind``.
 
-    The kind is ``regional`` where the expert serves its tissue by construction, else ``free``.
+    The kind is ``regional`` where the expert serves its region by construction, else ``free``.
 
     Parameters
     ----------

@@ -190,7 +190,7 @@ def _maps(
 def _said(row: dict[Any, Any]) -> str:
     """Say of an expert's map how far it can be relied on."""
     kind = (
-        "Regional: it serves its tissue by construction."
+        "Regional: it serves its region by construction."
         if row["kind"] == "regional"
         else "Free: it may serve any place."
     )
