@@ -14,6 +14,7 @@ from ermoe_ba.intensity_changes import (
     ball,
     bend_contrast,
     blur,
+    damage_voxel,
     empty,
     ghost,
     invert,
@@ -27,6 +28,7 @@ from ermoe_ba.placement_changes import (
     mirror,
     reorder_axes,
     shift_origin,
+    surround,
     take_slices,
     thicken_slices,
     tilt_header,
@@ -39,7 +41,8 @@ Change = Callable[[Volume, float, np.random.Generator], Volume]
 CHANGES: dict[str, Change] = {
     change.__name__: change
     for change in (
-        reorder_axes, tilt_header, shift_origin, scale_values, offset_values, turn_head,
+        reorder_axes, tilt_header, shift_origin, scale_values, offset_values, damage_voxel,
+        surround, turn_head,
         thicken_slices, add_noise, add_bias, bend_contrast, blur, take_slices, invert, cut_top,
         blank_top, mirror, ghost, move_head, empty, ball,
     )

@@ -46,14 +46,14 @@ def scale_values(volume: Volume, factor: float, _: np.random.Generator) -> Volum
 
 
 def offset_values(volume: Volume, share: float, _: np.random.Generator) -> Volume:
-    """Lower all intensities by a share of the brightness, so that some are negative.
+    """Lower all intensities by a share of the brightness, so that some are negative, or raise them.
 
     Parameters
     ----------
     volume : Volume
         The scan, shape (I, J, K), on its own grid.
     share : float
-        Of the brightness (`bright`), 0 to 1.
+        Of the brightness (`bright`), -1 to 1; below 0 intensities are raised.
     _ : Generator
         Of no use here: nothing is drawn.
 
@@ -63,6 +63,29 @@ def offset_values(volume: Volume, share: float, _: np.random.Generator) -> Volum
         float32, on the same grid.
     """
     return volume.same_grid((volume.data - share * bright(volume)).astype(np.float32))
+
+
+def damage_voxel(volume: Volume, factor: float, _: np.random.Generator) -> Volume:
+    """Give the voxel in the middle of the image a value that no tissue has.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, shape (I, J, K), on its own grid.
+    factor : float
+        Times the brightness (`bright`); any number.
+    _ : Generator
+        Of no use here: nothing is drawn.
+
+    Returns
+    -------
+    Volume
+        float32, on the same grid.
+    """
+    data = volume.data.astype(np.float32)
+    i, j, k = (size // 2 for size in data.shape)
+    data[i, j, k] = factor * bright(volume)
+    return volume.same_grid(data)
 
 
 def add_noise(volume: Volume, share: float, rng: np.random.Generator) -> Volume:

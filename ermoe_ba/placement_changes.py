@@ -97,6 +97,28 @@ def shift_origin(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
     return _moved(volume, nib.affines.from_matvec(np.eye(3), np.full(3, mm / np.sqrt(3.0))))
 
 
+def surround(volume: Volume, share: float, _: np.random.Generator) -> Volume:
+    """Put empty voxels around the image, as conforming it to a cube does.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, shape (I, J, K), on its own grid.
+    share : float
+        Of the image's size, on either side of each axis; at least 0.
+    _ : Generator
+        Of no use here: nothing is drawn.
+
+    Returns
+    -------
+    Volume
+        The same voxels at the same places, and zeros around them.
+    """
+    before = np.rint(share * np.array(volume.data.shape)).astype(int)
+    data = np.pad(volume.data, [(n, n) for n in before])
+    return Volume(data, _window(volume.grid, -before, np.array(data.shape)))
+
+
 def turn_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
     """Turn the head in the image: voxels are interpolated, the field of view stays where it is.
 

@@ -101,6 +101,24 @@ def test_halves_share_no_voxel_and_make_the_whole(head: Volume) -> None:
         )
 
 
+def test_empty_voxels_around_move_nothing(head: Volume) -> None:
+    found = _change("surround", head, 0.5)
+    before = np.rint(0.5 * np.array(head.data.shape)).astype(int)
+    i, j, k = (slice(n, n + size) for n, size in zip(before, head.data.shape, strict=True))
+    np.testing.assert_array_equal(found.data[i, j, k], head.data)
+    assert found.data.sum() == head.data.sum()
+    # The first voxel of the head is where it was.
+    there = found.grid.affine @ [*before, 1]
+    np.testing.assert_allclose(there, head.grid.affine @ [0, 0, 0, 1], atol=1e-9)
+
+
+def test_one_voxel_is_damaged_and_no_other(head: Volume) -> None:
+    found = _change("damage_voxel", head, -100.0)
+    i, j, k = np.nonzero(found.data != head.data)
+    assert [i.item(), j.item(), k.item()] == [size // 2 for size in head.data.shape]
+    assert found.data[i, j, k] == pytest.approx(-100 * bright(head), rel=1e-6)
+
+
 def test_a_cut_takes_the_top_away_and_blanking_keeps_the_shape(head: Volume) -> None:
     # The block reaches from the 7th to the 20th voxel of 2.5 mm; 10 mm are four of them.
     cut = _change("cut_top", head, 10.0)
