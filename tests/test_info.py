@@ -49,7 +49,7 @@ def test_a_model_without_a_card_has_none_as_json_either(
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_a_terminal_of_few_signs_shows_the_others_as_question_marks(encoding: str) -> None:
+def test_a_terminal_of_few_signs_shows_the_others_by_their_numbers(encoding: str) -> None:
     """The card has signs that neither encoding knows; the lines and all else stay."""
     done = subprocess.run(
         [sys.executable, "-m", "ermoe_ba.cli.main", "info", "--model"],
@@ -62,5 +62,5 @@ def test_a_terminal_of_few_signs_shows_the_others_as_question_marks(encoding: st
     with pytest.raises(UnicodeEncodeError):
         text.encode(encoding)
     assert done.stdout.decode(encoding).splitlines() == (
-        text.encode(encoding, "replace").decode(encoding).splitlines()
+        text.encode(encoding, "backslashreplace").decode(encoding).splitlines()
     )

@@ -1,7 +1,7 @@
 """Out of fold: each scan by its own fold's members; regions of label maps; another router."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,9 +18,10 @@ from ermoe_ba.attribution.rival_routing import rival_routing
 from ermoe_ba.checkpoint import save_member
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.io import write_volume
+from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import ModelCard
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig
@@ -131,16 +132,23 @@ def test_as_a_cohort_each_participant_counts_once_and_each_member_its_own_fold(r
     assert total == pytest.approx(expected, abs=1e-4)
 
 
-def test_maps_reads_a_run_out_of_fold_and_anything_else_as_predictions(run: _Run) -> None:
+def test_maps_reads_a_run_out_of_fold_and_anything_else_as_predictions(
+    run: _Run, card: ModelCard
+) -> None:
     from ermoe_ba.cli.maps import _cohort
 
     with pytest.raises(UsageError, match="must hold results of `ermoe-ba predict`"):
         _cohort(run.folder, None)
     # What makes a folder a run's.
-    (run.folder / "model.json").touch()
+    write_json(run.folder / "model.json", asdict(card))
     cohort = _cohort(run.folder, None)
     assert cohort.out_of_fold
     assert len(cohort.people) == len(FOLDS)
+    # Of the table's ages, the interval that the run's card states.
+    lower, upper = (
+        cohort.people[f"predicted_age_{end}"].to_numpy(dtype=float) for end in ("lower", "upper")
+    )
+    np.testing.assert_allclose(upper - lower, 2 * card.half_width)
 
 
 def test_slopes_of_a_cohort_out_of_fold_are_over_whom_the_member_saw() -> None:
