@@ -1,13 +1,13 @@
 """Scan real people at simulated sites, and state what becomes of their ages and intervals.
 
-Command: python pipelines/sites.py DATA OUT [--prepared RUN] [--every N] [--model NAME|PATH]
-Input:   DATA/participants.tsv, DATA/t1/<id>_T1w.nii.gz and DATA/dlmuse/<id>_dseg.nii.gz of those
-         whom the model was trained on; sites and people: pipelines/sites.toml. Every head is
-         changed as it came from the scanner and then preprocessed, and predicted by the members
-         that never saw it; the model's rule of widening was made without these people
-         (pipelines/widening.py). With --prepared, the scans that `ermoe-ba cross-validate` prepared
-         in RUN are changed instead, and normalised anew: fields and turns, which preprocessing
-         undoes, are left out.
+Command: python pipelines/sites.py DATA RUN OUT [--prepared] [--every N]
+Input:   DATA/participants.tsv, DATA/t1/<id>_T1w.nii.gz and DATA/dlmuse/<id>_dseg.nii.gz; RUN, a
+         finished `ermoe-ba cross-validate` on these people, with the rule of widening that
+         `python pipelines/widening.py DATA RUN RUN` made without those who are scanned here; sites
+         and people: pipelines/sites.toml. Every head is changed as it came from the scanner and
+         then preprocessed, and predicted by the members that never saw it. With --prepared, the
+         scans that RUN prepared are changed instead, and normalised anew: fields and turns, which
+         preprocessing undoes, are left out.
 Time:    about 8 s of one core a head and site, with --prepared 0.8 s. A run that was stopped goes
          on.
 Result:  OUT/ages.tsv (one row a head and site), sites.tsv and sites.md (one row a site).
@@ -30,7 +30,6 @@ from ermoe_ba.config import from_plain
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.errors import ScanError
 from ermoe_ba.io import write_json, write_text
-from ermoe_ba.model_card import DEFAULT_MODEL, model_folder
 from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.quality import assess, load_limits, load_reference, measure_figures
@@ -136,16 +135,16 @@ def main() -> int:
     """Run all; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path)
+    parser.add_argument("run", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--prepared", type=Path, metavar="RUN")
+    parser.add_argument("--prepared", action="store_true", help="change the scans RUN prepared")
     parser.add_argument("--every", type=int, help="a multiple of the settings': fewer people")
-    parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--settings", type=Path, default=Path(__file__).with_suffix(".toml"))
     options = parser.parse_args()
     trial = from_plain(SiteTrial, tomllib.loads(options.settings.read_text("utf-8")))
     if options.every is not None and options.every % trial.every:
         parser.error(f"--every must be a multiple of {trial.every}: others set the rule.")
-    folder = model_folder(options.model)
+    folder = options.run
     rule = read_widening(folder)
     if rule is None:
         parser.error(f"{folder} has no rule by which intervals widen: see pipelines/widening.py.")
@@ -155,13 +154,16 @@ def main() -> int:
     trained = read_training_scans(folder)
     if trained is None:
         parser.error(f"{folder} does not say whom it was trained on ({TRAINING_SCANS}).")
-    fold_of = trained.set_index("participant_id")["fold"].astype(int)
+    left_out_of = trained.set_index("participant_id")["fold"]
+    if not left_out_of.str.isdigit().all():
+        parser.error(f"{folder} must be of a cross-validation; its members saw some or all people.")
+    fold_of = left_out_of.astype(int)
     rows = []
     for fold in sorted(set(fold_of[people])):
         own = replace(rule, likeness_s=(rule.likeness_s[fold],))
         ensemble = replace(load_fold(folder, fold), widening=own)
         preprocessor = Preprocessor(ensemble.card.preprocess)
-        cohort = Cohort(options.data, options.prepared, preprocessor)
+        cohort = Cohort(options.data, folder if options.prepared else None, preprocessor)
         for person in (p for p in people if fold_of[p] == fold):
             for place, site in enumerate((UNCHANGED, *trial.site)):
                 known = {
@@ -171,7 +173,7 @@ def main() -> int:
                     "chronological_age": float(age_of[person]),
                 }
                 # With another model, rule or way everything starts anew.
-                way = "heads" if options.prepared is None else "prepared"
+                way = "prepared" if options.prepared else "heads"
                 kept = options.out / "ages" / way / ensemble.model_id
                 done = kept / f"{person}_{place:02d}.json"
                 row = json.loads(done.read_text("utf-8")) if done.is_file() else {}

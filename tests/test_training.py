@@ -53,7 +53,7 @@ from ermoe_ba.training.progress import Progress
 from ermoe_ba.training.readout_start import place_prior, start_readouts
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig, read_recipe
 from ermoe_ba.training.run_folder import RunFolder
-from ermoe_ba.training.run_part import fold_part, whole_part
+from ermoe_ba.training.run_part import fold_part, whole_parts
 from ermoe_ba.training.stage import Loss, Stage
 from ermoe_ba.training.study_hash import data_hash
 from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
@@ -1310,10 +1310,10 @@ def test_repeats_are_other_folds_and_leave_the_first_as_it_is(
 
 
 def test_no_seed_serves_twice(study: _Study) -> None:
-    run = replace(study.recipe.run, num_folds=3, num_starts=4, num_repeats=2)
+    run = replace(study.recipe.run, num_folds=3, num_starts=4, num_repeats=2, num_stems=5)
     parts = [fold_part(run, fold, repeat) for repeat in range(2) for fold in range(3)]
-    seeds = [part.member_seed(n) for part in [*parts, whole_part(run)] for n in range(4)]
-    assert len(set(seeds)) == 7 * 4
+    seeds = [part.member_seed(n) for part in [*parts, *whole_parts(run)] for n in range(4)]
+    assert len(set(seeds)) == (6 + 5) * 4
     # Runs made before there were repeats keep theirs: seed, and one more a fold, then a start.
     assert [p.member_seed(n) for n in range(2) for p in parts[:3]] == [5, 6, 7, 8, 9, 10]
 
@@ -1470,6 +1470,7 @@ def test_a_final_model_saw_everybody_and_bears_the_figures_of_the_folds(
     study: _Study, ages: dict[str, float]
 ) -> None:
     out, path = study.folder / "final", study.write(ages)
+    study.recipe = replace(study.recipe, run=replace(study.recipe.run, num_stems=2))
     with pytest.raises(UsageError, match=r"model\.json"):
         FinalModel(study.recipe, path, study.folder / "absent", out)
     run = study.run("run", ages, None)
@@ -1481,9 +1482,16 @@ def test_a_final_model_saw_everybody_and_bears_the_figures_of_the_folds(
     card = read_card(out)
     assert card.half_width == read_card(run).half_width
     assert "has seen everybody" in card.provenance["figures"]
-    assert len(list(out.glob("fold-*.safetensors"))) == study.recipe.run.num_starts
-    kept = load_file(out / "kept" / "fold-all_described.safetensors")
-    assert kept["train"].shape[0] == NUM_PARTICIPANTS
+    # Two stems, and as many members on each as a fold has.
+    ensemble, starts = load_ensemble(str(out)), study.recipe.run.num_starts
+    assert ensemble.member_stems == [0] * starts + [1] * starts
+    for stem in range(2):
+        kept = load_file(out / "kept" / f"fold-all-{stem}_described.safetensors")
+        assert kept["train"].shape[0] == NUM_PARTICIPANTS
+    # Its figures are of these ages, under a name that nobody takes for the model's own.
+    told = (out / "out_of_fold_predictions.tsv").read_bytes()
+    assert told == (run / "predictions.tsv").read_bytes()
+    assert not (out / "predictions.tsv").exists()
     table = pd.read_csv(out / "training_scans.tsv", sep="\t", dtype=str)
     assert table["participant_id"].tolist() == IDS
     assert table["fold"].isna().all()

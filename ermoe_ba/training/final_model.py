@@ -17,11 +17,13 @@ from ermoe_ba.training.part import PartTrainer, Side
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy, make_ready
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import SCANS, RunFolder
-from ermoe_ba.training.run_part import Part, whole_part
+from ermoe_ba.training.run_folder import PREDICTIONS, SCANS, RunFolder, read_run_table
+from ermoe_ba.training.run_part import whole_parts
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
 
+# Ages of the cross-validation; `predictions.tsv` would be taken for the model's own.
+OUT_OF_FOLD = "out_of_fold_predictions.tsv"
 # What the card says of where its figures come from.
 FIGURES = (
     "of the cross-validation of the same recipe on the same scans, whose members each saw fewer of "
@@ -95,12 +97,13 @@ class FinalModel:
             simulated = simulated_people(
                 recipe.pretrain, ready, self.folder.phantom, jobs=self._jobs
             )
-        part = whole_part(recipe.run)
-        self.trainer.train(part, self.trainer.read(ready), Side((), ()), simulated)
+        everybody, nobody = self.trainer.read(ready), Side((), ())
+        for part in whole_parts(recipe.run):
+            self.trainer.train(part, everybody, nobody, simulated)
         # Each has written its members before the first writes some of them anew.
         processes.accelerator.wait_for_everyone()
         if processes.is_main:
-            self._finish(part, ready)
+            self._finish(ready)
         processes.accelerator.wait_for_everyone()
         return self.card.metrics
 
@@ -121,12 +124,15 @@ class FinalModel:
         write_table(out / SCANS, ready.scans)
         return ready
 
-    def _finish(self, part: Part, ready: ReadyStudy) -> None:
+    def _finish(self, ready: ReadyStudy) -> None:
         """Make a model of the members that are trained."""
         recipe, out = self.recipe, self.folder.out
-        match_experts(recipe, self.folder, self.trainer.tokens, [part])
+        match_experts(recipe, self.folder, self.trainer.tokens, whole_parts(recipe.run))
         # Nobody was left out of it: whoever is in this table must not be tested.
         keep_training_scans(out, ready.scans, None)
+        # The ages that its figures are of.
+        predictions = read_run_table(self.validated.out / PREDICTIONS)
+        write_table(out / OUT_OF_FOLD, predictions)
         write_json(out / "metrics.json", self.card.metrics)
         provenance = {**self.card.provenance, "figures": FIGURES}
         save_card(out, replace(self.card, provenance=provenance))

@@ -46,6 +46,9 @@ class RunConfig:
     num_repeats : int
         How often the folds are drawn; the members of the first repeat are the model, the others
         tell how much its figures owe to the draw.
+    num_stems : int
+        Stems of a model of everybody, each learnt anew from all scans, with ``num_starts`` members
+        of its own. The folds have one each.
     split : {"stratified", "leave-site-out"}
         Folds balanced in age and site, or one for each site of the participants table.
     t1w : str, optional
@@ -71,6 +74,7 @@ class RunConfig:
     data: str
     licence: str
     num_repeats: int = 1
+    num_stems: int = 1
     split: str = STRATIFIED
     t1w: str | None = None
     labels: str | None = None
@@ -81,7 +85,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.num_folds < 2:
             raise ValueError(f"num_folds must be at least 2; found {self.num_folds}")
-        for setting in ("num_starts", "num_repeats"):
+        for setting in ("num_starts", "num_repeats", "num_stems"):
             if getattr(self, setting) < 1:
                 raise ValueError(f"{setting} must be at least 1; found {getattr(self, setting)}")
         if self.split not in SPLITS:

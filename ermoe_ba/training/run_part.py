@@ -1,4 +1,4 @@
-"""The trainings that a run is made of: one a fold of each repeat, or one on all scans."""
+"""The trainings that a run is made of: one a fold of each repeat, or one a stem on all scans."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from ermoe_ba.training.recipe import RunConfig
 
 @dataclass(frozen=True)
 class Part:
-    """One training within a run: a fold of a repeat, or all scans together.
+    """One training within a run: of a fold of a repeat, or of all scans together.
 
     Parameters
     ----------
@@ -62,18 +62,20 @@ def fold_part(run: RunConfig, fold: int, repeat: int = 0) -> Part:
     return Part(f"{prefix}fold-{fold}", seed, run.num_folds, fold)
 
 
-def whole_part(run: RunConfig) -> Part:
-    """Return the training on all scans; its seeds come after those of all folds.
+def whole_parts(run: RunConfig) -> list[Part]:
+    """Return the trainings on all scans; their seeds come after those of all folds.
 
     Parameters
     ----------
     run : RunConfig
-        Its numbers of repeats, folds and members decide about seeds.
+        Its numbers of repeats, folds, stems and members decide about seeds.
 
     Returns
     -------
-    Part
-        Named ``fold-all``.
+    list of Part
+        Named ``fold-all-<k>``, one a stem.
     """
-    seed = run.seed + run.num_repeats * run.num_folds * run.num_starts
-    return Part("fold-all", seed, 1, None)
+    first = run.seed + run.num_repeats * run.num_folds * run.num_starts
+    return [
+        Part(f"fold-all-{stem}", first + stem, run.num_stems, None) for stem in range(run.num_stems)
+    ]
