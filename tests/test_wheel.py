@@ -139,7 +139,7 @@ def test_every_file_of_the_model_is_the_one_that_was_recorded(installed: Path) -
     hashes = runpy.run_path(str(ROOT / "pipelines" / "record_model.py"))["hashes"]
     assert hashes(folder) == RECORDED["files"]
     assert {
-        "fold-0_start-0.safetensors",
+        "fold-all-0_start-0.safetensors",
         "model.json",
         "out_of_fold_predictions.tsv",
         "training_scans.tsv",
