@@ -255,6 +255,21 @@ def test_a_brain_without_skull_may_touch_the_border_but_not_be_cut() -> None:
         assert "--force" in refusing.refusal()["remedy"]
 
 
+@pytest.mark.parametrize("degrees", [32.0, 45.0])
+def test_a_chin_up_or_down_bears_no_flag(degrees: float) -> None:
+    """The heads of the cohort lie up to 32 degrees off; an oblique scan up to 45 is one as well."""
+    assert assess(load_limits().limits, {"turn_degrees": degrees}, ()).flags == ()
+
+
+@pytest.mark.parametrize("degrees", [46.0, 90.0, 180.0])
+def test_a_head_that_its_header_turns_by_a_right_angle_is_flagged_and_not_refused(
+    degrees: float,
+) -> None:
+    verdict = assess(load_limits().limits, {"turn_degrees": degrees}, ())
+    assert verdict.flags == ("orientation_doubtful",)
+    assert verdict.refusing is None
+
+
 # The end of the image
 
 
