@@ -19,7 +19,8 @@ _REASONS = {
     ),
     "contrast_low": (
         "white matter must be brighter than grey matter (T1 weighting)",
-        "Give a T1-weighted scan.",
+        "Give a T1-weighted scan, whose background must be 0 or as dark as its air: where it was "
+        "padded with less (-1000, as in CT) and resampled, pad it with 0.",
     ),
     "mask_touches_border": (
         "the field of view must hold the whole brain",
