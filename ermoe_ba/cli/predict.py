@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import torch
 
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
+from ermoe_ba.cli.summary import exit_code, summarise
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
@@ -22,7 +22,6 @@ from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
 from ermoe_ba.scan_files import other_scans, remove_scan, require_no_loss
 from ermoe_ba.tables import predictions_table, write_table
-from ermoe_ba.training_scans import SEEN, count_seen, seen_remark
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
 TABLE, PAGE = "predictions.tsv", "qc.html"
@@ -246,58 +245,3 @@ def chosen_device(asked: str) -> str:
     if not available[asked]:
         raise UsageError(f"--device {asked}: this machine or this torch has no such device.")
     return asked
-
-
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """Return 0 where all scans are done, 1 where at least one failed or was refused.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of all scans.
-
-    Returns
-    -------
-    int
-        0 or 1.
-    """
-    return 0 if all(outcome.row["status"] == "ok" for outcome in outcomes) else 1
-
-
-def _widened(row: dict[str, Any]) -> str:
-    """Return what is said of an interval that was widened; nothing of any other."""
-    factor = row.get("interval_widening") or 1.0
-    return f", widened {factor:.2f} times" if factor > 1.0 else ""
-
-
-def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Path]) -> None:
-    """Tell ages, failures, what was seen in training, and where the results are.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of all scans.
-    coverage : float
-        Of the prediction interval, 0 to 1.
-    tables : sequence of Path
-        Where the rows stand.
-    """
-    rows: list[dict[str, Any]] = [outcome.row for outcome in outcomes]
-    for row in rows:
-        if row["status"] == "ok":
-            print(
-                f"{row['input']}: predicted brain age {row['predicted_age']:.1f} years "
-                f"({coverage:.0%} interval {row['predicted_age_lower']:.1f} to "
-                f"{row['predicted_age_upper']:.1f}{_widened(row)})"
-            )
-    for status in ("failed", "refused"):
-        count = sum(row["status"] == status for row in rows)
-        if count:
-            word = f"scans {status}" if status == "failed" else f"scans were {status}"
-            print(f"{count} of {len(rows)} {word}; see status and message in the table.")
-    remark = seen_remark(count_seen(row.get(SEEN) for row in rows if row["status"] == "ok"))
-    if remark:
-        print(f"note    {remark}", file=sys.stderr)
-    # Of a batch, the tables are the place to look; of one scan, each of its files.
-    files = outcomes[0].written if len(rows) == 1 else ()
-    print("\n".join(["Written:", *(f"  {path}" for path in (*tables, *files))]))
