@@ -238,10 +238,10 @@ def test_an_extension_that_claims_gigabytes_takes_no_memory(
     assert peak < 4e6
 
 
-def test_a_packed_file_is_unpacked_no_further_than_its_voxels(
+def test_a_packed_file_is_unpacked_hardly_further_than_its_voxels(
     write_head: WriteHead, tmp_path: Path
 ) -> None:
-    """64 MB of zeros behind a good head: the head is read, the rest is not."""
+    """64 MB of zeros behind a good head: the head is read, and one of them for a checksum."""
     path = _bomb(tmp_path / "tail.nii.gz", write_head("head.nii").read_bytes(), 64)
     tracemalloc.start()
     try:
@@ -251,6 +251,23 @@ def test_a_packed_file_is_unpacked_no_further_than_its_voxels(
         tracemalloc.stop()
     np.testing.assert_array_equal(data, read_t1w(tmp_path / "head.nii").data)
     assert peak < 4e6
+
+
+@pytest.mark.parametrize(("name", "packed_name"), [("f.mgh", "f.mgz"), ("f.nii", "f.nii.gz")])
+def test_notes_behind_the_voxels_do_not_hide_a_flipped_bit(
+    write_head: WriteHead, tmp_path: Path, name: str, packed_name: str
+) -> None:
+    """FreeSurfer writes tags there; the checksum stands behind them."""
+    plain = _save_as(tmp_path / name, write_head())
+    content = plain.read_bytes() + b"tags" * 5000
+    path = tmp_path / packed_name
+    path.write_bytes(gzip.compress(content))
+    np.testing.assert_array_equal(read_t1w(path).data, read_t1w(plain).data)
+    packed = bytearray(gzip.compress(content, compresslevel=0))
+    packed[len(packed) // 4] ^= 1
+    path.write_bytes(packed)
+    with pytest.raises(ScanError, match="CRC check failed"):
+        read_t1w(path)
 
 
 def test_the_hash_is_of_content_and_of_both_files_of_a_pair(
