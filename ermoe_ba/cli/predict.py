@@ -20,6 +20,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
+from ermoe_ba.partial import prefix_of
 from ermoe_ba.scan_files import other_scans, remove_scan, require_no_loss
 from ermoe_ba.tables import predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
@@ -53,14 +54,11 @@ def run_predict(options: argparse.Namespace) -> int:
         If the call itself is wrong: before anything is computed.
     """
     table_path, page_path = options.out / TABLE, options.out / PAGE
-    if table_path.exists() and not (options.overwrite or options.resume):
-        raise UsageError(
-            f"{options.out} already holds {TABLE}; give --resume to go on with that run, "
-            "--overwrite, or another --out."
-        )
+    own = options.overwrite or options.resume
+    if table_path.exists() and not own:
+        raise _taken(options.out)
     load_ahead(options.jobs)
     scans = meant_scans(options)
-    own = table_path.exists() or options.overwrite or options.resume
     require_no_loss(options.out, scans, (PAGE, INDEX, PARQUET), replace=own)
     settings = predict_settings(options, resume=options.resume)
     tell_missing(scans, settings.participants)
@@ -69,12 +67,15 @@ def run_predict(options: argparse.Namespace) -> int:
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
     try:
-        # An index would tell of the ages that were.
-        remove_file(options.out / INDEX)
-        remove_file(page_path)
-        remove_file(options.out / PARQUET)
-        remove_file(table_path)
-        write_rows(table_path, [])
+        if own:
+            # An index would tell of the ages that were.
+            remove_file(options.out / INDEX)
+            remove_file(page_path)
+            remove_file(options.out / PARQUET)
+            remove_file(table_path)
+            write_rows(table_path, [])
+        else:
+            _take(options.out)
         _settle_others(options, other_scans(options.out, {scan.name for scan in scans}))
     except OSError as error:
         raise cannot_write(options.out, error) from error
@@ -104,6 +105,33 @@ def run_predict(options: argparse.Namespace) -> int:
     files = [table_path, *([parquet] if parquet else []), page_path]
     summarise(outcomes, worker.ensemble.card.coverage, files)
     return exit_code(outcomes)
+
+
+def _take(folder: Path) -> None:
+    """Make a folder this run's: of several that began at once, as jobs of an array do, one has it.
+
+    The rows of all others would be lost, since each run writes the whole table.
+    """
+    table = folder / TABLE
+    # Whole under a name of its own first; a link, other than a renamed file, replaces nothing.
+    own = folder / f"{prefix_of(table)}claim"
+    write_rows(own, [])
+    try:
+        table.hardlink_to(own)
+    except FileExistsError as error:
+        raise _taken(folder) from error
+    except OSError:
+        # A file system without links (exFAT) has nothing that could tell.
+        write_rows(table, [])
+    finally:
+        remove_file(own)
+
+
+def _taken(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} already holds {TABLE}; give --resume to go on with that run, --overwrite, or "
+        "another --out."
+    )
 
 
 def _settle_others(options: argparse.Namespace, names: list[str]) -> None:
