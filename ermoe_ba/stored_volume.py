@@ -75,7 +75,8 @@ class StoredVolume:
     oriented : bool
         Whether the header says how the voxels lie in space.
     form_disagreement_mm : float
-        How far apart sform and qform put a corner of the image, at most; 0 unless both are set.
+        How far apart sform and qform (or, where the sform is alone, the voxel sizes) put a corner
+        of the image, at most.
     proxy : ArrayProxy
         Reads the voxels.
     """
@@ -226,21 +227,28 @@ def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVol
         header_mm=np.abs(np.asarray(stored["pixdim"][1:4], dtype=np.float64)),
         # After the check: it takes codes that NIfTI does not know for 0, and guesses an affine.
         oriented=bool(header["sform_code"] > 0 or header["qform_code"] > 0),
-        form_disagreement_mm=_form_disagreement(header),
+        form_disagreement_mm=_form_disagreement(header, stored["pixdim"][1:4]),
         proxy=ArrayProxy(str(files[1]), header),
     )
 
 
-def _form_disagreement(header: Any) -> float:
-    """Return how far apart the two forms put a corner of the image, at most, in mm."""
+def _form_disagreement(header: Any, pixdim: Array) -> float:
+    """Return how far apart the two forms put a corner of the image, at most, in mm.
+
+    Where the sform is alone, the voxel sizes that stand beside it are held against its own: a tool
+    that resamples and leaves an old sform makes a head of another size.
+    """
     sform = header.get_sform(coded=True)[0]
     try:
         qform = header.get_qform(coded=True)[0]
     except _UNREADABLE:
         # A damaged qform is no harm where the sform counts, and the worst disagreement.
         return MAX_DISAGREEMENT_MM if sform is not None else 0.0
-    if sform is None or qform is None:
+    if sform is None:
         return 0.0
+    if qform is None:
+        qform = sform.copy()
+        qform[:3, :3] *= np.abs(pixdim) / np.linalg.norm(sform[:3, :3], axis=0)
     shape = tuple(header.get_data_shape())[:3]
     corners = np.array(list(np.ndindex(2, 2, 2)))[:, : len(shape)] * (np.array(shape) - 1)
     apart = corners @ (sform - qform)[:3, : len(shape)].T + (sform - qform)[:3, 3]

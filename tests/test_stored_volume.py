@@ -90,6 +90,29 @@ def test_forms_that_disagree_are_measured_and_the_sform_counts(
     np.testing.assert_allclose(read_t1w(path).grid.affine, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("pixdim", "apart"),
+    [
+        ((5.0, 5.0, 5.0), 0.0),
+        # 19 steps of 5 mm along x that are 4.5 mm, by the other: the last voxel is 9.5 mm off.
+        ((4.5, 5.0, 5.0), 9.5),
+        # 19, 21 and 23 steps, each 0.1 mm longer.
+        ((5.1, 5.1, 5.1), 0.1 * np.sqrt(19**2 + 21**2 + 23**2)),
+        ((-5.0, 5.0, 5.0), 0.0),
+    ],
+)
+def test_voxel_sizes_that_a_lone_sform_disagrees_with_are_measured(
+    tmp_path: Path, pixdim: tuple[float, float, float], apart: float
+) -> None:
+    path = _with_forms(tmp_path / "forms.nii", STRAIGHT, None)
+    content = bytearray(path.read_bytes())
+    # pixdim[1] to [3] of the NIfTI-1 header.
+    struct.pack_into("<3f", content, 80, *pixdim)
+    path.write_bytes(content)
+    assert form_disagreement_mm(path) == pytest.approx(apart, abs=1e-3)
+    np.testing.assert_allclose(read_t1w(path).grid.affine, STRAIGHT)
+
+
 def test_a_damaged_qform_beside_a_good_sform_is_the_worst_disagreement(tmp_path: Path) -> None:
     path = _with_forms(tmp_path / "forms.nii", STRAIGHT, STRAIGHT)
     content = bytearray(path.read_bytes())
