@@ -270,6 +270,17 @@ def test_a_head_that_its_header_turns_by_a_right_angle_is_flagged_and_not_refuse
     assert verdict.refusing is None
 
 
+def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
+    """Half a head of the cohort, the other half zeros."""
+    half = {"template_correlation": 0.727, "white_grey_contrast": 0.02, "flat_end_cm2": 131.0}
+    verdict = assess(load_limits().limits, half, ())
+    assert verdict.refusing is not None
+    assert verdict.refusing.limit.flag == "mask_touches_border"
+    whole = assess(load_limits().limits, half | {"flat_end_cm2": 0.0}, ())
+    assert whole.refusing is not None
+    assert whole.refusing.limit.flag == "registration_doubtful"
+
+
 # The end of the image
 
 
