@@ -29,6 +29,7 @@ from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import write_volume
 from ermoe_ba.kept_results import rows_without_result
+from ermoe_ba.likeness import Likeness
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import WEIGHTS, ModelCard, save_card
@@ -42,7 +43,7 @@ from ermoe_ba.training_scans import (
     keep_training_scans,
     read_training_scans,
 )
-from ermoe_ba.widening import Likeness, Widening
+from ermoe_ba.widening import Widening
 from ermoe_ba.workers import Outcome, Predictor, PredictSettings
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
