@@ -16,10 +16,13 @@ from ermoe_ba.io import read_volume
 from ermoe_ba.label_tables import SUFFIXES, hemisphere_of, read_labels
 from ermoe_ba.resampling import resample
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Array, Volume
+from ermoe_ba.stored_volume import open_volume
 
 DEFAULT_ATLAS = "MUSEIXI"
 # Counting by label takes memory up to the largest; FreeSurfer's go to about 15,000.
 MAX_LABEL = 1_000_000
+# What scaled integers may be off by; probabilities and interpolated labels are off by more.
+MAX_FRACTION = 0.01
 # What an atlas that nilearn fetches is called by: nilearn:NAME or nilearn:NAME:VARIANT.
 FETCHED = "nilearn:"
 # Seven atlases in MNI 152 (the bundled ones, Tian's, Schaefer's, Allen's) lie in the template's
@@ -96,9 +99,9 @@ def load_atlas(
     Raises
     ------
     UsageError
-        If there is no such atlas, it has no region on the model grid, it lies in a space other
-        than MNI 152 (by its name, or because most of it lies outside the template's brain), or its
-        label table has no known form.
+        If there is no such atlas, its voxels are no labels or its header tells no orientation, it
+        has no region on the model grid, it lies in a space other than MNI 152 (by its name, or
+        because most of it lies outside the template's brain), or its label table has no known form.
     """
     known = registry()
     if (labels or space) and (atlas in known or atlas.startswith(FETCHED)):
@@ -181,17 +184,34 @@ def _fetched(atlas: str) -> Atlas:
 def _label_image(path: Path) -> Volume:
     """Read the labels on the grid that they were stored on."""
     try:
+        oriented = open_volume(path).oriented
         volume = read_volume(path, TEMPLATE_SPACE)
     except ErmoeError as error:
         raise UsageError(str(error)) from error
+    if not oriented:
+        raise UsageError(
+            f"{path}: the header of a label image must say how its voxels lie in space (sform or "
+            "qform); found both codes 0, which leaves right and left to guess. Set the form you "
+            "know to be true."
+        )
     if volume.data.ndim == 4 and volume.data.shape[3] == 1:
         volume = volume.same_grid(volume.data[..., 0])
     if volume.data.ndim != 3:
         raise UsageError(f"{path}: a label image must have three axes; found {volume.data.ndim}.")
+    if volume.data.dtype.kind not in "iuf":
+        raise UsageError(f"{path}: labels must be real numbers; found {volume.data.dtype}.")
     # Also refuses what is no number.
     if not (volume.data >= 0).all() or not (volume.data <= MAX_LABEL).all():
         raise UsageError(f"{path}: labels must lie between 0 and {MAX_LABEL}.")
-    return volume.same_grid(np.rint(volume.data).astype(np.int32))
+    whole = np.rint(volume.data)
+    between = np.count_nonzero(np.abs(volume.data - whole) > MAX_FRACTION)
+    if between:
+        raise UsageError(
+            f"{path}: labels must be whole numbers; found {between} voxels between two. Give "
+            "labels and no probabilities; what was resampled must have been so by nearest "
+            "neighbour."
+        )
+    return volume.same_grid(whole.astype(np.int32))
 
 
 def _atlas(

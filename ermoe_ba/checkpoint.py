@@ -1,6 +1,5 @@
 """A trained ensemble on disk: safetensors and JSON, nothing that runs code when it is read."""
 
-import hashlib
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.model_card import DEFAULT_MODEL, ModelCard, model_folder, read_card
+from ermoe_ba.model_identity import member_files, model_identity
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training_scans import TrainingScans, read_training_scans
 from ermoe_ba.widening import WIDENING_FILE, Widening, read_widening
@@ -184,7 +184,7 @@ def load_ensemble(model: str = DEFAULT_MODEL, device: str = "cpu") -> Ensemble:
             f"version makes {card.preprocess.identity()}, so its ages would be wrong. Use the "
             "version it was trained with, or train it again."
         )
-    ensemble = _read_members(folder, card, _member_files(folder), device)
+    ensemble = _read_members(folder, card, member_files(folder), device)
     widening = read_widening(folder)
     if widening is not None and widening.model_id != ensemble.model_id:
         raise UsageError(
@@ -221,7 +221,7 @@ def load_fold(folder: Path, fold: int) -> Ensemble:
         If the folder holds no such fold, or it cannot be read.
     """
     card = read_card(folder)
-    paths = [path for path in _member_files(folder) if path.name.startswith(f"fold-{fold}_")]
+    paths = [path for path in member_files(folder) if path.name.startswith(f"fold-{fold}_")]
     if not paths:
         raise UsageError(f"{folder}: must hold members of fold {fold}; found none.")
     return _read_members(folder, card, paths, "cpu")
@@ -238,53 +238,6 @@ def _read_members(folder: Path, card: ModelCard, paths: list[Path], device: str)
     ]
     share_stems(members)
     return Ensemble(card, members, tokens, model_identity(folder, card))
-
-
-def model_identity(folder: Path, card: ModelCard) -> str:
-    """Return the name of a model and a hash of its weights, joined by a hyphen.
-
-    Parameters
-    ----------
-    folder : Path
-        Holds the weights, ``fold-*.safetensors``.
-    card : ModelCard
-        Gives the name.
-
-    Returns
-    -------
-    str
-        Such as ``ixi-hh-b68548466b29``: 12 hexadecimal digits of SHA-256 over all members' files.
-
-    Raises
-    ------
-    UsageError
-        If the folder holds no weights.
-    """
-    weights = b"".join(path.read_bytes() for path in _member_files(folder))
-    return f"{card.name}-{hashlib.sha256(weights).hexdigest()[:12]}"
-
-
-def model_name(model_id: str) -> str:
-    """Return the name that a model's identity begins with.
-
-    Parameters
-    ----------
-    model_id : str
-        From `model_identity`.
-
-    Returns
-    -------
-    str
-        Without the last hyphen and the hash behind it.
-    """
-    return model_id.rpartition("-")[0]
-
-
-def _member_files(folder: Path) -> list[Path]:
-    paths = sorted(folder.glob("fold-*.safetensors"))
-    if not paths:
-        raise UsageError(f"{folder}: a model needs at least one fold-*.safetensors; found none.")
-    return paths
 
 
 def share_stems(members: list[ErmoeBrainAge]) -> None:

@@ -14,6 +14,8 @@ from ermoe_ba.errors import ScanError, UsageError
 
 # A DICOM file starts with 128 free bytes and this word (DICOM PS3.10, section 7.1).
 _PREAMBLE, _MAGIC = 128, b"DICM"
+# What a disc is indexed by, itself of that form but without a picture (DICOM PS3.10, section 8.6).
+_INDEX = "DICOMDIR"
 # Of PatientAge (value representation AS, DICOM PS3.5, section 6.2): three digits and a unit.
 _AGE = re.compile(r"(\d{3})([DWMY])")
 _UNITS_PER_YEAR = {"D": 365.25, "W": 365.25 / 7, "M": 12.0, "Y": 1.0}
@@ -40,9 +42,10 @@ def dicom_files(folder: Path) -> list[Path]:
     Returns
     -------
     list of Path
-        Those that begin as DICOM files do; none where there is none.
+        Those that begin as DICOM files do, but for a disc's index; none where there is none.
     """
-    return sorted(path for path in folder.iterdir() if path.is_file() and _is_dicom(path))
+    files = (path for path in folder.iterdir() if path.name.upper() != _INDEX)
+    return sorted(path for path in files if path.is_file() and _is_dicom(path))
 
 
 def patient_age(folder: Path) -> float | None:

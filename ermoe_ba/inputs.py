@@ -194,7 +194,9 @@ def _add_table(found: _Found, table: Path) -> None:
             f"found the columns {', '.join(map(str, content.columns))}"
             f"{' and rows without' if PATH_COLUMN in content.columns else ''}."
         )
-    twice = content[PATH_COLUMN][content[PATH_COLUMN].duplicated()].tolist()
+    # A file may be written in several ways (./a.nii), and either file of a pair means the pair.
+    files = content[PATH_COLUMN].map(lambda path: volume_files(table.parent / path)[0].absolute())
+    twice = content[PATH_COLUMN][files.duplicated()].tolist()
     if twice:
         raise UsageError(
             f"{table}: each scan must stand in one row; found {twice[0]!r} in several. Whose it is "

@@ -11,12 +11,12 @@ import torch
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import ScanError
 from ermoe_ba.intervals import age_interval
+from ermoe_ba.likeness import look
 from ermoe_ba.maps import TokenPlaces
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.preprocess import ScanState
 from ermoe_ba.space import Array, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.widening import look
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,9 +4,11 @@ Headers are parsed from their first few hundred bytes alone. Nothing that a head
 offsets, extensions) leads to memory being taken or a stream being read before it was checked.
 """
 
+import logging
 import struct
 import zlib
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.freesurfer.mghformat import MGHError, MGHHeader
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.openers import ImageOpener
@@ -34,6 +35,9 @@ _CIFTI_INTENTS = range(3000, 3100)
 # Notes between header and voxels (extensions) take kilobytes; a packed file that is told to skip
 # more would be unpacked for minutes to find nothing.
 MAX_OFFSET = 16 * 2**20
+# Notes behind the voxels (FreeSurfer's) take kilobytes. Up to so many bytes are read on, to where a
+# packed file keeps the checksum of its content.
+MAX_TAIL = 2**20
 # A disagreement of forms that is greater, or no number, is told as this much: JSON knows no others.
 MAX_DISAGREEMENT_MM = 1e6
 # What nibabel raises for content that is none.
@@ -49,6 +53,9 @@ _UNREADABLE = (
     OverflowError,
     ValueError,
 )
+# Told what nibabel mends, which it would print without the file's name.
+_UNHEARD = logging.Logger(__name__)
+_UNHEARD.addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,8 @@ class StoredVolume:
     oriented : bool
         Whether the header says how the voxels lie in space.
     form_disagreement_mm : float
-        How far apart sform and qform put a corner of the image, at most; 0 unless both are set.
+        How far apart sform and qform (or, where the sform is alone, the voxel sizes) put a corner
+        of the image, at most.
     proxy : ArrayProxy
         Reads the voxels.
     """
@@ -147,6 +155,8 @@ def read_voxels(path: Path, stored: StoredVolume, dtype: npt.DTypeLike | None = 
     try:
         # A value too large for the data type becomes infinite, which the caller refuses by count.
         with np.errstate(over="ignore", invalid="ignore"):
+            if Path(stored.proxy.file_like).suffix.lower() in (".gz", ".mgz"):
+                return _unpacked(stored.proxy, dtype)
             return np.asanyarray(stored.proxy, dtype=dtype)
     except _UNREADABLE as error:
         raise ScanError(
@@ -155,6 +165,24 @@ def read_voxels(path: Path, stored: StoredVolume, dtype: npt.DTypeLike | None = 
             found=f"{type(error).__name__}: {' '.join(str(error).split())}",
             remedy="The file is truncated or damaged; copy it again.",
         ) from error
+
+
+def _unpacked(proxy: ArrayProxy, dtype: npt.DTypeLike | None) -> Array:
+    """Read the voxels of a packed file as far as its checksum.
+
+    Of single bits that were flipped on a disk, six in seven unpack to other voxels in silence.
+    """
+    with ImageOpener(proxy.file_like) as opened:
+        spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+        # It cannot be mapped, and trying would unpack all of it.
+        values = np.asanyarray(ArrayProxy(opened, spec, mmap=False), dtype=dtype)
+        try:
+            opened.read(MAX_TAIL)
+        except BadGzipFile as error:
+            # What follows the archive and is none, as gzip itself says, is to be ignored.
+            if "Not a gzipped file" not in str(error):
+                raise
+    return values
 
 
 def _is_mgh(path: Path) -> bool:
@@ -189,9 +217,9 @@ def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVol
     offset = float(stored["vox_offset"])
     if not (size if single else 0) <= offset <= MAX_OFFSET:
         raise ValueError(f"voxels said to start at byte {offset:g}")
-    # What nibabel mends it would also tell, without the file's name; what it cannot, it raises.
-    with LoggingOutputSuppressor():
-        header = kind(block[:size])
+    header = kind(block[:size], check=False)
+    # What it cannot mend, it raises.
+    header.check_fix(_UNHEARD)
     return StoredVolume(
         shape=tuple(int(n) for n in header.get_data_shape()),
         dtype=header.get_data_dtype(),
@@ -199,21 +227,28 @@ def _read_nifti(path: Path, files: tuple[Path, Path], block: bytes) -> StoredVol
         header_mm=np.abs(np.asarray(stored["pixdim"][1:4], dtype=np.float64)),
         # After the check: it takes codes that NIfTI does not know for 0, and guesses an affine.
         oriented=bool(header["sform_code"] > 0 or header["qform_code"] > 0),
-        form_disagreement_mm=_form_disagreement(header),
+        form_disagreement_mm=_form_disagreement(header, stored["pixdim"][1:4]),
         proxy=ArrayProxy(str(files[1]), header),
     )
 
 
-def _form_disagreement(header: Any) -> float:
-    """Return how far apart the two forms put a corner of the image, at most, in mm."""
+def _form_disagreement(header: Any, pixdim: Array) -> float:
+    """Return how far apart the two forms put a corner of the image, at most, in mm.
+
+    Where the sform is alone, the voxel sizes that stand beside it are held against its own: a tool
+    that resamples and leaves an old sform makes a head of another size.
+    """
     sform = header.get_sform(coded=True)[0]
     try:
         qform = header.get_qform(coded=True)[0]
     except _UNREADABLE:
         # A damaged qform is no harm where the sform counts, and the worst disagreement.
         return MAX_DISAGREEMENT_MM if sform is not None else 0.0
-    if sform is None or qform is None:
+    if sform is None:
         return 0.0
+    if qform is None:
+        qform = sform.copy()
+        qform[:3, :3] *= np.abs(pixdim) / np.linalg.norm(sform[:3, :3], axis=0)
     shape = tuple(header.get_data_shape())[:3]
     corners = np.array(list(np.ndindex(2, 2, 2)))[:, : len(shape)] * (np.array(shape) - 1)
     apart = corners @ (sform - qform)[:3, : len(shape)].T + (sform - qform)[:3, 3]

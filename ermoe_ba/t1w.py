@@ -175,7 +175,7 @@ def form_disagreement_mm(path: Path) -> float:
     """Return how far apart a NIfTI header's two forms put a corner of the image, at most.
 
     Where both are set, the sform counts: tools that move an image write it, and leave the qform to
-    the scanner.
+    the scanner. Where the sform is alone, the voxel sizes in the header are held against it.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def form_disagreement_mm(path: Path) -> float:
     Returns
     -------
     float
-        In mm; 0 where only one form is set, and for formats that have only one.
+        In mm; 0 where only the qform is set, and for formats that have one form.
 
     Raises
     ------

@@ -187,9 +187,11 @@ def read_tsv(
     Raises
     ------
     OSError, ValueError
-        If the file cannot be read, or its rows have more cells than the header, which pandas would
-        put below their neighbours' names.
+        If the file cannot be read, two columns bear one name, of which readers would see the first
+        alone, or its rows have more cells than the header, which pandas would put below their
+        neighbours' names.
     """
+    _refuse_twins(path)
     kinds = str if text is None else dict.fromkeys(text, str)
     table = pd.read_csv(path, sep="\t", dtype=kinds, keep_default_na=False)
     if not isinstance(table.index, pd.RangeIndex):
@@ -198,6 +200,21 @@ def read_tsv(
     # What a short row lacks is a gap in spite of `keep_default_na`, but not in every pandas.
     table[names] = table[names].fillna("")
     return table.mask(table.isin(list(gaps))) if gaps else table
+
+
+def _refuse_twins(path: Path) -> None:
+    """Refuse a header with one name twice: pandas would call the second by another name."""
+    header = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype=str, keep_default_na=False)
+    names = header.iloc[0]
+    # Columns without a name are nobody's.
+    twins = names[names.duplicated(keep=False) & (names != "")]
+    if len(twins):
+        places = [str(number + 1) for number in twins.index[twins == twins.iloc[0]]]
+        raise ValueError(
+            f"each column must have a name of its own; found {twins.iloc[0]!r} as columns "
+            f"{', '.join(places[:-1])} and {places[-1]}. Which one counts would be a guess: rename "
+            "or remove one"
+        )
 
 
 def markdown_table(table: pd.DataFrame, decimals: int) -> str:

@@ -32,6 +32,7 @@ from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.io import write_json
+from ermoe_ba.likeness import fit_likeness, look
 from ermoe_ba.model_card import read_card
 from ermoe_ba.predict import described_once, predict_age
 from ermoe_ba.preprocess import Preprocessor
@@ -41,7 +42,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
 from ermoe_ba.training.run_folder import PREDICTIONS, RunFolder, read_run_table
 from ermoe_ba.training.run_part import whole_parts
-from ermoe_ba.widening import Widening, conformal_slope, fit_likeness, look, save_widening
+from ermoe_ba.widening import Widening, conformal_slope, save_widening
 
 # Share of the cohort's own scans, each seen by members that did not learn from it, whose interval
 # keeps its width.

@@ -318,3 +318,36 @@ def test_a_single_fourth_axis_is_no_series(tmp_path: Path) -> None:
     nib.Nifti1Image(np.stack([flat, flat], axis=-1), AFFINE).to_filename(tmp_path / "two.nii.gz")
     with pytest.raises(UsageError, match="three axes"):
         load_atlas(str(tmp_path / "two.nii.gz"))
+
+
+def _label_image(path: Path, data: np.ndarray, code: int = 1) -> str:
+    image = nib.Nifti1Image(data, AFFINE)
+    image.set_sform(AFFINE, code)
+    image.set_qform(AFFINE, code)
+    image.to_filename(path)
+    return str(path)
+
+
+def test_labels_that_were_interpolated_are_refused(tmp_path: Path) -> None:
+    """Between labels 3 and 8 of a blurred atlas lie 5 and 6, which are other regions."""
+    flat = read_volume(_blocks(tmp_path / "atlas.nii.gz"), TEMPLATE_SPACE).data
+    blurred = (flat + np.roll(flat, 1, axis=1)) / 2
+    count = np.count_nonzero(blurred % 1)
+    with pytest.raises(UsageError, match=f"found {count} voxels between two. Give labels"):
+        load_atlas(_label_image(tmp_path / "blurred.nii.gz", blurred))
+    # What a scaled integer is off by.
+    close = _label_image(tmp_path / "close.nii.gz", flat * np.float32(1.0001))
+    assert load_atlas(close).labels["index"].tolist() == [3, 8]
+
+
+def test_colours_and_complex_numbers_are_no_labels(tmp_path: Path) -> None:
+    colours = np.zeros((20, 20, 20), dtype=[("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for data in (colours, np.ones((20, 20, 20), np.complex64)):
+        with pytest.raises(UsageError, match="labels must be real numbers"):
+            load_atlas(_label_image(tmp_path / "other.nii.gz", data))
+
+
+def test_an_atlas_whose_left_would_be_a_guess_is_refused(tmp_path: Path) -> None:
+    flat = read_volume(_blocks(tmp_path / "atlas.nii.gz"), TEMPLATE_SPACE).data
+    with pytest.raises(UsageError, match="leaves right and left to guess"):
+        load_atlas(_label_image(tmp_path / "nowhere.nii.gz", flat, code=0))

@@ -13,18 +13,18 @@ from ermoe_ba.checkpoint import (
     load_ensemble,
     load_fold,
     load_member,
-    model_identity,
-    model_name,
     save_member,
 )
 from ermoe_ba.errors import UsageError
+from ermoe_ba.likeness import Likeness
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard, save_card
+from ermoe_ba.model_identity import model_identity, model_name
 from ermoe_ba.preprocess.config import PreprocessConfig
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.matching import matched_order
-from ermoe_ba.widening import Likeness, Widening, save_widening
+from ermoe_ba.widening import Widening, save_widening
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 

@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, and a batch in which one bad scan costs no other."""
 
+import errno
 import io
 import itertools
 import json
@@ -28,6 +29,7 @@ from ermoe_ba.errors import RefusedScanError, ScanError, UsageError
 from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import write_volume
 from ermoe_ba.kept_results import rows_without_result
+from ermoe_ba.likeness import Likeness
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import WEIGHTS, ModelCard, save_card
@@ -41,8 +43,8 @@ from ermoe_ba.training_scans import (
     keep_training_scans,
     read_training_scans,
 )
-from ermoe_ba.widening import Likeness, Widening
-from ermoe_ba.workers import Outcome
+from ermoe_ba.widening import Widening
+from ermoe_ba.workers import Outcome, Predictor, PredictSettings
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -385,6 +387,42 @@ def test_results_are_not_overwritten_unasked(tmp_path: Path, predict: Callable[.
     assert run.code == 2
     assert "--overwrite" in run.stderr
     assert table.read_text(encoding="utf-8") == "precious"
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_of_runs_that_begin_at_once_one_alone_takes_the_folder(
+    tmp_path: Path,
+    write_head: WriteHead,
+    predict: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While this run loads its model, another one takes the folder that both found empty."""
+    table, start = tmp_path / "out" / "predictions.tsv", PredictSettings.start
+
+    def beside_another(settings: PredictSettings) -> Predictor:
+        table.parent.mkdir()
+        table.write_text("the other run's", encoding="utf-8")
+        return start(settings)
+
+    monkeypatch.setattr(PredictSettings, "start", beside_another)
+    run = predict(write_head(), "--no-maps")
+    assert run.code == 2
+    assert "already holds predictions.tsv" in run.stderr
+    assert run.files() == {"predictions.tsv"}
+    assert table.read_text(encoding="utf-8") == "the other run's"
+
+
+@pytest.mark.usefixtures("_stand_ins")
+def test_a_file_system_without_links_takes_results_as_well(
+    write_head: WriteHead, predict: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    run = predict(write_head(), "--no-maps")
+    assert run.code == 0
+    assert len(run.table) == 1
 
 
 @pytest.mark.parametrize("name", ["head_desc-preproc_T1w.nii.gz", "qc.html", "index.html"])

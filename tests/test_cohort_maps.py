@@ -18,7 +18,6 @@ from scipy.stats import false_discovery_control
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas, load_atlas
 from ermoe_ba.attribution.out_of_fold import _scans
-from ermoe_ba.checkpoint import model_identity
 from ermoe_ba.cli.main import main
 from ermoe_ba.cli.maps import _card
 from ermoe_ba.cli.maps import _cohort as _cohort_of
@@ -34,6 +33,7 @@ from ermoe_ba.maps.group import write_group_maps
 from ermoe_ba.maps.overlap import RegionOverlap
 from ermoe_ba.maps.people import gather_people
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card
+from ermoe_ba.model_identity import model_identity
 from ermoe_ba.scan_files import EXPERT_LABELS, MEMBER_WEIGHTS, MEMBER_YEARS, PREDICTION
 from ermoe_ba.space import MODEL_GRID, Array
 from ermoe_ba.tables import COHORT_REGION_COLUMNS, EFFECT_COLUMNS, EXPERT_COLUMNS, write_table

@@ -160,6 +160,19 @@ def test_the_age_that_a_series_states(
     assert found == (None if years is None else pytest.approx(years))
 
 
+def test_the_index_of_a_disc_is_no_series(write_series: WriteSeries, tmp_path: Path) -> None:
+    folder = write_series()
+    plain = read_t1w(folder)
+    index = folder / "DICOMDIR"
+    index.write_bytes(bytes(128) + b"DICM" + bytes(64))
+    np.testing.assert_array_equal(read_t1w(folder).data, plain.data)
+    # In the root of a disc it lies alone: the scans are below.
+    disc = tmp_path / "disc"
+    disc.mkdir()
+    index.rename(disc / index.name)
+    assert dicom_files(disc) == []
+
+
 def test_other_files_of_the_folder_are_not_counted(write_series: WriteSeries) -> None:
     folder = write_series()
     before = content_hash(folder)

@@ -61,6 +61,9 @@ def test_a_table_names_paths_people_and_ages(tmp_path: Path) -> None:
         ("path\tage\na.nii\tnan\n", "'nan'"),
         ("path\tage\n\t30\n", "rows without"),
         ("path\tparticipant_id\na.nii\tP1\nb.nii\tP2\na.nii\tP3\n", "'a.nii' in several"),
+        ("path\tparticipant_id\na.nii\tP1\n./a.nii\tP2\n", "'./a.nii' in several"),
+        ("path\tparticipant_id\na.hdr\tP1\na.img\tP2\n", "'a.img' in several"),
+        ("path\tage\tage\na.nii\t30\t60\n", "'age' as columns 2 and 3"),
         ("", "cannot be read"),
     ],
 )

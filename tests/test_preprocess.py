@@ -20,11 +20,11 @@ from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipel
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import from_ants, to_ants
 from ermoe_ba.preprocess.brain import ExtractBrain
-from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox
+from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox, turn_degrees
 from ermoe_ba.preprocess.intensity import NormaliseIntensity, ToUnits
 from ermoe_ba.preprocess.register import MovingBrain, RegisterAffine, flattened, standardised
 from ermoe_ba.resampling import resample
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import MODEL_GRID, SpatialGrid, Volume
 
 FloatArray = npt.NDArray[np.float64]
 WriteHead = Callable[..., Path]
@@ -274,6 +274,33 @@ def test_a_tilt_of_45_degrees_is_found_whether_header_or_head_is_tilted(tilted: 
         )
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2], ids=["about x", "about y", "about z"])
+def test_a_header_that_is_wrong_by_half_a_turn_is_measured(axis: int) -> None:
+    """The template itself lies right; its header says otherwise by 180 degrees."""
+    brain = template("desc-brain_T1w")
+    turn = np.diag([-1.0, -1.0, -1.0, 1.0])
+    turn[axis, axis] = 1.0
+    header = SpatialGrid(brain.grid.shape, turn @ brain.grid.affine, "scan")
+    state = ToRas()(_state(Volume(brain.data.astype(np.float32), header)))
+    mask = state.image.same_grid((state.image.data > 0).astype(np.uint8))
+    settled = _register()(dataclasses.replace(state, brain_mask=mask))
+    found = ToGrid(MODEL_GRID)(settled).figures
+    assert found["template_correlation"] > 0.99
+    assert found["turn_degrees"] == pytest.approx(180.0, abs=1.0)
+
+
+@pytest.mark.parametrize("degrees", [0.0, 10.0, 45.0, 90.0, 179.0, 180.0])
+def test_the_turn_of_an_affine_is_that_of_its_rotation(degrees: float) -> None:
+    """Stretched before or after, unequally, and moved, it turns by as much."""
+    turn = Rotation.from_rotvec(np.radians(degrees) * np.array([1.0, 2.0, 2.0]) / 3).as_matrix()
+    stretch = turn @ np.diag([1.1, 0.8, 1.3]) @ turn.T
+    affine = nib.affines.from_matvec(stretch @ turn, [30.0, -70.0, 5.0])
+    # Near 0 and 180 degrees the cosine is flat: a last digit of it is 1e-6 degrees.
+    assert turn_degrees(affine) == pytest.approx(degrees, abs=1e-5)
+    mirrored = affine @ np.diag([-1.0, 1.0, 1.0, 1.0])
+    assert turn_degrees(mirrored) >= 90.0 - 1e-5
+
+
 def _register() -> RegisterAffine:
     return RegisterAffine(template("desc-brain_T1w"), 20.0, (8.0, 3.0), (4, 2), 0.965)
 
@@ -427,6 +454,34 @@ def test_a_few_voxels_below_the_air_lift_nothing(value: float, count: int) -> No
     spoilt = _HEAD.copy()
     spoilt[:count] = value
     np.testing.assert_array_equal(_units(spoilt), _units(_HEAD))
+
+
+@pytest.mark.parametrize("padding", [-1000.0, -1024.0, -32768.0, -6.0])
+@pytest.mark.parametrize("air", [0.0, -2.0, 3.0], ids=["zeros", "swings", "noise"])
+def test_padding_far_below_the_air_lifts_nothing(padding: float, air: float) -> None:
+    """2 % of 199, the 99th percentile of what is not padded, are 4: air lies within, -6 beyond."""
+    head = _HEAD.copy()
+    head[:100] = np.linspace(0.0, air, 100)
+    padded = np.concatenate([head, np.full(200, padding)])
+    found = _units(padded)
+    np.testing.assert_array_equal(found[: len(head)], _units(head))
+    assert not found[len(head) :].any()
+
+
+def test_what_lies_hardly_below_the_air_is_no_padding() -> None:
+    """A background of -3 beside tissue of up to 200 is read as it always was: as a shift."""
+    found = _units(np.where(_HEAD == 0, -3.0, _HEAD))
+    np.testing.assert_array_equal(found, np.rint(np.where(_HEAD, _HEAD + 3, 0) * 4096 / 202))
+
+
+def test_a_background_that_was_shifted_with_its_brain_is_no_padding() -> None:
+    """Tissue of 51 to 200 in zeros, less 50: one value below 0, but no air near it either way."""
+    brain = np.concatenate([np.zeros(150), np.arange(60.0, 201.0)])
+    np.testing.assert_array_equal(_units(brain - 50.0), _units(brain))
+
+
+def test_two_values_of_which_one_is_0_show_what_they_did() -> None:
+    np.testing.assert_array_equal(_units(np.array([-1000.0, 0.0, 0.0])), [0, 4096, 4096])
 
 
 def test_a_brain_of_mean_0_keeps_its_dark_half() -> None:

@@ -255,6 +255,32 @@ def test_a_brain_without_skull_may_touch_the_border_but_not_be_cut() -> None:
         assert "--force" in refusing.refusal()["remedy"]
 
 
+@pytest.mark.parametrize("degrees", [32.0, 45.0])
+def test_a_chin_up_or_down_bears_no_flag(degrees: float) -> None:
+    """The heads of the cohort lie up to 32 degrees off; an oblique scan up to 45 is one as well."""
+    assert assess(load_limits().limits, {"turn_degrees": degrees}, ()).flags == ()
+
+
+@pytest.mark.parametrize("degrees", [46.0, 90.0, 180.0])
+def test_a_head_that_its_header_turns_by_a_right_angle_is_flagged_and_not_refused(
+    degrees: float,
+) -> None:
+    verdict = assess(load_limits().limits, {"turn_degrees": degrees}, ())
+    assert verdict.flags == ("orientation_doubtful",)
+    assert verdict.refusing is None
+
+
+def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
+    """Half a head of the cohort, the other half zeros."""
+    half = {"template_correlation": 0.727, "white_grey_contrast": 0.02, "flat_end_cm2": 131.0}
+    verdict = assess(load_limits().limits, half, ())
+    assert verdict.refusing is not None
+    assert verdict.refusing.limit.flag == "mask_touches_border"
+    whole = assess(load_limits().limits, half | {"flat_end_cm2": 0.0}, ())
+    assert whole.refusing is not None
+    assert whole.refusing.limit.flag == "registration_doubtful"
+
+
 # The end of the image
 
 

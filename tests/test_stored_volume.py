@@ -90,6 +90,29 @@ def test_forms_that_disagree_are_measured_and_the_sform_counts(
     np.testing.assert_allclose(read_t1w(path).grid.affine, expected, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("pixdim", "apart"),
+    [
+        ((5.0, 5.0, 5.0), 0.0),
+        # 19 steps of 5 mm along x that are 4.5 mm, by the other: the last voxel is 9.5 mm off.
+        ((4.5, 5.0, 5.0), 9.5),
+        # 19, 21 and 23 steps, each 0.1 mm longer.
+        ((5.1, 5.1, 5.1), 0.1 * np.sqrt(19**2 + 21**2 + 23**2)),
+        ((-5.0, 5.0, 5.0), 0.0),
+    ],
+)
+def test_voxel_sizes_that_a_lone_sform_disagrees_with_are_measured(
+    tmp_path: Path, pixdim: tuple[float, float, float], apart: float
+) -> None:
+    path = _with_forms(tmp_path / "forms.nii", STRAIGHT, None)
+    content = bytearray(path.read_bytes())
+    # pixdim[1] to [3] of the NIfTI-1 header.
+    struct.pack_into("<3f", content, 80, *pixdim)
+    path.write_bytes(content)
+    assert form_disagreement_mm(path) == pytest.approx(apart, abs=1e-3)
+    np.testing.assert_allclose(read_t1w(path).grid.affine, STRAIGHT)
+
+
 def test_a_damaged_qform_beside_a_good_sform_is_the_worst_disagreement(tmp_path: Path) -> None:
     path = _with_forms(tmp_path / "forms.nii", STRAIGHT, STRAIGHT)
     content = bytearray(path.read_bytes())
@@ -238,10 +261,10 @@ def test_an_extension_that_claims_gigabytes_takes_no_memory(
     assert peak < 4e6
 
 
-def test_a_packed_file_is_unpacked_no_further_than_its_voxels(
+def test_a_packed_file_is_unpacked_hardly_further_than_its_voxels(
     write_head: WriteHead, tmp_path: Path
 ) -> None:
-    """64 MB of zeros behind a good head: the head is read, the rest is not."""
+    """64 MB of zeros behind a good head: the head is read, and one of them for a checksum."""
     path = _bomb(tmp_path / "tail.nii.gz", write_head("head.nii").read_bytes(), 64)
     tracemalloc.start()
     try:
@@ -251,6 +274,23 @@ def test_a_packed_file_is_unpacked_no_further_than_its_voxels(
         tracemalloc.stop()
     np.testing.assert_array_equal(data, read_t1w(tmp_path / "head.nii").data)
     assert peak < 4e6
+
+
+@pytest.mark.parametrize(("name", "packed_name"), [("f.mgh", "f.mgz"), ("f.nii", "f.nii.gz")])
+def test_notes_behind_the_voxels_do_not_hide_a_flipped_bit(
+    write_head: WriteHead, tmp_path: Path, name: str, packed_name: str
+) -> None:
+    """FreeSurfer writes tags there; the checksum stands behind them."""
+    plain = _save_as(tmp_path / name, write_head())
+    content = plain.read_bytes() + b"tags" * 5000
+    path = tmp_path / packed_name
+    path.write_bytes(gzip.compress(content))
+    np.testing.assert_array_equal(read_t1w(path).data, read_t1w(plain).data)
+    packed = bytearray(gzip.compress(content, compresslevel=0))
+    packed[len(packed) // 4] ^= 1
+    path.write_bytes(packed)
+    with pytest.raises(ScanError, match="CRC check failed"):
+        read_t1w(path)
 
 
 def test_the_hash_is_of_content_and_of_both_files_of_a_pair(

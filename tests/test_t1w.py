@@ -211,6 +211,42 @@ def test_a_damaged_archive_is_refused(write_head: WriteHead) -> None:
     _refusal(path)
 
 
+def test_a_single_flipped_bit_is_refused(write_head: WriteHead) -> None:
+    """An archive of unpacked blocks takes any byte for a voxel: its checksum alone can tell."""
+    content = write_head("head.nii").read_bytes()
+    packed = bytearray(gzip.compress(content, compresslevel=0))
+    packed[len(packed) // 2] ^= 1
+    path = write_head("head.nii.gz")
+    path.write_bytes(packed)
+    assert "CRC check failed" in _refusal(path).found
+
+
+@pytest.mark.parametrize("lost", [1, 8])
+def test_an_archive_that_lacks_its_checksum_is_refused(write_head: WriteHead, lost: int) -> None:
+    path = write_head("head.nii.gz")
+    path.write_bytes(path.read_bytes()[:-lost])
+    assert "truncated" in _refusal(path).remedy
+
+
+@pytest.mark.parametrize("behind", [b"\n", b"text", b"\0" * 600, gzip.compress(b"another")])
+def test_what_follows_an_archive_is_ignored(write_head: WriteHead, behind: bytes) -> None:
+    path = write_head("head.nii.gz")
+    plain = read_t1w(path)
+    path.write_bytes(path.read_bytes() + behind)
+    np.testing.assert_array_equal(read_t1w(path).data, plain.data)
+
+
+def test_what_is_mended_in_a_header_is_not_printed(
+    write_head: WriteHead, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_head("head.nii.gz")
+    plain = read_t1w(path)
+    mended = read_t1w(_spoil(path, pixdim_xyz=(-5.0, 5.0, -5.0)))
+    np.testing.assert_array_equal(mended.data, plain.data)
+    assert mended.grid == plain.grid
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("shape", [(20, 22, 24, 2), (20, 22, 24, 1, 3)])
 def test_a_series_is_refused(write_head: WriteHead, shape: tuple[int, ...]) -> None:
     assert str(shape) in _refusal(write_head(shape=shape)).found

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from ermoe_ba.cohort import read_participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.inputs import Selection, find_scans
 from ermoe_ba.label_tables import read_labels
@@ -76,6 +77,40 @@ def test_no_reader_lets_cells_slip_below_their_neighbour_s_name(
     path = _written(tmp_path / name, [header, ["1"] * (len(header) + 1)])
     with pytest.raises((UsageError, ScanError, ValueError), match="as many cells as the header"):
         read(path)
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        (["participant_id", "age", "sex", "age"], "'age' as columns 2 and 4"),
+        (["a", "a", "a"], "'a' as columns 1, 2 and 3"),
+        # The first that is twice, where several are.
+        (["x", "b", "a", "a", "b"], "'b' as columns 2 and 5"),
+    ],
+)
+@pytest.mark.parametrize("text", [None, ["age"]], ids=["text", "numbers"])
+def test_a_name_that_two_columns_bear_is_refused_with_both_places(
+    tmp_path: Path, header: list[str], found: str, text: list[str] | None
+) -> None:
+    path = _written(tmp_path / "x.tsv", [header, ["1"] * len(header)])
+    with pytest.raises(ValueError, match="a name of its own; found") as caught:
+        read_tsv(path, text=text)
+    assert found in str(caught.value)
+
+
+def test_a_column_age_that_stands_twice_gives_nobody_an_age(tmp_path: Path) -> None:
+    rows = [["participant_id", "age", "age"], ["01", "30", "60"]]
+    path = _written(tmp_path / "participants.tsv", rows)
+    with pytest.raises(UsageError, match=r"participants\.tsv: .*'age' as columns 2 and 3"):
+        read_participants(path)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"], ids=["plain", "byte order mark"])
+def test_names_that_differ_and_columns_without_one_are_read(tmp_path: Path, mark: str) -> None:
+    """Spreadsheets leave empty columns; ``age.1`` is what pandas would call a second ``age``."""
+    rows = [[f"{mark}age", "age.1", "Age", "", ""], ["1", "2", "3", "", ""]]
+    table = read_tsv(_written(tmp_path / "x.tsv", rows))
+    assert table.iloc[0, :3].to_dict() == {"age": "1", "age.1": "2", "Age": "3"}
 
 
 def test_regions_called_by_numbers_keep_their_zeros(tmp_path: Path) -> None:

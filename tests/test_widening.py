@@ -7,14 +7,12 @@ import numpy as np
 import pytest
 
 from ermoe_ba.errors import UsageError
+from ermoe_ba.likeness import Likeness, fit_likeness, look
 from ermoe_ba.widening import (
     FLAG,
     WIDENING_FILE,
-    Likeness,
     Widening,
     conformal_slope,
-    fit_likeness,
-    look,
     read_widening,
     save_widening,
 )

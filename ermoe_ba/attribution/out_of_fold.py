@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from safetensors.torch import load_file
 
-from ermoe_ba.checkpoint import load_member, model_identity, token_grid
+from ermoe_ba.checkpoint import load_member, token_grid
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.maps.cohort import CohortMaps, age_weights
@@ -19,6 +19,7 @@ from ermoe_ba.maps.experts import expert_labels
 from ermoe_ba.maps.people import gather_people
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model_card import read_card
+from ermoe_ba.model_identity import model_identity
 from ermoe_ba.naming import ScanName
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid

@@ -11,17 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from ermoe_ba.bids import is_dataset
-from ermoe_ba.cli.predict import (
-    TABLE,
-    cannot_write,
-    exit_code,
-    load_ahead,
-    predict_settings,
-    summarise,
-    write_rows,
-)
+from ermoe_ba.cli.predict import TABLE, cannot_write, load_ahead, predict_settings, write_rows
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
+from ermoe_ba.cli.summary import exit_code, summarise
 from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import Derivative, derivatives_of
 from ermoe_ba.errors import UsageError

@@ -96,8 +96,8 @@ def _card(folder: Path, model_id: str, model: str | None) -> "ModelCard | None":
     That of the run, of the model that was given, or of the shipped one; None where the predictions
     are of another that was not given.
     """
-    from ermoe_ba.checkpoint import model_identity, model_name
     from ermoe_ba.model_card import model_folder, read_card, shipped_models
+    from ermoe_ba.model_identity import model_identity, model_name
 
     if (folder / RUN_CARD).is_file():
         if model is not None:

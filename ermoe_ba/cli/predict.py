@@ -7,22 +7,22 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from threading import Thread
-from typing import Any
 
 import torch
 
 from ermoe_ba.atlas import DEFAULT_ATLAS
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
+from ermoe_ba.cli.summary import exit_code, summarise
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
+from ermoe_ba.partial import prefix_of
 from ermoe_ba.scan_files import other_scans, remove_scan, require_no_loss
 from ermoe_ba.tables import predictions_table, write_table
-from ermoe_ba.training_scans import SEEN, count_seen, seen_remark
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
 TABLE, PAGE = "predictions.tsv", "qc.html"
@@ -54,14 +54,11 @@ def run_predict(options: argparse.Namespace) -> int:
         If the call itself is wrong: before anything is computed.
     """
     table_path, page_path = options.out / TABLE, options.out / PAGE
-    if table_path.exists() and not (options.overwrite or options.resume):
-        raise UsageError(
-            f"{options.out} already holds {TABLE}; give --resume to go on with that run, "
-            "--overwrite, or another --out."
-        )
+    own = options.overwrite or options.resume
+    if table_path.exists() and not own:
+        raise _taken(options.out)
     load_ahead(options.jobs)
     scans = meant_scans(options)
-    own = table_path.exists() or options.overwrite or options.resume
     require_no_loss(options.out, scans, (PAGE, INDEX, PARQUET), replace=own)
     settings = predict_settings(options, resume=options.resume)
     tell_missing(scans, settings.participants)
@@ -70,12 +67,15 @@ def run_predict(options: argparse.Namespace) -> int:
     # An empty table first: a folder that cannot be written is found before the work, not after.
     # Of a run that is gone on with, the rows come back from what each scan has on disk.
     try:
-        # An index would tell of the ages that were.
-        remove_file(options.out / INDEX)
-        remove_file(page_path)
-        remove_file(options.out / PARQUET)
-        remove_file(table_path)
-        write_rows(table_path, [])
+        if own:
+            # An index would tell of the ages that were.
+            remove_file(options.out / INDEX)
+            remove_file(page_path)
+            remove_file(options.out / PARQUET)
+            remove_file(table_path)
+            write_rows(table_path, [])
+        else:
+            _take(options.out)
         _settle_others(options, other_scans(options.out, {scan.name for scan in scans}))
     except OSError as error:
         raise cannot_write(options.out, error) from error
@@ -105,6 +105,33 @@ def run_predict(options: argparse.Namespace) -> int:
     files = [table_path, *([parquet] if parquet else []), page_path]
     summarise(outcomes, worker.ensemble.card.coverage, files)
     return exit_code(outcomes)
+
+
+def _take(folder: Path) -> None:
+    """Make a folder this run's: of several that began at once, as jobs of an array do, one has it.
+
+    The rows of all others would be lost, since each run writes the whole table.
+    """
+    table = folder / TABLE
+    # Whole under a name of its own first; a link, other than a renamed file, replaces nothing.
+    own = folder / f"{prefix_of(table)}claim"
+    write_rows(own, [])
+    try:
+        table.hardlink_to(own)
+    except FileExistsError as error:
+        raise _taken(folder) from error
+    except OSError:
+        # A file system without links (exFAT) has nothing that could tell.
+        write_rows(table, [])
+    finally:
+        remove_file(own)
+
+
+def _taken(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} already holds {TABLE}; give --resume to go on with that run, --overwrite, or "
+        "another --out."
+    )
 
 
 def _settle_others(options: argparse.Namespace, names: list[str]) -> None:
@@ -246,58 +273,3 @@ def chosen_device(asked: str) -> str:
     if not available[asked]:
         raise UsageError(f"--device {asked}: this machine or this torch has no such device.")
     return asked
-
-
-def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """Return 0 where all scans are done, 1 where at least one failed or was refused.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of all scans.
-
-    Returns
-    -------
-    int
-        0 or 1.
-    """
-    return 0 if all(outcome.row["status"] == "ok" for outcome in outcomes) else 1
-
-
-def _widened(row: dict[str, Any]) -> str:
-    """Return what is said of an interval that was widened; nothing of any other."""
-    factor = row.get("interval_widening") or 1.0
-    return f", widened {factor:.2f} times" if factor > 1.0 else ""
-
-
-def summarise(outcomes: Sequence[Outcome], coverage: float, tables: Sequence[Path]) -> None:
-    """Tell ages, failures, what was seen in training, and where the results are.
-
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-        Of all scans.
-    coverage : float
-        Of the prediction interval, 0 to 1.
-    tables : sequence of Path
-        Where the rows stand.
-    """
-    rows: list[dict[str, Any]] = [outcome.row for outcome in outcomes]
-    for row in rows:
-        if row["status"] == "ok":
-            print(
-                f"{row['input']}: predicted brain age {row['predicted_age']:.1f} years "
-                f"({coverage:.0%} interval {row['predicted_age_lower']:.1f} to "
-                f"{row['predicted_age_upper']:.1f}{_widened(row)})"
-            )
-    for status in ("failed", "refused"):
-        count = sum(row["status"] == status for row in rows)
-        if count:
-            word = f"scans {status}" if status == "failed" else f"scans were {status}"
-            print(f"{count} of {len(rows)} {word}; see status and message in the table.")
-    remark = seen_remark(count_seen(row.get(SEEN) for row in rows if row["status"] == "ok"))
-    if remark:
-        print(f"note    {remark}", file=sys.stderr)
-    # Of a batch, the tables are the place to look; of one scan, each of its files.
-    files = outcomes[0].written if len(rows) == 1 else ()
-    print("\n".join(["Written:", *(f"  {path}" for path in (*tables, *files))]))

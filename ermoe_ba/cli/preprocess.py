@@ -2,9 +2,10 @@
 
 import argparse
 
-from ermoe_ba.cli.predict import PAGE, chosen_device, exit_code, load_ahead
+from ermoe_ba.cli.predict import PAGE, chosen_device, load_ahead
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans
+from ermoe_ba.cli.summary import exit_code
 from ermoe_ba.derivative_dataset import describe_dataset
 from ermoe_ba.derivatives import derivatives_of
 from ermoe_ba.model_card import DEFAULT_MODEL, model_folder, read_card

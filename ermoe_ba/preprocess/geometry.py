@@ -13,7 +13,7 @@ from scipy.linalg import polar
 from ermoe_ba.io import to_nibabel
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.resampling import resample
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import Array, SpatialGrid, Volume
 
 
 class ToRas(Transform):
@@ -102,7 +102,7 @@ class ToGrid(Transform):
         self.grid = grid
 
     def __call__(self, state: ScanState) -> ScanState:
-        """Return the scan and its mask on the grid."""
+        """Return the scan and its mask on the grid, and how far the header's axes were turned."""
         if state.image_to_template is None:
             raise ValueError("The scan is not registered yet: RegisterAffine must come first.")
         sample = partial(resample, grid=self.grid, to_grid_space=state.image_to_template)
@@ -111,10 +111,32 @@ class ToGrid(Transform):
             sampled = pool.submit(sample, state.image, order=3)
             mask = sample(mask, order=1)
         t1w = sampled.result()
+        whole = state.image_to_template @ state.scan_to_image
         return replace(
             state,
+            figures={**state.figures, "turn_degrees": turn_degrees(whole)},
             # Splines swing below zero beside the skull.
             t1w=t1w.same_grid(np.clip(t1w.data, 0.0, None).astype(np.float32)),
-            scan_to_template=state.image_to_template @ state.scan_to_image,
+            scan_to_template=whole,
             brain_mask=mask.same_grid((mask.data >= 0.5).astype(np.uint8)),
         )
+
+
+def turn_degrees(affine: Array) -> float:
+    """Return by how much an affine turns, whatever it stretches.
+
+    Parameters
+    ----------
+    affine : ndarray, shape (4, 4)
+        Invertible.
+
+    Returns
+    -------
+    float
+        Angle of the nearest rotation about its own axis, 0 to 180 degrees. An affine that mirrors
+        has at least 90.
+    """
+    turn, _ = polar(affine[:3, :3])
+    # A rotation's trace is 1 + 2 cos(angle); a reflection's is at most 1. Rounding may leave it
+    # beyond what a cosine can be.
+    return float(np.degrees(np.arccos(np.clip((np.trace(turn) - 1.0) / 2.0, -1.0, 1.0))))

@@ -29,7 +29,7 @@ class ToUnits(Transform):
     # Of the voxels that are not 0. One voxel of -32768, which an overflow leaves, would otherwise
     # lift a head until white and grey matter look alike.
     LOW = 1.0
-    # Share of `PERCENTILE` up to which a lowest value above 0 is the noise of air and no shift.
+    # Share of `PERCENTILE` up to which a lowest value is the noise of air, and no shift.
     AIR = 0.02
 
     def __call__(self, state: ScanState) -> ScanState:
@@ -46,14 +46,27 @@ class ToUnits(Transform):
         """Return the value that stands for no signal: 0, unless all values were shifted.
 
         Where values are negative, it is the percentile `LOW`: a shift takes the air below 0, and
-        with it far more voxels; a few are swings of a spline beside the skull, or damaged.
+        with it far more voxels; a few are swings of a spline beside the skull, or damaged. Where
+        all of that is one value, and the next begins at air (`_pads`), it is padding: the others
+        decide.
         """
         lowest = float(data.min())
         if lowest < 0.0:
-            return min(float(np.percentile(data[data != 0], self.LOW, method="lower")), 0.0)
+            low = min(float(np.percentile(data[data != 0], self.LOW, method="lower")), 0.0)
+            others = data[data > lowest]
+            return self._zero(others) if low == lowest and self._pads(lowest, others) else low
         if lowest == 0.0 or lowest <= self.AIR * np.percentile(data, self.PERCENTILE):
             return 0.0
         return lowest
+
+    def _pads(self, lowest: float, others: Array) -> bool:
+        """Tell whether the lowest value lies far below a scan whose own air is at 0.
+
+        So does -1000, the air of CT, around a head of MR. Taken for a shift, it lifted a head until
+        its age was ten years off.
+        """
+        air = self.AIR * float(np.percentile(others, self.PERCENTILE))
+        return lowest < -air < 0.0 and abs(float(others.min())) <= air
 
 
 class CorrectBias(Transform):

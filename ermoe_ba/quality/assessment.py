@@ -11,19 +11,21 @@ _OF_WHOLE_HEADS = ("mask_touches_border",)
 EXTRACTED = "brain_already_extracted"
 AGE_FLAG = "age_outside_training"
 
-# What a figure beyond its limit means, and what to do; shown where an age is refused.
+# What a figure beyond its limit means, and what to do; shown where an age is refused. Of several,
+# the first is told: half a brain does not register well either, whatever its contrast.
 _REASONS = {
+    "mask_touches_border": (
+        "the field of view must hold the whole brain",
+        "Give a scan that is not cut.",
+    ),
     "registration_doubtful": (
         "the image must look like a brain once it is registered",
         "Check that it is a T1w scan of a head and that its header's orientation is right.",
     ),
     "contrast_low": (
         "white matter must be brighter than grey matter (T1 weighting)",
-        "Give a T1-weighted scan.",
-    ),
-    "mask_touches_border": (
-        "the field of view must hold the whole brain",
-        "Give a scan that is not cut.",
+        "Give a T1-weighted scan, whose background must be 0 or as dark as its air: where it was "
+        "padded with less (-1000, as in CT) and resampled, pad it with 0.",
     ),
 }
 
@@ -110,8 +112,9 @@ class Assessment:
 
     @property
     def refusing(self) -> Check | None:
-        """The first check that forbids an age, or None."""
-        return next((check for check in self.checks if check.outcome == "refused"), None)
+        """The check that forbids an age, or None; of several, the likeliest cause of the others."""
+        refused = [check for check in self.checks if check.outcome == "refused"]
+        return min(refused, key=lambda check: list(_REASONS).index(check.limit.flag), default=None)
 
 
 def assess(
