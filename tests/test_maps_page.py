@@ -207,6 +207,8 @@ def test_thousands_of_people_make_no_heavy_chart() -> None:
     unknown = np.arange(count) % 5 == 0
     table = pd.DataFrame(
         {
+            "participant_id": [f"p{number:04d}" for number in range(count)],
+            "scans": 1,
             "predicted_age": ages + gaps,
             "predicted_age_lower": ages + gaps - 9,
             "predicted_age_upper": ages + gaps + 9,

@@ -12,8 +12,8 @@ from ermoe_ba.space import Array
 # Up to so many points are stored as shapes, sharp at any size; more of them as pixels, so that the
 # picture does not grow with the cohort.
 MAX_SHAPES = 400
-# Pixels an inch of what is stored as such: two of them to one of a common screen.
-DPI = 180
+# Pixels an inch of what is stored as such: more than the page shows on a common screen.
+DPI = 150
 # Areas of points, in square points: of a cohort of up to `MAX_SHAPES`, and as a share of that of
 # the largest cohorts, whose points would hide each other.
 AREA, SMALLEST = 18.0, 0.3
