@@ -155,6 +155,8 @@ def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
     )
     shown = _page(tmp_path, smallest_q=0.0412)
     assert "alone can have is 0.041. A heading sorts" in shown
+    # Where it stands among what made the maps, too.
+    assert "<td>0.041</td>" in shown
 
 
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:

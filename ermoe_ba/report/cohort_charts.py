@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from ermoe_ba.evaluation import Evaluation, OutOfFold
 from ermoe_ba.evaluation.bootstrap import Estimate
 from ermoe_ba.evaluation.run_record import RunRecord
+from ermoe_ba.report.content import in_words
 from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg
 from ermoe_ba.report.page import data_uri
 from ermoe_ba.space import Array
@@ -236,7 +237,7 @@ def errors_without_expert(record: RunRecord) -> list[tuple[str, float]]:
     errors = record.metrics["probe_mae_without_expert"]
     named = len(record.expert_names) == len(errors)
     numbers = [f"expert {number}" for number in range(1, len(errors) + 1)]
-    names = [name.replace("_", " ") for name in record.expert_names] if named else numbers
+    names = [in_words(name) for name in record.expert_names] if named else numbers
     return list(zip(names, map(float, errors), strict=True))
 
 

@@ -127,7 +127,7 @@ def write_index(
         path,
         page.render(
             **inline(
-                ("report.css", "age_points.css"),
+                ("report.css", "scan_list.css", "age_points.css"),
                 ("sorting.js", "paged_list.js", "age_points.js", "index.js"),
             ),
             title=title,
