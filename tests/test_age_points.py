@@ -132,6 +132,9 @@ def test_the_index_shows_the_training_participants_of_its_model(tmp_path: Path) 
     assert "with its 80 % interval" in shown
     assert "training participants" not in plain
     assert "with its prediction interval" in plain
+    alone = {"participant_id": "a", "status": "ok", "predicted_age": 50.0}
+    write_index(tmp_path / "index.html", "One", [IndexRow.of(alone, "sub-a", None)], None)
+    assert "interval" not in (tmp_path / "index.html").read_text(encoding="utf-8")
     # 58 of 60 have an age, numbers 0 and 50 failed; of the others, every ninth has flags.
     assert "58 of 60 have an age (2 failed, 58 ok); 6 have flags" in " ".join(plain.split())
 

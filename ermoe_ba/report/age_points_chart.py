@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ermoe_ba.report.age_points import ABOVE, AgePoints
-from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg
+from ermoe_ba.report.drawing import ACCENT, DASHED, FAINT, INK, OLDER, style, to_svg
 from ermoe_ba.report.page import data_uri
 from ermoe_ba.space import Array
 
@@ -92,7 +92,7 @@ def _add_panel(figure: Figure, points: AgePoints, box: tuple[float, float] | Non
 def _fill_square(ax: Axes, points: AgePoints) -> None:
     low, high = points.range
     many = len(points.predicted) > MAX_SHAPES
-    ax.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+    ax.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=DASHED)
     if points.training is not None:
         ax.scatter(
             *points.training,

@@ -1,7 +1,7 @@
-"""What the page on an evaluation calls the experts of a run."""
+"""What the charts of a run call its experts."""
 
 from ermoe_ba.evaluation.run_record import RunRecord
-from ermoe_ba.report.cohort_charts import errors_without_expert
+from ermoe_ba.report.run_charts import errors_without_expert
 
 
 def test_experts_are_called_as_on_the_other_pages() -> None:
