@@ -9,8 +9,7 @@ Command: python pipelines/maps_cost.py HEADS OUT [--copies 1000] [--cohort-alone
          With --cohort-alone, HEADS is a folder of results of `predict` instead, of two heads at
          least, and nothing but the cohort is measured.
 Needs:   Linux or macOS, and the extra `maps`. OUT is made; a second call keeps its preprocessing.
-Time:    of one core, 4 s a head to preprocess and 10 to measure; some minutes for 1,000
-         copies.
+Time:    of one core, 4 s a head to preprocess and 10 to measure; 90 s for 1,000 copies.
 Result:  on the screen and as OUT/maps_cost.tsv. Of each head, the age alone, maps and table
          besides, and the report besides, are made in turn; medians over the heads of the
          differences, in processor seconds of all threads.
