@@ -2,11 +2,14 @@
 
 Purpose: whether maps and table add at most 1 s and the report at most 3 s to a scan, and whether
          the maps of 1,000 scans stay below 2 GB, and their page below 15 MB.
-Command: python pipelines/maps_cost.py HEADS OUT [--copies 1000]
+Command: python pipelines/maps_cost.py HEADS OUT [--copies 1000] [--cohort-alone]
          HEADS is a folder of T1w heads; each is preprocessed once. The cohort are copies of the
-         first two heads' results under many names, their files linked, with ages dealt out evenly.
+         first two heads' results under many names, their files linked, with ages dealt out evenly;
+         `ermoe-ba maps` makes its maps with all defaults.
+         With --cohort-alone, HEADS is a folder of results of `predict` instead, of two heads at
+         least, and nothing but the cohort is measured.
 Needs:   Linux or macOS, and the extra `maps`. OUT is made; a second call keeps its preprocessing.
-Time:    of one core, 4 s a head to preprocess and 10 to measure; half a minute for 1,000 copies.
+Time:    of one core, 4 s a head to preprocess and 10 to measure; 90 s for 1,000 copies.
 Result:  on the screen and as OUT/maps_cost.tsv. Of each head, the age alone, maps and table
          besides, and the report besides, are made in turn; medians over the heads of the
          differences, in processor seconds of all threads.
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,6 +86,14 @@ def cost_by_stage(heads: Path, out: Path) -> pd.DataFrame:
     return pd.DataFrame(rows[1:])
 
 
+def cost_of_stages(heads: Path, out: Path) -> list[dict[str, Any]]:
+    """Return a row of the table for each stage: medians over the heads, in processor seconds."""
+    by_stage = cost_by_stage(heads, out)
+    steps = by_stage.diff(axis=1)
+    steps["age"] = by_stage["age"]
+    return [{"what": name, "scans": len(steps), "seconds": s} for name, s in steps.median().items()]
+
+
 def link_results(results: Path, out: Path, count: int) -> None:
     """Link the first two scans' results under many names; each has its own name and age."""
     shutil.rmtree(out, ignore_errors=True)
@@ -102,20 +114,21 @@ def link_results(results: Path, out: Path, count: int) -> None:
 def main() -> int:
     """Measure; return 0."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("heads", type=Path, help="folder of T1w heads, at least two")
+    parser.add_argument("heads", type=Path, help="folder of T1w heads or results, at least two")
     parser.add_argument("out", type=Path, help="folder for everything")
     parser.add_argument("--copies", type=int, default=1000)
+    parser.add_argument("--cohort-alone", action="store_true", help="of results of predict")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    by_stage = cost_by_stage(options.heads, options.out)
-    steps = by_stage.diff(axis=1)
-    steps["age"] = by_stage["age"]
-    rows = [{"what": name, "scans": len(steps), "seconds": s} for name, s in steps.median().items()]
-    print(pd.DataFrame(rows).to_string(index=False, float_format="%.2f"), flush=True)
+    rows, results = [], options.heads
+    if not options.cohort_alone:
+        rows, results = cost_of_stages(options.heads, options.out), options.out / "results"
+        print(pd.DataFrame(rows).to_string(index=False, float_format="%.2f"), flush=True)
     cohort = options.out / "cohort"
-    link_results(options.out / "results", cohort, options.copies)
-    command = [*PROGRAM, "maps", str(cohort), "--out", str(options.out / "maps"), "--overwrite"]
-    cost = cost_of([*command, "--permutations", "200", "--surrogates", "999"])
+    link_results(results, cohort, options.copies)
+    cost = cost_of(
+        [*PROGRAM, "maps", str(cohort), "--out", str(options.out / "maps"), "--overwrite"]
+    )
     rows.append(
         {
             "what": "cohort",

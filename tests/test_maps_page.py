@@ -28,6 +28,7 @@ from ermoe_ba.maps.files import (
     REGIONS,
 )
 from ermoe_ba.maps.kept import KeptMaps
+from ermoe_ba.report.age_points_chart import draw_age_points
 from ermoe_ba.report.effect_maps import MAX_EFFECT_MAPS, EffectMaps, effect_maps
 from ermoe_ba.report.experts import ExpertWorth
 from ermoe_ba.report.maps_page import write_maps_page
@@ -111,7 +112,7 @@ def _experts(page: str) -> list[list[str]]:
     """Return the last two cells of each row of the table of experts."""
     body = re.search(r"can the experts' maps be relied on.*?</table>", page, re.DOTALL)
     assert body
-    rows = re.findall(r"<tr>(.*?)</tr>", body[0].split("<tbody>")[1], re.DOTALL)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body[0].split("<tbody>")[1], re.DOTALL)
     return [re.findall(r"<td[^>]*>(.*?)</td>", row)[-2:] for row in rows]
 
 
@@ -154,6 +155,8 @@ def test_it_says_how_small_a_q_can_be(tmp_path: Path, page: str) -> None:
     )
     shown = _page(tmp_path, smallest_q=0.0412)
     assert "alone can have is 0.041. A heading sorts" in shown
+    # Where it stands among what made the maps, too.
+    assert "<td>0.041</td>" in shown
 
 
 def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:
@@ -167,7 +170,7 @@ def test_the_same_maps_give_the_same_bytes(tmp_path: Path, page: str) -> None:
 def _rows(page: str, table: str) -> list[list[str]]:
     body = re.search(rf'<table id="{table}".*?</table>', page, re.DOTALL)
     assert body
-    rows = re.findall(r"<tr>(.*?)</tr>", body[0].split("<tbody>")[1], re.DOTALL)
+    rows = re.findall(r"<tr[^>]*>(.*?)</tr>", body[0].split("<tbody>")[1], re.DOTALL)
     return [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in rows]
 
 
@@ -206,6 +209,8 @@ def test_thousands_of_people_make_no_heavy_chart() -> None:
     unknown = np.arange(count) % 5 == 0
     table = pd.DataFrame(
         {
+            "participant_id": [f"p{number:04d}" for number in range(count)],
+            "scans": 1,
             "predicted_age": ages + gaps,
             "predicted_age_lower": ages + gaps - 9,
             "predicted_age_upper": ages + gaps + 9,
@@ -216,7 +221,7 @@ def test_thousands_of_people_make_no_heavy_chart() -> None:
         }
     )
     people = People(table, table[["chronological_age", "predicted_age"]].dropna())
-    assert len(people.draw_ages("90 % interval")) < 500_000
+    assert len(draw_age_points(people.points("90 % interval"))) < 500_000
     assert len(people.draw_gaps()) < 100_000
 
 

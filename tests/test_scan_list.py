@@ -105,6 +105,52 @@ def test_pictures_beyond_the_first_page_are_drawn_when_turned_to(
         assert _texts(tab, 1)[0] == str(PAGE_ROWS + 1)
 
 
+def _failed(participant: str) -> dict[str, Any]:
+    message = f"/data/{'folder/' * 8}sub-{participant}_T1w.nii.gz: the file must hold all the "
+    return {
+        "participant_id": participant,
+        "status": "failed",
+        "input": "sub-a_acq-long_T1w.nii.gz",
+        "qc_flags": "brain_volume_high;contrast_to_noise_low",
+        "message": message + "voxels its header announces; found an end. Copy it again.",
+    }
+
+
+def _both_pages(folder: Path, count: int) -> tuple[Path, Path]:
+    rows = [_row("a", 50.0), *(_failed(f"b{n:04d}") for n in range(count - 1))]
+    index, quality = folder / "index.html", folder / "qc.html"
+    write_index(index, "Cohort", [IndexRow.of(row, "sub-x", None) for row in rows], quality.name)
+    with QualityPage("Heads") as page:
+        for number, row in enumerate(rows):
+            page.add(number, row, PIXEL)
+        page.write(quality)
+    return index, quality
+
+
+def test_messages_have_room_and_no_table_leaves_the_screen(browser: Any, tmp_path: Path) -> None:
+    for path in _both_pages(tmp_path, 3):
+        for tab in opened(browser, path, "html.scripted"):
+            for width in (700, 1280):
+                tab.set_viewport_size({"width": width, "height": 844})
+                assert tab.evaluate("document.documentElement.scrollWidth") <= width
+                # 14 times 16 pixels: a sentence has some words a line.
+                assert tab.locator("#scans td.message").nth(1).bounding_box()["width"] >= 14 * 16
+
+
+def test_on_paper_messages_have_room_and_no_table_is_cut(browser: Any, tmp_path: Path) -> None:
+    """An A4 sheet lies on its side and has 267 mm between its margins: 96 pixels an inch."""
+    for path in _both_pages(tmp_path, PAGE_ROWS + 1):
+        for tab in opened(browser, path, "html.scripted"):
+            assert tab.is_hidden(".paper")
+            sheet = int(267 / 25.4 * 96)
+            tab.set_viewport_size({"width": sheet, "height": 680})
+            tab.emulate_media(media="print")
+            assert tab.locator("#scans").bounding_box()["width"] <= sheet
+            message = tab.locator("#scans td.message").nth(1).bounding_box()
+            assert message["width"] >= 45 / 25.4 * 96 - 1
+            assert tab.inner_text(".paper").startswith(f"On paper: up to {PAGE_ROWS} rows")
+
+
 @pytest.mark.parametrize("count", [PAGE_ROWS, PAGE_ROWS + 1])
 def test_without_scripts_the_first_page_is_there(browser: Any, tmp_path: Path, count: int) -> None:
     index = tmp_path / "index.html"

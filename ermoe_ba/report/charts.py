@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ermoe_ba.report.content import ReportContent, in_words, percent, signed
-from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, YOUNGER, style, to_svg
+from ermoe_ba.report.drawing import ACCENT, DASHED, FAINT, INK, OLDER, YOUNGER, style, to_svg
 
 # Below this many years a difference is rounding in a table of one decimal.
 VISIBLE_YEARS = 0.05
@@ -52,7 +52,7 @@ def draw_age_chart(content: ReportContent) -> str:
             [low, high],
             color=INK,
             linewidth=1,
-            linestyle=(0, (4, 3)),
+            linestyle=DASHED,
             label="predicted = chronological",
         )
         if interval is not None:

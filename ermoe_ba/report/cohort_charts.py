@@ -6,10 +6,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ermoe_ba.evaluation import Evaluation, OutOfFold
+from ermoe_ba.evaluation import OutOfFold
 from ermoe_ba.evaluation.bootstrap import Estimate
-from ermoe_ba.evaluation.run_record import RunRecord
-from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg
+from ermoe_ba.report.drawing import ACCENT, DASHED, FAINT, INK, OLDER, style, to_svg
 from ermoe_ba.report.page import data_uri
 from ermoe_ba.space import Array
 
@@ -18,7 +17,6 @@ _METHODS = {
     "constant": ("same width for all", "o", ACCENT, "white"),
     "local": ("by expected gap", "s", OLDER, OLDER),
 }
-_DASHED = (0, (4, 3))
 
 
 def draw_ages(rows: OutOfFold) -> str:
@@ -41,7 +39,7 @@ def draw_ages(rows: OutOfFold) -> str:
         ax = figure.add_subplot()
         _join_people(ax, rows, rows.predicted)
         _points(ax, rows.chronological, rows.predicted)
-        ax.plot(ends, ends, color=INK, linewidth=1, linestyle=_DASHED, label="both ages agree")
+        ax.plot(ends, ends, color=INK, linewidth=1, linestyle=DASHED, label="both ages agree")
         _line(ax, rows.chronological, rows.predicted)
         ax.set(
             xlim=ends,
@@ -72,7 +70,7 @@ def draw_gaps(rows: OutOfFold) -> str:
         ax = figure.add_subplot()
         _join_people(ax, rows, rows.gap)
         _points(ax, rows.chronological, rows.gap)
-        ax.axhline(0, color=INK, linewidth=1, linestyle=_DASHED, label="no gap")
+        ax.axhline(0, color=INK, linewidth=1, linestyle=DASHED, label="no gap")
         _line(ax, rows.chronological, rows.gap)
         ax.set(xlabel="Chronological age (years)", ylabel="Brain age gap (years), uncorrected")
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=3)
@@ -116,13 +114,13 @@ def draw_coverage(intervals: dict[str, Any]) -> str:
             )
         for place, entry in enumerate(levels):
             by_level.hlines(
-                100 * entry["nominal"], place - 0.4, place + 0.4, color=INK, linestyle=_DASHED
+                100 * entry["nominal"], place - 0.4, place + 0.4, color=INK, linestyle=DASHED
             )
         by_level.set_xticks(
             range(len(levels)), [f"{100 * entry['nominal']:.0f} %" for entry in levels]
         )
         by_level.set(xlabel="Asked for", ylabel="Measured coverage (%)", ylim=(None, 101))
-        by_decade.axhline(100 * middle["nominal"], color=INK, linestyle=_DASHED, label="asked for")
+        by_decade.axhline(100 * middle["nominal"], color=INK, linestyle=DASHED, label="asked for")
         by_decade.set_xticks(
             range(len(decades)), [f"{g['group']}s\nn = {g['num_rows']}" for g in decades]
         )
@@ -171,112 +169,6 @@ def draw_learning_curve(points: list[dict[str, Any]]) -> str:
         ax.set_xticks([p["num_train"] for p in points], [f"{p['num_train']:.0f}" for p in points])
         ax.set(xlabel="People trained on", ylabel="MAE (years)", ylim=(0, None))
         figure.legend(loc="outside lower center", frameon=False, fontsize=9, ncols=2)
-        return data_uri("image/svg+xml", to_svg(figure).encode())
-
-
-def draw_experts(record: RunRecord) -> str:
-    """Draw the error with the experts interfered with, as the run measured it.
-
-    Parameters
-    ----------
-    record : RunRecord
-        Whose metrics hold ``probe_mae`` and ``probe_mae_without_expert``, in years, and other such
-        errors where known.
-
-    Returns
-    -------
-    str
-        SVG as data URI.
-    """
-    metrics = record.metrics
-    bars = [
-        (words, float(np.mean(metrics[key])))
-        for key, words in (
-            ("probe_mae_zeroed", "all experts silenced"),
-            ("probe_mae_random_routing", "random routing"),
-            ("probe_mae_other_subject_routing", "other people's routing"),
-        )
-        if key in metrics
-    ]
-    bars += [(f"without {name}", years) for name, years in errors_without_expert(record)]
-    with style():
-        figure = Figure(figsize=(7.2, 1.0 + 0.34 * len(bars)), layout="constrained")
-        ax = figure.add_subplot()
-        ax.barh(range(len(bars)), [years for _, years in bars], height=0.6, color=ACCENT)
-        for place, (_, years) in enumerate(bars):
-            ax.annotate(
-                f"{years:.1f}", (years, place), (4, 0), textcoords="offset points", va="center"
-            )
-        ax.axvline(metrics["probe_mae"], color=INK, linestyle=_DASHED, label="left as it is")
-        ax.set_yticks(range(len(bars)), [words for words, _ in bars])
-        ax.invert_yaxis()
-        ax.set_xlabel("MAE (years)")
-        figure.legend(loc="outside lower center", frameon=False, fontsize=9)
-        return data_uri("image/svg+xml", to_svg(figure).encode())
-
-
-def errors_without_expert(record: RunRecord) -> list[tuple[str, float]]:
-    """Return the error without each expert.
-
-    Parameters
-    ----------
-    record : RunRecord
-        With ``probe_mae_without_expert`` among its metrics.
-
-    Returns
-    -------
-    list of (str, float)
-        Each expert's name, or number where it has none, and the MAE without it in years.
-
-    Raises
-    ------
-    KeyError
-        If that was not measured.
-    """
-    errors = record.metrics["probe_mae_without_expert"]
-    named = len(record.expert_names) == len(errors)
-    numbers = [f"expert {number}" for number in range(1, len(errors) + 1)]
-    names = [name.replace("_", " ") for name in record.expert_names] if named else numbers
-    return list(zip(names, map(float, errors), strict=True))
-
-
-def draw_histories(evaluation: Evaluation) -> str:
-    """Draw how training went: one panel a kind of figure, one line a training.
-
-    Parameters
-    ----------
-    evaluation : Evaluation
-        Whose record holds one history at least.
-
-    Returns
-    -------
-    str
-        SVG as data URI; steps across.
-    """
-    tables = evaluation.record.histories.values()
-    names = list(dict.fromkeys(name for table in tables for name in table.columns))
-    panels = {
-        "Loss": [n for n in names if n == "loss"],
-        "MAE (years)": [n for n in names if n.startswith("mae_")],
-        "Expert load (share)": [n for n in names if "load" in n],
-    }
-    shown = {label: columns for label, columns in panels.items() if columns}
-    looks = ("-", _DASHED, "-.", ":")
-    with style():
-        figure = Figure(figsize=(7.2, 2.6 * max(1, len(shown))), layout="constrained")
-        axes = np.atleast_1d(figure.subplots(max(1, len(shown)), sharex=True))
-        for ax, (label, columns) in zip(axes, shown.items(), strict=False):
-            for number, column in enumerate(columns):
-                look = {"linestyle": looks[number % 4], "color": f"C{number}"}
-                for table in tables:
-                    if column in table:
-                        known = table.dropna(subset=[column])
-                        ax.plot(known["step"], known[column], linewidth=0.9, alpha=0.6, **look)
-                ax.plot([], [], label=column.replace("_", " "), **look)
-            ax.set_ylabel(label)
-            if len(columns) > 1:
-                ax.legend(frameon=False, fontsize=8, ncols=2)
-        axes[-1].set_xlabel("Step")
         return data_uri("image/svg+xml", to_svg(figure).encode())
 
 

@@ -10,14 +10,12 @@ from ermoe_ba.io import write_text
 from ermoe_ba.report.cohort_charts import (
     draw_ages,
     draw_coverage,
-    draw_experts,
     draw_gaps,
-    draw_histories,
     draw_learning_curve,
-    errors_without_expert,
 )
 from ermoe_ba.report.content import percent, signed
 from ermoe_ba.report.page import environment, inline
+from ermoe_ba.report.run_charts import draw_experts, draw_histories, errors_without_expert
 from ermoe_ba.training_scans import SEEN, seen_remark
 
 # Figures in the order of their rows: name, unit, decimals, whether the sign is told.

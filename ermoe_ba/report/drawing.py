@@ -14,6 +14,8 @@ FAINT = "#8b95a1"
 ACCENT = "#0b5c8a"
 OLDER = "#c4690a"
 YOUNGER = "#6a51a3"
+# Strokes and gaps of lines that are not data, in points.
+DASHED = (0, (4, 3))
 
 
 @contextmanager

@@ -1,14 +1,20 @@
 """The index of a cohort: one row a scan, sortable, with links to the reports."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from ermoe_ba.io import write_text
-from ermoe_ba.report.content import shown_flags
+from ermoe_ba.model_card import ModelCard
+from ermoe_ba.report.age_points import AgePoints
+from ermoe_ba.report.age_points_chart import draw_age_points
+from ermoe_ba.report.content import percent, shown_flags
 from ermoe_ba.report.page import PAGE_ROWS, environment, inline
 
 
@@ -86,7 +92,13 @@ class IndexRow:
         )
 
 
-def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: str | None) -> None:
+def write_index(
+    path: Path,
+    title: str,
+    rows: Sequence[IndexRow],
+    quality_page: str | None,
+    card: ModelCard | None = None,
+) -> None:
     """Write the index of a cohort, whole or not at all.
 
     Parameters
@@ -99,6 +111,8 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: 
         In any order; the page starts sorted by participant, with the first `PAGE_ROWS`.
     quality_page : str or None
         Name of the page of quality control beside it.
+    card : ModelCard or None, optional
+        Of the model that predicted all rows; None where it is not known, or there are several.
 
     Raises
     ------
@@ -106,16 +120,41 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], quality_page: 
         If the file cannot be written.
     """
     ordered = sorted(rows, key=lambda row: (row.participant, row.session, row.name))
+    points = _points(ordered, card)
+    flags = Counter(flag for row in ordered for flag in row.flags)
     page = environment().get_template("index.html.j2")
     write_text(
         path,
         page.render(
-            **inline(("report.css",), ("sorting.js", "paged_list.js", "scan_list.js")),
+            **inline(
+                ("report.css", "scan_list.css", "age_points.css"),
+                ("sorting.js", "paged_list.js", "age_points.js", "index.js"),
+            ),
             title=title,
             rows=ordered,
+            points=points,
+            chart=draw_age_points(points) if points.drawable else None,
+            places=points.places() if points.drawable else None,
             count=len(ordered),
             page_rows=PAGE_ROWS,
             with_age=sum(row.ages[0] is not None for row in ordered),
+            statuses=sorted(Counter(row.status or "unknown" for row in ordered).items()),
+            flag_counts=sorted(flags.items(), key=lambda both: (-both[1], both[0])),
+            flagged=sum(bool(row.flags) for row in ordered),
             quality_page=quality_page,
         ),
+    )
+
+
+def _points(rows: Sequence[IndexRow], card: ModelCard | None) -> AgePoints:
+    ages = np.array([row.ages for row in rows], dtype=float).reshape(-1, 5)
+    return AgePoints(
+        what="scans",
+        interval="prediction interval" if card is None else f"{percent(card.coverage)} interval",
+        predicted=ages[:, 0],
+        lower=ages[:, 1],
+        upper=ages[:, 2],
+        chronological=ages[:, 3],
+        flagged=np.array([bool(row.flags) for row in rows], dtype=bool),
+        training=None if card is None else (np.array(card.ages), np.array(card.predictions)),
     )

@@ -24,6 +24,7 @@ from ermoe_ba.maps.files import (
 )
 from ermoe_ba.maps.group import Q_NAMED
 from ermoe_ba.maps.kept import KeptMaps
+from ermoe_ba.report.age_points_chart import draw_age_points
 from ermoe_ba.report.content import MappedBrain, percent, signed
 from ermoe_ba.report.effect_maps import effect_maps
 from ermoe_ba.report.experts import ExpertWorth
@@ -99,13 +100,17 @@ def write_maps_page(folder: Path) -> Path:
     people = People(kept.tables[PARTICIPANTS], kept.tables.get(TRAINING))
     coverage = kept.description["coverage"]
     interval = f"{'prediction' if coverage is None else percent(coverage)} interval"
+    points = people.points(interval)
     first = "contribution_on_age" if along_age else "enrichment_log2"
     regions = kept.tables[REGIONS].sort_values(first, ascending=False, kind="stable")
     page = (
         environment()
         .get_template("maps_page.html.j2")
         .render(
-            **inline(STYLES, (*SCRIPTS, "paged_list.js", "people.js")),
+            **inline(
+                (*STYLES, "age_points.css"),
+                (*SCRIPTS, "paged_list.js", "age_points.js", "people.js"),
+            ),
             group=kept.description,
             content=brain,
             told=describe(brain, maps),
@@ -115,7 +120,10 @@ def write_maps_page(folder: Path) -> Path:
             count=len(people.table),
             page_rows=PAGE_ROWS,
             interval=interval,
-            charts=[people.draw_ages(interval), people.draw_gaps()],
+            points=points,
+            places=points.places(),
+            chart=draw_age_points(points),
+            gaps=people.draw_gaps(),
             loads=draw_loads(experts),
             left_out=effects.left_out,
             words={

@@ -8,21 +8,39 @@ class PagedList {
     this.place = this.turning.querySelector("output");
     this.pageRows = Number(table.dataset.pageRows);
     [this.chosen, this.page, this.looked] = [[], 0, []];
+    this.rows = rowsOf(table.tBodies[0]);
     // Text is gathered once: rows do not change.
     this.texts = new Map();
     this.back.addEventListener("click", () => this.turnTo(this.page - 1));
     this.forth.addEventListener("click", () => this.turnTo(this.page + 1));
-    const [search, count] = [part("search"), part("count")];
-    const show = makeSortable(
+    const count = part("count");
+    this.search = part("search");
+    this.show = makeSortable(
       table,
       (row) => this.looked.every((word) => this.textOf(row).includes(word)),
       (shown, all) => { count.textContent = `${shown} of ${all} ${what}`; },
       (_, rows) => { this.chosen = rows; this.turnTo(0); },
     );
-    search.addEventListener("input", () => {
-      this.looked = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      show();
-    });
+    this.search.addEventListener("input", () => this.look());
+  }
+
+  look() {
+    this.looked = this.search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    this.show();
+  }
+
+  // Goes to a row, wherever it stands; a search that hides it ends.
+  leadTo(row) {
+    if (!this.chosen.includes(row)) {
+      this.search.value = "";
+      this.look();
+    }
+    this.turnTo(Math.floor(this.chosen.indexOf(row) / this.pageRows));
+    this.rows.forEach((one) => one.classList.toggle("led-to", one === row));
+    row.scrollIntoView({ block: "center" });
+    const aim = row.querySelector("a") ?? row;
+    if (aim === row) row.tabIndex = -1;
+    aim.focus({ preventScroll: true });
   }
 
   textOf(row) {

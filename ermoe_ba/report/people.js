@@ -1,1 +1,2 @@
-new PagedList(document.getElementById("people"), "people-", "participants");
+const people = new PagedList(document.getElementById("people"), "people-", "participants");
+new AgePoints(document.getElementById("people-age-points"), people);

@@ -8,8 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ermoe_ba.report.age_points import AgePoints
 from ermoe_ba.report.content import in_words, shown_flags
-from ermoe_ba.report.drawing import ACCENT, FAINT, INK, OLDER, style, to_svg
+from ermoe_ba.report.drawing import ACCENT, INK, OLDER, style, to_svg
 from ermoe_ba.report.page import data_uri
 from ermoe_ba.space import Array
 
@@ -98,8 +99,8 @@ class People:
         known = age.notna() & low.notna() & high.notna()
         return int(((low <= age) & (age <= high) & known).sum()), int(known.sum())
 
-    def draw_ages(self, interval: str) -> str:
-        """Draw predicted ages and intervals over those of the training participants.
+    def points(self, interval: str) -> AgePoints:
+        """Return the participants' ages as points of a chart, in the order of `rows`.
 
         Parameters
         ----------
@@ -108,15 +109,26 @@ class People:
 
         Returns
         -------
-        str
-            SVG as data URI, both axes in years. Points and intervals are stored as pixels, so that
-            it does not grow with the cohort.
+        AgePoints
+            Over those of the training participants.
         """
-        with style():
-            figure = Figure(figsize=(6.2, 6.2), layout="constrained")
-            self._plot_ages(figure.add_subplot(), interval)
-            figure.legend(loc="outside lower center", frameon=False, fontsize=9)
-            return data_uri("image/svg+xml", to_svg(figure).encode())
+        rows = self.rows
+        ages = np.array([row.ages for row in rows], dtype=float).reshape(-1, 5)
+        return AgePoints(
+            what="participants",
+            interval=interval,
+            predicted=ages[:, 0],
+            lower=ages[:, 1],
+            upper=ages[:, 2],
+            chronological=ages[:, 3],
+            flagged=np.array([bool(row.flags) for row in rows], dtype=bool),
+            training=None
+            if self.training is None
+            else (
+                self.training["chronological_age"].to_numpy(),
+                self.training["predicted_age"].to_numpy(),
+            ),
+        )
 
     def draw_gaps(self) -> str:
         """Draw how often each gap occurs, here and among the training participants.
@@ -132,79 +144,6 @@ class People:
             self._plot_gaps(figure.add_subplot())
             figure.legend(loc="outside lower center", frameon=False, fontsize=9)
             return data_uri("image/svg+xml", to_svg(figure).encode())
-
-    def _plot_ages(self, ax: Axes, interval: str) -> None:
-        table = self.table
-        if self.training is not None:
-            ax.scatter(
-                self.training["chronological_age"],
-                self.training["predicted_age"],
-                s=16,
-                color=FAINT,
-                alpha=0.6,
-                linewidths=0,
-                rasterized=True,
-                label=f"trained on, left out when predicted (n = {len(self.training):,})",
-            )
-        known = table["chronological_age"].notna().to_numpy()
-        flagged = np.array([bool(_flags(q, s)) for q, s in self._told()], dtype=bool)
-        across = table["chronological_age"].to_numpy()
-        predicted = table["predicted_age"].to_numpy()
-        with_ends = known & table["predicted_age_lower"].notna().to_numpy()
-        if with_ends.any():
-            ax.vlines(
-                across[with_ends],
-                table["predicted_age_lower"][with_ends],
-                table["predicted_age_upper"][with_ends],
-                color=ACCENT,
-                linewidth=0.9,
-                # So many lie over each other that the points would drown.
-                alpha=float(np.clip(30 / with_ends.sum(), 0.05, 0.6)),
-                rasterized=True,
-                label=f"{interval} of each",
-            )
-        for chosen, words, marker, colour in (
-            (known & ~flagged, "participants", "o", ACCENT),
-            (known & flagged, "participants with flags", "D", OLDER),
-        ):
-            if chosen.any():
-                ax.scatter(
-                    across[chosen],
-                    predicted[chosen],
-                    s=18,
-                    marker=marker,
-                    color=colour,
-                    edgecolors="white",
-                    linewidths=0.4,
-                    rasterized=True,
-                    label=f"{words} (n = {chosen.sum():,})",
-                    zorder=3,
-                )
-        ends = table.loc[with_ends, ["predicted_age_lower", "predicted_age_upper"]].to_numpy()
-        others = [] if self.training is None else [self.training.to_numpy().ravel()]
-        both = np.concatenate([predicted, across[known], ends.ravel(), *others])
-        low, high = float(np.floor(both.min() / 5) * 5), float(np.ceil(both.max() / 5) * 5)
-        if not known.all():
-            # At the edge, where no age is read.
-            ax.scatter(
-                np.full((~known).sum(), high),
-                predicted[~known],
-                marker="<",
-                s=22,
-                color=ACCENT,
-                rasterized=True,
-                clip_on=False,
-                label=f"age not known (n = {(~known).sum():,}), at the right edge",
-            )
-        dashed = (0, (4, 3))
-        ax.plot([low, high], [low, high], color=INK, linewidth=1, linestyle=dashed)
-        ax.set(
-            xlim=(low, high),
-            ylim=(low, high),
-            aspect="equal",
-            xlabel="Chronological age (years); dashed: both ages agree",
-            ylabel="Predicted age (years), uncorrected",
-        )
 
     def _plot_gaps(self, ax: Axes) -> None:
         column, words = "brain_age_gap", "Brain age gap (years), uncorrected"
@@ -233,9 +172,6 @@ class People:
             label=f"mean {own.mean():.1f} years".replace("-", "−"),
         )
         ax.set(xlabel=words, ylabel="Share of people (%)")
-
-    def _told(self) -> list[tuple[str, str]]:
-        return list(zip(self.table["qc_flags"], self.table["seen_in_training"], strict=True))
 
 
 def draw_loads(experts: pd.DataFrame) -> str:

@@ -88,7 +88,9 @@ class QualityPage:
             environment()
             .get_template("quality_page.html.j2")
             .generate(
-                **inline(("report.css",), ("sorting.js", "paged_list.js", "scan_list.js")),
+                **inline(
+                    ("report.css", "scan_list.css"), ("sorting.js", "paged_list.js", "scan_list.js")
+                ),
                 title=self.title,
                 count=len(self._places),
                 page_rows=PAGE_ROWS,
