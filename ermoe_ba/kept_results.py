@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ermoe_ba.atlas import Atlas, load_atlas
-from ermoe_ba.errors import ScanError, UsageError
+from ermoe_ba.errors import ErmoeError, ScanError, UsageError
 from ermoe_ba.io import read_volume
 from ermoe_ba.model_card import ModelCard, model_folder, read_card
 from ermoe_ba.model_identity import model_identity, model_name
@@ -240,6 +240,27 @@ class ReportMaker:
             ) from error
         write_report(scan.path(REPORT), content)
         return scan.path(REPORT)
+
+    def card_of_all(self, scans: Sequence[KeptScan]) -> ModelCard | None:
+        """Return the card of the one model that predicted all of some scans.
+
+        Parameters
+        ----------
+        scans : sequence of KeptScan
+            From `read_kept`.
+
+        Returns
+        -------
+        ModelCard or None
+            None where there are several models, or theirs is not here.
+        """
+        if len({str(scan.result["model_id"]) for scan in scans}) != 1:
+            return None
+        try:
+            return self._card(scans[0])
+        except ErmoeError:
+            # Told of each scan, whose report needs the model; the index can do without.
+            return None
 
     def _card(self, scan: KeptScan) -> ModelCard:
         made_by = str(scan.result["model_id"])

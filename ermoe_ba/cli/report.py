@@ -74,7 +74,7 @@ def _scans(options: argparse.Namespace) -> int:
 
     maker = ReportMaker(options.model, options.atlas, options.atlas_labels, options.atlas_space)
     found, failed = find_kept(options.results), 0
-    rows, results = [], []
+    rows, scans = [], []
     with _writing(options.results):
         for path in tqdm(found, desc="reports", unit="scan"):
             try:
@@ -91,11 +91,12 @@ def _scans(options: argparse.Namespace) -> int:
             page = scan.path(REPORT)
             place = page.relative_to(options.results).as_posix() if page.is_file() else None
             rows.append(IndexRow.of(scan.result, scan.name, place))
-            results.append(scan.result)
-        others = rows_without_result(options.results, results)
+            scans.append(scan)
+        others = rows_without_result(options.results, [scan.result for scan in scans])
         rows += [IndexRow.of(row, Path(row["input"]).name, None) for row in others]
         quality = PAGE if (options.results / PAGE).is_file() else None
-        write_index(options.results / INDEX, options.results.resolve().name, rows, quality)
+        title, card = options.results.resolve().name, maker.card_of_all(scans)
+        write_index(options.results / INDEX, title, rows, quality, card)
     print(f"{len(found) - failed} of {len(found)} reports made.")
     print(f"Written: {options.results / INDEX}")
     return 1 if failed else 0

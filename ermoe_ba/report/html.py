@@ -53,6 +53,8 @@ FLAGS_IN_WORDS = {
     "prediction interval was widened.",
     "mirrored_look": "Left and right look swapped: check the header's orientation.",
     "mask_touches_border": "The brain mask reaches the end of the image: it may be cut.",
+    "orientation_doubtful": "The head lay turned by more than 45 degrees against its header: the "
+    "header's orientation looks wrong.",
     "qform_sform_disagree": "The two orientations of the header disagree; the sform was used.",
     "age_outside_training": "The chronological age lies outside those of the training cohort.",
 }
@@ -67,6 +69,7 @@ SEEN_IN_WORDS = {
 QUALITY_FIGURES = {
     "brain_volume_ml": ("Brain volume (intracranial)", " mL", 0),
     "template_correlation": ("Correlation with the template", "", 3),
+    "turn_degrees": ("Turn of the head against its header", "°", 0),
     "flat_end_cm2": ("Brain at the end of the image", " cm²", 1),
     "form_disagreement_mm": ("Disagreement of qform and sform", " mm", 2),
     "white_grey_contrast": ("Contrast of white and grey matter", "", 3),
