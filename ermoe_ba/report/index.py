@@ -5,17 +5,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
 
 from ermoe_ba.io import write_text
-from ermoe_ba.model_card import ModelCard
 from ermoe_ba.report.age_points import AgePoints
 from ermoe_ba.report.age_points_chart import draw_age_points
 from ermoe_ba.report.content import percent, shown_flags
 from ermoe_ba.report.page import PAGE_ROWS, environment, inline
+
+if TYPE_CHECKING:
+    # It brings torch along, which the report does without.
+    from ermoe_ba.model_card import ModelCard
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,7 @@ def write_index(
     title: str,
     rows: Sequence[IndexRow],
     quality_page: str | None,
-    card: ModelCard | None = None,
+    card: "ModelCard | None" = None,
 ) -> None:
     """Write the index of a cohort, whole or not at all.
 
@@ -146,7 +149,7 @@ def write_index(
     )
 
 
-def _points(rows: Sequence[IndexRow], card: ModelCard | None) -> AgePoints:
+def _points(rows: Sequence[IndexRow], card: "ModelCard | None") -> AgePoints:
     ages = np.array([row.ages for row in rows], dtype=float).reshape(-1, 5)
     return AgePoints(
         what="scans",
