@@ -31,9 +31,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from masked_age import masked_age
 from paired_times import Call, PairedTimes, peak_megabytes
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ermoe_ba.assets import template
@@ -48,6 +48,7 @@ from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import MODEL_GRID
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.recipe import read_recipe
 
 RECIPE = Path(__file__).parent / "ixi_hh.toml"
@@ -65,7 +66,7 @@ class Speed(PairedTimes):
     def __init__(self, repeats: int) -> None:
         super().__init__(repeats)
         self.config: ModelConfig = read_recipe(RECIPE).model
-        self.tokens = token_grid(self.config)
+        self.tokens = place_regions(token_grid(self.config), self.config)
         self.scan = torch.rand(1, *MODEL_GRID.shape)
         self.default = self.network(self.config, self.tokens)
         self.found["threads"] = torch.get_num_threads()
@@ -104,8 +105,10 @@ class Speed(PairedTimes):
         within = TokenGrid.over(brain, PATCH, config.token_min_brain).positions
         within = within[(within < LATTICE).all(axis=1)]
         index = torch.as_tensor(np.ravel_multi_index(tuple(within.T), LATTICE))
-        whole = self.network(config, everywhere)
-        part = self.network(config, TokenGrid(brain.grid, PATCH, within))
+        whole, part = (
+            self.network(config, place_regions(tokens, config))
+            for tokens in (everywhere, TokenGrid(brain.grid, PATCH, within))
+        )
         state = whole.state_dict()
         own = {
             # Names end in the letters of their axes: those that begin with tokens.
@@ -124,7 +127,8 @@ class Speed(PairedTimes):
         gram = patches @ patches.T
         content_btd, (_, v_edr) = whole.content(described), whole.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
-        region_bte = described[:, :, list(FAMILIES).index("fraction")] @ whole.region_ec.T
+        fractions_btc = described[:, :, list(FAMILIES).index("fraction")]
+        region_bte = whole.atlas_shares(fractions_btc @ whole.region_ec.T)
 
         def eigh() -> None:
             torch.linalg.eigh(gram)
@@ -233,37 +237,6 @@ class Speed(PairedTimes):
             self.ratio(name, "below 1 pays", gathered, dense, times=20)
         bases, remark = self.default.experts.bases, "what holding them would save"
         self.ratio("7. orthonormal bases / forward", remark, bases, lambda: self.default(self.scan))
-
-
-def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor) -> Tensor:
-    """Return ages by the tokens inside alone, the others computed all the same but masked."""
-    content_btd = network.content(described_btfc)
-    attention = network.context
-    placed_btd = content_btd + attention.position_td
-
-    def heads(y_btd: Tensor) -> Tensor:
-        return y_btd.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-
-    context_bhtd = functional.scaled_dot_product_attention(
-        heads(attention.query(placed_btd)),
-        heads(attention.key(placed_btd)),
-        heads(content_btd),
-        attn_mask=inside_t[None, None, None, :].expand(1, 1, len(inside_t), -1),
-    )
-    u_edr, v_edr = network.experts.bases()
-    z_bter, placed_bter, context_bter = (
-        torch.einsum("btd,edr->bter", y_btd, v_edr)
-        for y_btd in (
-            content_btd,
-            content_btd + network.place_td,
-            context_bhtd.transpose(1, 2).flatten(2),
-        )
-    )
-    fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
-    routing = network.router(placed_bter, context_bter, fractions_btc @ network.region_ec.T)
-    says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
-    score_b = network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
-    return network.curve(score_b)
 
 
 def step_of(network: Network, described: Tensor) -> Call:
