@@ -10,8 +10,9 @@ Prints:  1. evaluation forward against the dense network of equal active paramet
          4. a training step of 8 scans and its peak memory, against dense;
          5. 16 experts against 8 at the same top k, in evaluation and in training;
          6. the share of the machine's matrix-product rate that the forward reaches;
-         7. what sparse dispatch and bases held from scan to scan would save: gathered products of
-            the selected experts against those of all, and the bases against the forward;
+         7. what sparse dispatch and bases held from scan to scan would save: one scan's read-out
+            of the selected experts, tokens sorted by expert and multiplied in groups, against that
+            of all, and the bases against the forward;
          8. the shipped model: processor seconds a scan of all members, maps and interval included,
             on the template's brain, and its size;
          and at last all of it as one line of JSON.
@@ -27,12 +28,14 @@ import platform
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from masked_age import masked_age
 from paired_times import Call, PairedTimes, peak_megabytes
+from sorted_readout import sorted_readout
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -40,6 +43,7 @@ from ermoe_ba.assets import template
 from ermoe_ba.checkpoint import load_ensemble, token_grid
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import make_dense
 from ermoe_ba.model.rivals.volume import VolumeNetwork
@@ -221,20 +225,18 @@ class Speed(PairedTimes):
 
     def dispatch(self) -> None:
         """Point 7."""
+        num_tokens, size, rank = len(self.tokens), self.config.hidden_size, self.config.rank
         for num_experts in (5, 16, 64):
-            shape = (1, len(self.tokens), num_experts, self.config.rank)
-            z, read = torch.rand(shape), torch.rand(shape[1:])
-            chosen = torch.rand(shape[:3]).topk(self.config.top_k, dim=-1).indices[..., None]
-            where = chosen.expand(-1, -1, -1, self.config.rank)
-
-            def gathered(z: Tensor = z, read: Tensor = read, where: Tensor = where) -> Tensor:
-                return (z.gather(2, where) * read.expand_as(z).gather(2, where)).sum(dim=-1)
-
-            def dense(z: Tensor = z, read: Tensor = read) -> Tensor:
-                return torch.einsum("bter,ter->bte", z, read)
-
-            name = f"7. gathered / dense read-out, {num_experts} experts"
-            self.ratio(name, "below 1 pays", gathered, dense, times=20)
+            torch.manual_seed(0)
+            experts = EigenExperts(num_experts, size, rank, num_tokens, offset_scale=1.0)
+            z_bter = torch.randn(1, num_tokens, num_experts, rank)
+            scores_te = torch.rand(num_tokens, num_experts)
+            top = scores_te.topk(self.config.top_k, dim=-1).indices
+            selected_te = torch.zeros_like(scores_te, dtype=torch.bool).scatter(-1, top, True)
+            u_edr, _ = experts.bases()
+            name = f"7. sorted read-out of the selected / of all, {num_experts} experts"
+            sparse = partial(sorted_readout, experts, z_bter[0], u_edr, selected_te)
+            self.ratio(name, "below 1 pays", sparse, partial(experts, z_bter, u_edr), times=20)
         bases, remark = self.default.experts.bases, "what holding them would save"
         self.ratio("7. orthonormal bases / forward", remark, bases, lambda: self.default(self.scan))
 

@@ -11,8 +11,8 @@ from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.output import Routing
 
 # Share of two vectors' squared lengths (their geometric mean) that lies inside of a subspace at
-# least, where it is told from what lies outside. What remains of less is near the rounding of single
-# precision; in trained networks it was 0.31 and more (25 of one run, 140 scans).
+# least, where it is told from what lies outside. What remains of less is near the rounding of
+# single precision; in trained networks it was 0.31 and more (25 of one run, 140 scans).
 LEAST_INSIDE = 1e-6
 
 
