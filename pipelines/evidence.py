@@ -113,14 +113,15 @@ def planted_part(
 ) -> dict[str, object]:
     """Make a planted cohort, train on it and measure its maps."""
     ensemble, recipe = load_ensemble(settings.model), read_recipe(base)
+    # Networks of the model's shape: of an atlas, they know what its weights hold.
+    tokens = ensemble.members[0].atlas_shares.placed(ensemble.tokens)
     people, regions = settings.people[name], tuple(settings.planted[name])
     config = replace(settings.phantom, only=regions, shape_variation=people.shape_variation)
     scans = PhantomScans(config, ensemble.card.preprocess)
     eyes = describer(stem, settings, recipe, ensemble, out)
     age = replace(recipe.age, num_epochs=settings.num_epochs, num_variants=settings.num_variants)
     cohort = PlantedCohort(scans, eyes, age, out / "described")
-    count, tokens = people.subjects, ensemble.tokens
-    described, ages = cohort.described(count), cohort.ages(count)
+    described, ages = cohort.described(people.subjects), cohort.ages(people.subjects)
     trial = run_trial(
         described,
         ages,

@@ -10,8 +10,9 @@ Prints:  1. evaluation forward against the dense network of equal active paramet
          4. a training step of 8 scans and its peak memory, against dense;
          5. 16 experts against 8 at the same top k, in evaluation and in training;
          6. the share of the machine's matrix-product rate that the forward reaches;
-         7. what sparse dispatch and bases held from scan to scan would save: gathered products of
-            the selected experts against those of all, and the bases against the forward;
+         7. what sparse dispatch and bases held from scan to scan would save: one scan's read-out
+            of the selected experts, tokens sorted by expert and multiplied in groups, against that
+            of all, and the bases against the forward;
          8. the shipped model: processor seconds a scan of all members, maps and interval included,
             on the template's brain, and its size;
          and at last all of it as one line of JSON.
@@ -27,19 +28,22 @@ import platform
 import statistics
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
+from masked_age import masked_age
 from paired_times import Call, PairedTimes, peak_megabytes
+from sorted_readout import sorted_readout
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from ermoe_ba.assets import template
 from ermoe_ba.checkpoint import load_ensemble, token_grid
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import make_dense
 from ermoe_ba.model.rivals.volume import VolumeNetwork
@@ -48,6 +52,7 @@ from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess.state import ScanState
 from ermoe_ba.space import MODEL_GRID
 from ermoe_ba.tokens import TokenGrid
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.recipe import read_recipe
 
 RECIPE = Path(__file__).parent / "ixi_hh.toml"
@@ -65,7 +70,7 @@ class Speed(PairedTimes):
     def __init__(self, repeats: int) -> None:
         super().__init__(repeats)
         self.config: ModelConfig = read_recipe(RECIPE).model
-        self.tokens = token_grid(self.config)
+        self.tokens = place_regions(token_grid(self.config), self.config)
         self.scan = torch.rand(1, *MODEL_GRID.shape)
         self.default = self.network(self.config, self.tokens)
         self.found["threads"] = torch.get_num_threads()
@@ -104,8 +109,10 @@ class Speed(PairedTimes):
         within = TokenGrid.over(brain, PATCH, config.token_min_brain).positions
         within = within[(within < LATTICE).all(axis=1)]
         index = torch.as_tensor(np.ravel_multi_index(tuple(within.T), LATTICE))
-        whole = self.network(config, everywhere)
-        part = self.network(config, TokenGrid(brain.grid, PATCH, within))
+        whole, part = (
+            self.network(config, place_regions(tokens, config))
+            for tokens in (everywhere, TokenGrid(brain.grid, PATCH, within))
+        )
         state = whole.state_dict()
         own = {
             # Names end in the letters of their axes: those that begin with tokens.
@@ -124,7 +131,8 @@ class Speed(PairedTimes):
         gram = patches @ patches.T
         content_btd, (_, v_edr) = whole.content(described), whole.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
-        region_bte = described[:, :, list(FAMILIES).index("fraction")] @ whole.region_ec.T
+        fractions_btc = described[:, :, list(FAMILIES).index("fraction")]
+        region_bte = whole.atlas_shares(fractions_btc @ whole.region_ec.T)
 
         def eigh() -> None:
             torch.linalg.eigh(gram)
@@ -217,53 +225,20 @@ class Speed(PairedTimes):
 
     def dispatch(self) -> None:
         """Point 7."""
+        num_tokens, size, rank = len(self.tokens), self.config.hidden_size, self.config.rank
         for num_experts in (5, 16, 64):
-            shape = (1, len(self.tokens), num_experts, self.config.rank)
-            z, read = torch.rand(shape), torch.rand(shape[1:])
-            chosen = torch.rand(shape[:3]).topk(self.config.top_k, dim=-1).indices[..., None]
-            where = chosen.expand(-1, -1, -1, self.config.rank)
-
-            def gathered(z: Tensor = z, read: Tensor = read, where: Tensor = where) -> Tensor:
-                return (z.gather(2, where) * read.expand_as(z).gather(2, where)).sum(dim=-1)
-
-            def dense(z: Tensor = z, read: Tensor = read) -> Tensor:
-                return torch.einsum("bter,ter->bte", z, read)
-
-            name = f"7. gathered / dense read-out, {num_experts} experts"
-            self.ratio(name, "below 1 pays", gathered, dense, times=20)
+            torch.manual_seed(0)
+            experts = EigenExperts(num_experts, size, rank, num_tokens, offset_scale=1.0)
+            z_bter = torch.randn(1, num_tokens, num_experts, rank)
+            scores_te = torch.rand(num_tokens, num_experts)
+            top = scores_te.topk(self.config.top_k, dim=-1).indices
+            selected_te = torch.zeros_like(scores_te, dtype=torch.bool).scatter(-1, top, True)
+            u_edr, _ = experts.bases()
+            name = f"7. sorted read-out of the selected / of all, {num_experts} experts"
+            sparse = partial(sorted_readout, experts, z_bter[0], u_edr, selected_te)
+            self.ratio(name, "below 1 pays", sparse, partial(experts, z_bter, u_edr), times=20)
         bases, remark = self.default.experts.bases, "what holding them would save"
         self.ratio("7. orthonormal bases / forward", remark, bases, lambda: self.default(self.scan))
-
-
-def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor) -> Tensor:
-    """Return ages by the tokens inside alone, the others computed all the same but masked."""
-    content_btd = network.content(described_btfc)
-    attention = network.context
-    placed_btd = content_btd + attention.position_td
-
-    def heads(y_btd: Tensor) -> Tensor:
-        return y_btd.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-
-    context_bhtd = functional.scaled_dot_product_attention(
-        heads(attention.query(placed_btd)),
-        heads(attention.key(placed_btd)),
-        heads(content_btd),
-        attn_mask=inside_t[None, None, None, :].expand(1, 1, len(inside_t), -1),
-    )
-    u_edr, v_edr = network.experts.bases()
-    z_bter, placed_bter, context_bter = (
-        torch.einsum("btd,edr->bter", y_btd, v_edr)
-        for y_btd in (
-            content_btd,
-            content_btd + network.place_td,
-            context_bhtd.transpose(1, 2).flatten(2),
-        )
-    )
-    fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
-    routing = network.router(placed_bter, context_bter, fractions_btc @ network.region_ec.T)
-    says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
-    score_b = network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
-    return network.curve(score_b)
 
 
 def step_of(network: Network, described: Tensor) -> Call:

@@ -313,6 +313,21 @@ def test_trained_weights_hold_the_shares_and_need_no_atlas(
         load_member(path, replace(config, regions=("csf", "grey_matter")), small_tokens)
 
 
+def test_tokens_may_learn_the_shares_from_weights(
+    placed_member: ErmoeBrainAge, make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
+) -> None:
+    """A network like it is made without the atlas; of tissues alone, there is nothing to learn."""
+    placed = placed_member.atlas_shares.placed(small_tokens)
+    assert set(placed.region_shares) == {"part"}
+    np.testing.assert_array_equal(placed.region_shares["part"][:2], [0.25, 0.125])
+    alike = ErmoeBrainAge(placed_member.config, placed)
+    assert torch.equal(*(n.state_dict()["atlas_shares.share_te"] for n in (alike, placed_member)))
+    assert make_member().atlas_shares.placed(small_tokens) is small_tokens
+    blank = ErmoeBrainAge(placed_member.config, small_tokens)
+    with pytest.raises(ValueError, match="How much of each token part fill must be known"):
+        blank.atlas_shares.placed(small_tokens)
+
+
 @torch.no_grad()
 def test_a_model_with_atlas_regions_is_loaded_without_the_atlas(
     tmp_path: Path,

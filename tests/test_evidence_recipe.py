@@ -3,15 +3,22 @@
 import importlib.util
 import sys
 import tomllib
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
+from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.config import from_plain
-from ermoe_ba.model_card import model_folder, read_card
+from ermoe_ba.model.config import ModelConfig
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model_card import ModelCard, model_folder, read_card
+from ermoe_ba.tokens import TokenGrid
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "evidence.py"
 NAMES = ("csf", "free_1")
@@ -70,9 +77,7 @@ TOLD = {
 }
 
 
-@pytest.fixture
-def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The recipe with cohorts that cost nothing; its calls stand in ``made``."""
+def _module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     # What lies beside a recipe is imported as Python does for a script.
     monkeypatch.syspath_prepend(str(RECIPE.parent))
     spec = importlib.util.spec_from_file_location("evidence_recipe", RECIPE)
@@ -82,6 +87,13 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     # Data classes look their module up by its name.
     monkeypatch.setitem(sys.modules, spec.name, module)
     spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The recipe with cohorts that cost nothing; its calls stand in ``made``."""
+    module = _module(monkeypatch)
     made: list[tuple[str, str]] = []
 
     def planted_part(name: str, stem: str, *_: object) -> dict[str, Any]:
@@ -267,3 +279,40 @@ def test_every_cohort_has_as_many_people_as_the_shipped_model_s(recipe: ModuleTy
     scans = len(read_card(model_folder(settings.model)).ages)
     assert settings.people.keys() == settings.planted.keys() == settings.seen_as.keys()
     assert {people.subjects for people in settings.people.values()} == {scans}
+
+
+def test_planted_networks_know_the_atlas_regions_that_the_model_holds(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    make_member: Callable[..., ErmoeBrainAge],
+    small_tokens: TokenGrid,
+    card: ModelCard,
+) -> None:
+    """Its atlas is gone: its weights tell of a quarter of each token, and so must the tokens."""
+    labels = {"part": ("a label of an atlas that is gone",)}
+    tied = replace(
+        card.model, regions=("csf", "part"), region_labels=labels, region_atlas="gone.nii.gz"
+    )
+    share_t = np.full(len(small_tokens), 0.25)
+    member = make_member(config=tied, tokens=replace(small_tokens, region_shares={"part": share_t}))
+    ensemble = Ensemble(replace(card, model=tied), [member], small_tokens, "m-1")
+    module = _module(monkeypatch)
+    given: list[TokenGrid] = []
+
+    def run_trial(*_: object, tokens: TokenGrid, model: ModelConfig, **__: object) -> None:
+        assert model == tied
+        given.append(tokens)
+        # The trial itself is tested elsewhere.
+        raise InterruptedError
+
+    cohort = SimpleNamespace(described=lambda _: None, ages=lambda _: None)
+    monkeypatch.setattr(module, "load_ensemble", lambda _: ensemble)
+    monkeypatch.setattr(module, "PlantedCohort", lambda *_: cohort)
+    monkeypatch.setattr(module, "run_trial", run_trial)
+    content = tomllib.loads(RECIPE.with_suffix(".toml").read_text("utf-8"))
+    settings = from_plain(module.Settings, content)
+    with pytest.raises(InterruptedError):
+        module.planted_part(
+            "ventricles", "shipped", settings, RECIPE.parent / settings.base, tmp_path
+        )
+    np.testing.assert_array_equal(given[0].region_shares["part"], share_t)

@@ -94,6 +94,22 @@ def test_an_expert_says_what_its_dense_matrix_says() -> None:
                 )
 
 
+def test_reading_tokens_is_reading_their_projections() -> None:
+    """The same sum in another order, gradients included; in double precision."""
+    experts = _experts().double()
+    x, upstream = torch.randn(4, T, D).double(), torch.randn(4, T, E).double()
+    gradients = []
+    for projected in (True, False):
+        u, v = experts.bases()
+        own = x.clone().requires_grad_()
+        z = torch.einsum("btd,edr->bter", own, v)
+        says = experts(z, u) if projected else experts.read(own, u, v)
+        found = torch.autograd.grad(says, [own, *experts.parameters()], upstream)
+        gradients.append([says.detach(), *found])
+    for found, expected in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 def test_gradient_reaches_bases_singular_values_and_readouts() -> None:
     experts = _experts()
     u, v = experts.bases()

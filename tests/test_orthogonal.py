@@ -9,6 +9,7 @@ from ermoe_ba.model.orthogonal import (
     ORTHOGONAL_MAPS,
     cayley_columns,
     cayley_weights,
+    complement_columns,
     orthonormal_columns,
     orthonormality_penalty,
 )
@@ -66,6 +67,33 @@ def test_the_gradient_of_cayley_is_that_of_its_differences() -> None:
     torch.manual_seed(0)
     raw = torch.randn(2, 4, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(cayley_columns, (raw,))
+
+
+def test_the_complement_of_two_axes_is_the_third() -> None:
+    (outside,) = complement_columns(torch.eye(3)[None, :, :2])
+    torch.testing.assert_close(outside.abs(), torch.tensor([[0.0], [0.0], [1.0]]))
+
+
+def test_a_complement_is_orthonormal_and_completes_its_basis() -> None:
+    torch.manual_seed(0)
+    basis = orthonormal_columns(torch.randn(E, D, R))
+    outside = complement_columns(basis)
+    assert outside.shape == (E, D, D - R)
+    whole = torch.cat([basis, outside], dim=-1)
+    assert _error(whole) < 1e-5
+    torch.testing.assert_close(whole @ whole.mT, torch.eye(D).expand(E, D, D), atol=1e-5, rtol=0)
+
+
+def test_the_gradient_of_a_complement_is_that_of_its_differences() -> None:
+    """Of its projector, which is the same whichever columns span it."""
+    torch.manual_seed(0)
+    raw = torch.randn(2, 5, 3, dtype=torch.float64, requires_grad=True)
+
+    def projector(raw_edr: Tensor) -> Tensor:
+        outside = complement_columns(orthonormal_columns(raw_edr))
+        return outside @ outside.mT
+
+    assert torch.autograd.gradcheck(projector, (raw,))
 
 
 @pytest.mark.parametrize("orthogonal", ["qr", "cayley"])

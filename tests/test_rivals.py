@@ -268,6 +268,56 @@ def test_every_router_fills_the_one_output(
     assert (member.read_age(described, rolled).age_b - output.age_b).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("orthogonal", ["qr", "cayley", "penalty"])
+@pytest.mark.parametrize("router", ROUTERS)
+def test_training_teaches_what_evaluation_says(
+    router: str, orthogonal: str, small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """With no token silenced, ages and gradients are alike; bases of three quarters of the space.
+
+    In training, tokens may be read and routed by other, shorter sums.
+    """
+    torch.manual_seed(2)
+    config = replace(small_config, rank=9, token_dropout=0.0)
+    member = make_mixture(router, config, small_tokens, orthogonal)
+    described = _described(small_tokens)
+    with torch.no_grad():
+        for parameter in member.experts.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+        _centre(member, described)
+    member, described = member.double(), described.double()
+    told = []
+    for training in (False, True):
+        member.train(training).zero_grad()
+        output = member.read_age(described)
+        (output.age_b * torch.tensor([1.0, -2.0, 3.0])).sum().backward()
+        taught = [p.grad for p in member.parameters() if p.grad is not None]
+        told.append([output.age_b, output.routing.scores_bte, output.routing.weights_bte, *taught])
+    for found, expected in zip(*told, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-9, rtol=1e-6)
+
+
+def test_no_projection_of_every_token_is_kept_for_a_step(
+    small_config: ModelConfig, small_tokens: TokenGrid
+) -> None:
+    """Of 12 dimensions 9 lie in each basis: the other 3 are all that is kept of scans."""
+    member = ErmoeBrainAge(replace(small_config, rank=9), small_tokens)
+    described = _described(small_tokens)
+    kept: list[int] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.shape[:2] == described.shape[:2]:
+            kept.append(tensor[0, 0].numel())
+        return tensor
+
+    for training in (False, True):
+        kept.clear()
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            member.train(training).read_age(described)
+        # Of five experts.
+        assert max(kept) == 5 * (3 if training else 9)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("router", ROUTERS)
 def test_no_router_looks_at_the_other_scans_of_a_batch(

@@ -14,8 +14,13 @@ from torch.nn import functional
 
 from ermoe_ba.config import changed, from_plain
 from ermoe_ba.model.config import REGIONS, ModelConfig
-from ermoe_ba.model.orthogonal import orthonormal_columns
-from ermoe_ba.model.routing import EigenbasisRouter, cosines, standardise
+from ermoe_ba.model.orthogonal import complement_columns, orthonormal_columns
+from ermoe_ba.model.routing import (
+    EigenbasisRouter,
+    cosines,
+    cosines_by_complement,
+    standardise,
+)
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -247,6 +252,44 @@ def test_cosines_and_their_gradients_are_those_of_torch() -> None:
         torch.testing.assert_close(found, expected)
     # Two vectors by hand: (3, 4) and (4, 3) make 24 / 25.
     assert cosines(torch.tensor([3.0, 4.0]), torch.tensor([4.0, 3.0])).item() == pytest.approx(0.96)
+
+
+def test_cosines_by_what_lies_outside_by_hand() -> None:
+    """(3, 4) and (4, 3) in the plane of two axes, whatever they are along the third: 24 / 25.
+
+    A vector of no length scores 0, and so does one that lies outside but for rounding.
+    """
+    third = torch.tensor([[[0.0], [0.0], [1.0]]])
+    x = torch.tensor([[[3.0, 4.0, 12.0], [0.0, 0.0, 0.0], [0.0, 0.0, 7.0]]], requires_grad=True)
+    y = torch.tensor([[[4.0, 3.0, -1.0], [1.0, 2.0, 3.0], [1.0, 2.0, 3.0]]])
+    found = cosines_by_complement(x, y, third)
+    torch.testing.assert_close(found, _tokens((0.96,), (0.0,), (0.0,)))
+    found.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("rank", [4, 7, 9])
+def test_cosines_by_complement_are_those_of_projections(rank: int) -> None:
+    torch.manual_seed(0)
+    raw, x, y = torch.randn(3, 10, rank), torch.randn(2, 6, 10), torch.randn(2, 6, 10)
+    basis = orthonormal_columns(raw)
+    expected = cosines(*(torch.einsum("btd,edr->bter", each, basis) for each in (x, y)))
+    found = cosines_by_complement(x, y, complement_columns(basis))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_the_gradient_of_cosines_by_complement_is_that_of_their_differences() -> None:
+    """To tokens, contexts and the weights that the bases come from."""
+    torch.manual_seed(0)
+    shapes = ((2, 2, 4), (2, 2, 4), (2, 4, 3))
+    given_ = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+
+    def scores(x_btd: Tensor, y_btd: Tensor, raw_edr: Tensor) -> Tensor:
+        outside_edk = complement_columns(orthonormal_columns(raw_edr))
+        return cosines_by_complement(x_btd, y_btd, outside_edk)
+
+    assert torch.autograd.gradcheck(scores, tuple(given_))
 
 
 def test_a_token_that_projects_on_nothing_scores_zero() -> None:

@@ -4,10 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
 
+from ermoe_ba.atlas import Atlas
 from ermoe_ba.attribution.methods import METHODS
 from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
@@ -93,6 +95,35 @@ def test_the_planted_token_is_found_by_the_trained_network(
     found, chance = (curves[name] for name in ("contribution", "random_order"))
     assert found.deletion_area < chance.deletion_area
     assert trial.probe["mae"] < trial.probe["mae_zeroed"][0]
+
+
+def test_experts_may_be_tied_to_regions_of_an_atlas(
+    small_tokens: TokenGrid, small_config: ModelConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the atlas where tokens know nothing of it; from the tokens where they do.
+
+    The region is all of the grid, so that it fills of each token what lies on the grid.
+    """
+    described, ages, _ = _cohort(small_tokens)
+    labels = pd.DataFrame({"index": [1], "name": ["All"], "hemisphere": ["n/a"]})
+    everywhere = Volume(np.ones(small_tokens.grid.shape, dtype=np.int32), small_tokens.grid)
+    atlas = Atlas(name="tiny", dseg=everywhere, labels=labels, licence="none")
+    tied = {"regions": ("csf", "part"), "region_labels": {"part": ("all",)}}
+    model = replace(small_config, region_atlas="tiny", **tied)
+    monkeypatch.setattr("ermoe_ba.training.atlas_regions.load_atlas", {"tiny": atlas}.__getitem__)
+    read = _run(small_tokens, model, described, ages)
+    assert np.isfinite(read.predicted_n).all()
+    monkeypatch.setattr(
+        "ermoe_ba.training.atlas_regions.load_atlas", lambda _: pytest.fail("the atlas was read")
+    )
+
+    def known(share_t: Array) -> Trial:
+        return _run(replace(small_tokens, region_shares={"part": share_t}), model, described, ages)
+
+    share_t = small_tokens.held_share(everywhere)
+    np.testing.assert_array_equal(known(share_t).predicted_n, read.predicted_n)
+    # The region's expert takes part: where its region fills nothing, ages are others.
+    assert (known(0 * share_t).predicted_n != read.predicted_n).any()
 
 
 def test_untrained_networks_are_drawn_one_by_one(

@@ -19,6 +19,7 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.probe import Probe, probe_routing
 
@@ -112,7 +113,8 @@ def run_trial(
     ages_n : ndarray
         Their ages in years.
     tokens : TokenGrid
-        Where the tokens lie.
+        Where the tokens lie. Of the atlas regions that experts are tied to, they may know the
+        shares; the atlas is read where they do not.
     model, age : ModelConfig, AgeConfig
         Shape and training.
     config : TrialConfig
@@ -125,10 +127,12 @@ def run_trial(
     Raises
     ------
     UsageError
-        As `captum_gradients`: before anything is computed.
+        As `captum_gradients` and `place_regions`: before anything is computed.
     """
     # Missing, it must not come out after the training.
     captum_gradients()
+    if not set(model.atlas_regions) <= set(tokens.region_shares):
+        tokens = place_regions(tokens, model)
     count, draws = len(ages_n), {**dict.fromkeys(NETWORKS, 1), UNTRAINED: config.num_untrained}
     predicted = np.zeros(count)
     years = {name: np.zeros((draws[name], count, len(tokens))) for name in NETWORKS}

@@ -3,6 +3,8 @@
 Shapes: B scans, T tokens, E regional experts.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class AtlasShares(nn.Module):
 
     def __init__(self, config: ModelConfig, tokens: TokenGrid) -> None:
         super().__init__()
-        self.regions = config.atlas_regions
+        self.regions, self.columns = config.atlas_regions, config.regions
         share_te = None
         if self.regions:
             known = dict.fromkeys(config.regions, np.zeros(len(tokens)))
@@ -57,13 +59,42 @@ class AtlasShares(nn.Module):
         ValueError
             If the shares are not known.
         """
-        if self.share_te is None:
-            return tissue_bte
-        if self.share_te.isnan().any():
+        share_te = self._known()
+        # Each expert's share is 0 in one of the two.
+        return tissue_bte if share_te is None else tissue_bte + share_te
+
+    def placed(self, tokens: TokenGrid) -> TokenGrid:
+        """Return tokens that know what these weights hold of an atlas, for a network like theirs.
+
+        The atlas itself may be gone, or have changed since.
+
+        Parameters
+        ----------
+        tokens : TokenGrid
+            Of the network that the shares belong to.
+
+        Returns
+        -------
+        TokenGrid
+            The same tokens, with `region_shares`; as they were where no region is of an atlas.
+
+        Raises
+        ------
+        ValueError
+            If the shares are not known.
+        """
+        share_te = self._known()
+        if share_te is None:
+            return tokens
+        by_name = dict(zip(self.columns, share_te.cpu().numpy().T, strict=True))
+        return replace(tokens, region_shares={name: by_name[name] for name in self.regions})
+
+    def _known(self) -> Tensor | None:
+        """Return the shares, or None where no region is of an atlas."""
+        if self.share_te is not None and self.share_te.isnan().any():
             raise ValueError(
                 f"How much of each token {', '.join(self.regions)} fill must be known; found "
                 "nothing of it. Make the network with tokens from `place_regions`, or read trained "
                 "weights."
             )
-        # Each expert's share is 0 in one of the two.
-        return tissue_bte + self.share_te
+        return self.share_te

@@ -13,15 +13,15 @@ from ermoe_ba.model.atlas_shares import AtlasShares
 from ermoe_ba.model.attention import ContextAttention, sincos_positions
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.content import TokenContent
+from ermoe_ba.model.description import TokenDescription
 from ermoe_ba.model.experts import EigenExperts
+from ermoe_ba.model.orthogonal import complement_columns
 from ermoe_ba.model.output import ModelOutput, Routing
-from ermoe_ba.model.patches import PatchTokens
-from ermoe_ba.model.routing import EigenbasisRouter
-from ermoe_ba.model.stem import VoxelStem, grid_coordinates
+from ermoe_ba.model.routing import EigenbasisRouter, cosines_by_complement
 from ermoe_ba.tokens import TokenGrid
 
 
-class ErmoeBrainAge(TokenContent):
+class ErmoeBrainAge(TokenDescription, TokenContent):
     """The network: context routes, local content contributes.
 
     ``age = curve(baseline + sum_te (scale / T * w_te a_e(x_t) - reference_te))``, with the curve
@@ -49,11 +49,7 @@ class ErmoeBrainAge(TokenContent):
         super().__init__()
         self.config = config
         num_tokens, num_classes = len(tokens), len(TISSUES)
-        self.stem = VoxelStem(config.stem_hidden)
-        self.patches = PatchTokens(tokens)
-        coordinates = self.patches.box(grid_coordinates(tokens.grid.shape))
-        coordinates_txijk = self.patches.windows(coordinates[None], 0)[0]
-        self.register_buffer("coordinates_txijk", coordinates_txijk, persistent=False)
+        self.hold_stem(tokens, config)
         self.hold_content(tokens, config)
         self.curve = AgeCurve(config.age_bounds)
         self.register_buffer("baseline", torch.tensor(0.0))
@@ -70,23 +66,13 @@ class ErmoeBrainAge(TokenContent):
             config.offset_scale,
             orthogonal=orthogonal,
         )
-        self.router = EigenbasisRouter(
-            num_regional=len(config.regions),
-            num_free=config.num_free_experts,
-            top_k=config.top_k,
-            threshold=config.score_threshold,
-            region_min_fraction=config.region_min_fraction,
-            temperature=config.temperature,
-            bias_step=config.bias_step,
-            standardised=config.standardise_scores,
-            rescue=config.free_fallback,
-        )
+        self.router = EigenbasisRouter.of(config)
+        self.by_complement = self.experts.fill_most
         member = torch.tensor(
             [[t in config.tissues_of(r) for t in TISSUES] for r in config.regions]
         )
         self.register_buffer("region_ec", member.float().reshape(-1, num_classes), persistent=False)
         self.atlas_shares = AtlasShares(config, tokens)
-        self.coordinates_txijk: Tensor
         self.reference_te: Tensor
         self.baseline: Tensor
         self.scale: Tensor
@@ -111,31 +97,6 @@ class ErmoeBrainAge(TokenContent):
         # Cosines that are compared, and years that are summed, need more than bfloat16's 8 bits.
         with torch.autocast(t1w_bijk.device.type, enabled=False):
             return self.read_age(described_btfc.float(), routing)
-
-    def describe(self, t1w_bijk: Tensor) -> Tensor:
-        """Return how much of each tissue the tokens hold, and what it looks like.
-
-        Parameters
-        ----------
-        t1w_bijk : Tensor
-            Intensities on the model grid, white matter 1.
-
-        Returns
-        -------
-        Tensor, shape (B, T, F, C)
-            Families as in `FAMILIES`, tissues as in `TISSUES`.
-        """
-        box = self.patches.box(t1w_bijk)
-        near, far = self.stem.pictures(box)
-        # Token by token: less than half of the box's voxels lie in one.
-        windows_n = (
-            self.patches.windows(near, self.stem.NEAR_REACH),
-            self.patches.windows(far, self.stem.FAR_REACH),
-            self.coordinates_txijk.expand(len(box), *self.coordinates_txijk.shape),
-        )
-        logits_ncijk = self.stem(*(window.flatten(0, 1) for window in windows_n))
-        logits_btcv = logits_ncijk.unflatten(0, (len(box), -1)).flatten(3)
-        return self.patches.describe(logits_btcv.softmax(dim=2), box)
 
     def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
         """Predict ages from the description of the tokens.
@@ -194,10 +155,16 @@ class ErmoeBrainAge(TokenContent):
         fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         content_btd = self.content(described_btfc)
         u_edr, v_edr = self.experts.bases()
-        z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
-        if routing is None:
-            routing = self._route(content_btd, z_bter, v_edr, fractions_btc)
-        says_bte = self.experts(z_bter, u_edr)
+        # A step makes, keeps and differentiates projections of every token, or of what is left out.
+        if self.training and self.by_complement:
+            if routing is None:
+                routing = self._route_by_complement(content_btd, v_edr, fractions_btc)
+            says_bte = self.experts.read(content_btd, u_edr, v_edr)
+        else:
+            z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
+            if routing is None:
+                routing = self._route(content_btd, z_bter, v_edr, fractions_btc)
+            says_bte = self.experts(z_bter, u_edr)
         weights_bte = self._drop_tokens(routing.weights_bte)
         shares_bte = self.scale * weights_bte * says_bte / says_bte.shape[1] - self.reference_te
         return shares_bte, routing
@@ -210,6 +177,15 @@ class ErmoeBrainAge(TokenContent):
         region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
         routing: Routing = self.router(token, context, region_bte)
         return routing
+
+    def _route_by_complement(
+        self, content_btd: Tensor, v_edr: Tensor, fractions_btc: Tensor
+    ) -> Routing:
+        """Route as `_route` does, but for rounding, without the projections of every token."""
+        placed_btd, context_btd = content_btd + self.place_td, self.context(content_btd)
+        scores_bte = cosines_by_complement(placed_btd, context_btd, complement_columns(v_edr))
+        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
+        return self.router.select(scores_bte, region_bte)
 
     def _placed(self, z_bter: Tensor, v_edr: Tensor) -> Tensor:
         """Return the projections of the tokens, the code of their place included."""

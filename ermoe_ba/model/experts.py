@@ -66,6 +66,12 @@ class EigenExperts(nn.Module):
         """
         return self.orthogonal.bases(self.raw_u_edr), self.orthogonal.bases(self.raw_v_edr)
 
+    @property
+    def fill_most(self) -> bool:
+        """Whether each basis is orthonormal and has more than half of all dimensions."""
+        hidden_size, rank = self.raw_v_edr.shape[1:]
+        return self.orthogonal.exact and 2 * rank > hidden_size
+
     def penalty(self) -> Tensor:
         """Return what the loss must add to keep the bases orthonormal: 0 for the exact maps.
 
@@ -93,12 +99,39 @@ class EigenExperts(nn.Module):
         Tensor, shape (B, T, E)
             a_e(x_t), before routing weights, in units of the age scale.
         """
-        own_er = torch.einsum("ed,edr->er", self.expert_readout_ed, u_edr)
-        read_ter = own_er + torch.einsum("td,edr->ter", self.position_readout_td, u_edr)
+        read_ter = self._readouts(u_edr)
         # What does not depend on the scan is multiplied first: `within` of all tokens of a batch
         # would be as large as z again.
         says_bte = torch.einsum("bter,ter->bte", z_bter, read_ter * self.s_er)
         return says_bte + (read_ter * self.offset_er).sum(dim=-1)
+
+    def read(self, x_btd: Tensor, u_edr: Tensor, v_edr: Tensor) -> Tensor:
+        """Return what each expert says of each token, without projecting the tokens.
+
+        ``x^T (V_e diag(s_e) U_e^T (w_e + q_t))``: the bracket does not depend on the scan, so that
+        of B scans it takes the products of one. Differs from `forward` by rounding.
+
+        Parameters
+        ----------
+        x_btd : Tensor
+            Tokens.
+        u_edr, v_edr : Tensor
+            The experts' output and input bases.
+
+        Returns
+        -------
+        Tensor, shape (B, T, E)
+            As from `forward`.
+        """
+        read_ter = self._readouts(u_edr)
+        read_ted = torch.einsum("ter,edr->ted", read_ter * self.s_er, v_edr)
+        says_bte = torch.einsum("btd,ted->bte", x_btd, read_ted)
+        return says_bte + (read_ter * self.offset_er).sum(dim=-1)
+
+    def _readouts(self, u_edr: Tensor) -> Tensor:
+        """Return the read-outs of each expert at each position in its output basis, (T, E, R)."""
+        own_er = torch.einsum("ed,edr->er", self.expert_readout_ed, u_edr)
+        return own_er + torch.einsum("td,edr->ter", self.position_readout_td, u_edr)
 
     def within(self, z_bter: Tensor) -> Tensor:
         """Return the experts' outputs in their own output bases, ``diag(s_e) z + m_e``.

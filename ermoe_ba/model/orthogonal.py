@@ -32,6 +32,32 @@ def orthonormal_columns(raw_edr: Tensor) -> Tensor:
     return q * sign_er[:, None, :]
 
 
+def complement_columns(basis_edr: Tensor) -> Tensor:
+    """Return orthonormal columns that span what orthonormal columns leave out.
+
+    They are one of many such bases, so that only what is the same for all of them means anything:
+    lengths of projections and products of two. The gradient of those is exact.
+
+    Parameters
+    ----------
+    basis_edr : Tensor
+        Orthonormal columns, R < D.
+
+    Returns
+    -------
+    Tensor, shape (E, D, D - R)
+        Matrices W with W^T W = I and V^T W = 0, on the device of V, with gradients to V.
+    """
+    with torch.no_grad():
+        # Apple's GPUs: as in `OrthogonalMap.bases`.
+        near = basis_edr.cpu() if basis_edr.device.type == "mps" else basis_edr
+        outside = torch.linalg.qr(near, mode="complete").Q[..., basis_edr.shape[-1] :]
+        outside = outside.to(basis_edr.device)
+    # The complement turns as V does, dW = -V dV^T W. What is subtracted is 0 and has that gradient;
+    # that of a whole QR, torch does not know.
+    return outside - basis_edr @ (basis_edr.mT @ outside)
+
+
 def cayley_columns(raw_edr: Tensor) -> Tensor:
     """Return the orthonormal columns that the Cayley transform makes of free weights.
 

@@ -53,6 +53,8 @@ class GatedBrainAge(ErmoeBrainAge):
     ) -> None:
         super().__init__(free_experts(config), tokens, orthogonal)
         self.gate = gate
+        # Gates may look at projections.
+        self.by_complement = False
         self.context.requires_grad_(gate.needs_context)
 
     def _route(
@@ -112,6 +114,7 @@ class SubspaceBrainAge(ErmoeBrainAge):
     def __init__(self, config: ModelConfig, tokens: TokenGrid, orthogonal: str = "qr") -> None:
         super().__init__(config, tokens, orthogonal)
         self.context.requires_grad_(False)
+        self.by_complement = False
 
     def _route(
         self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
