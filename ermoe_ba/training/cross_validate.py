@@ -14,7 +14,7 @@ from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.intervals import smallest_cohort
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import fold_column, make_splits, read_splits
-from ermoe_ba.study import read_study
+from ermoe_ba.study import Study, read_study
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.assemble import assemble
 from ermoe_ba.training.part import PartTrainer, Side
@@ -101,8 +101,9 @@ class CrossValidation:
         for part, column in parts:
             if only_fold in (None, part.fold) and not self.folder.predictions(part).is_file():
                 self.trainer.train(part, *split_sides(everything, column, part), simulated)
-        if self.trainer.cost.scans and processes.is_main:
-            tqdm.write(f"all stages: {self.trainer.cost}")
+        spent = self.trainer.expenses.total
+        if spent.scans and processes.is_main:
+            tqdm.write(f"all stages: {spent}")
         # Another job may end its fold between the looks of two processes, which must go together;
         # and each has written its members before the first writes some of them anew.
         done = all(self.folder.predictions(part).is_file() for part, _ in parts)
@@ -157,6 +158,9 @@ class CrossValidation:
     def _begin(self) -> tuple[ReadyStudy, pd.DataFrame, str]:
         """Make scans ready, the folder this run's, and the folds known."""
         self.folder.refuse_other(self.recipe)
+        if not self._skip_unusable:
+            # The same people will be left; of thousands, preparing takes days.
+            self._refuse_unfit(self.study)
         ready = make_ready(
             self.study,
             self.cohort,
@@ -164,18 +168,25 @@ class CrossValidation:
             jobs=self._jobs,
             skip_unusable=self._skip_unusable,
         )
-        ready.study.refuse_beyond(self.recipe.model.age_bounds)
-        people, coverage = ready.study.participants, self.recipe.run.coverage
-        # Known at the end of the training; better at its beginning.
-        if len(people.table) < smallest_cohort(coverage):
-            raise UsageError(
-                f"An interval of coverage {coverage:g}, as the recipe asks for, needs "
-                f"{smallest_cohort(coverage)} participants or more; found {len(people.table)}. "
-                "State a smaller coverage in [run]."
-            )
+        # Scans that cannot be used may have left fewer people.
+        self._refuse_unfit(ready.study)
         digest = self.folder.claim(self.recipe, ready.study)
         write_table(self.folder.out / SCANS, ready.scans)
-        return ready, self._splits(people), digest
+        return ready, self._splits(ready.study.participants), digest
+
+    def _refuse_unfit(self, study: Study) -> None:
+        """Refuse people that the recipe cannot be run on, whatever their scans hold."""
+        run, people = self.recipe.run, study.participants
+        study.refuse_beyond(self.recipe.model.age_bounds)
+        # Known at the end of the training; better at its beginning.
+        if len(people.table) < smallest_cohort(run.coverage):
+            raise UsageError(
+                f"An interval of coverage {run.coverage:g}, as the recipe asks for, needs "
+                f"{smallest_cohort(run.coverage)} participants or more; found "
+                f"{len(people.table)}. State a smaller coverage in [run]."
+            )
+        if self._given is None and not (self.folder.out / SPLITS).is_file():
+            make_splits(people, run.split, run.num_folds, run.num_repeats, run.seed)
 
     def _splits(self, participants: Participants) -> pd.DataFrame:
         """Return the folds of each participant: given or drawn once, then read."""
