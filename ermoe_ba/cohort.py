@@ -141,7 +141,10 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        table = read_tsv(path)
+        # Spreadsheets leave spaces: with them no scan is found, and one site is two.
+        table = read_tsv(path).rename(columns=str.strip)
+        if table.columns.has_duplicates:
+            raise ValueError("its header names a column twice")
     except UnicodeDecodeError as error:
         raise UsageError(
             f"{path}: the participants table must be text in UTF-8; found another encoding "
@@ -149,8 +152,7 @@ def read_participants(path: Path) -> Participants:
         ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
-    # Spreadsheets leave spaces: with them no scan is found, and one site is two.
-    table = table.rename(columns=str.strip).apply(lambda column: column.str.strip())
+    table = table.apply(lambda column: column.str.strip())
     table = table.mask(table.isin(UNKNOWN_AGES))
     missing = {"participant_id", "age"} - set(table.columns)
     if missing:

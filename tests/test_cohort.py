@@ -147,8 +147,13 @@ def test_the_youngest_and_the_oldest_are_people_too(tmp_path: Path, age: str) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"participant_id\tage\nsub-a\t4\nsub-b\t5\t6\n", b"participant_id\tage\n\xff\t4\n"],
-    ids=["empty", "ragged", "not UTF-8"],
+    [
+        b"",
+        b"participant_id\tage\nsub-a\t4\nsub-b\t5\t6\n",
+        b"participant_id\tage\n\xff\t4\n",
+        b"participant_id\tage\tage \nsub-a\t4\t5\n",
+    ],
+    ids=["empty", "ragged", "not UTF-8", "one column twice"],
 )
 def test_an_unreadable_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "participants.tsv"
