@@ -417,6 +417,9 @@ def test_costs_add_up() -> None:
         "8.0 scans a second, 20.0% of the time in reading files, 40.0% in changing scans and "
         "making batches, peak memory 1,500 MB"
     )
+    # What is no step has no pace.
+    making = Cost(seconds=2.0, making_seconds=2.0, peak_memory_mb=1.0)
+    assert str(making).startswith("2.0 s, 0.0% of the time in reading files, 100.0% in changing")
     nothing = Cost(peak_memory_mb=1.0)
     shares = (nothing.scans_per_second, nothing.reading_share, nothing.making_share)
     assert shares == (0.0, 0.0, 0.0)

@@ -1246,6 +1246,8 @@ def _given(study: _Study, rows: str) -> Path:
         ({"num_folds": 13}, "13 folds need as many participants; found 12"),
         ({"split": "leave-site-out"}, "found none for 12"),
         ({"age_bounds": (0.0, 60.0)}, "found 4 beyond"),
+        # Of 12 two folds leave 6; of these 0.7 are 4.2, so that 5 are set aside.
+        ({"validation_share": 0.7}, r"of 12, the largest fold \(6\) .* leave 1"),
     ],
 )
 def test_what_no_preparing_can_mend_is_told_before_it(
@@ -1256,7 +1258,7 @@ def test_what_no_preparing_can_mend_is_told_before_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """12 people of 20, 25, ... 75 years, without sites; 60, 65, 70, 75 are not below 60."""
-    table = "model" if "age_bounds" in settings else "run"
+    table = {"age_bounds": "model", "validation_share": "age"}.get(next(iter(settings)), "run")
     changed = replace(getattr(study.recipe, table), **settings)
     recipe = replace(study.recipe, **{table: changed})
     begun = _begin(study, "run", ages, recipe)
@@ -1264,6 +1266,19 @@ def test_what_no_preparing_can_mend_is_told_before_it(
         begun.cohort, "prepare_all", lambda *_: pytest.fail("scans were prepared first")
     )
     with pytest.raises(UsageError, match=says):
+        begun.prepare()
+
+
+def test_given_folds_that_leave_one_person_are_told_before_scans_are_prepared(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a site of one person does: whoever is tested on the other learns from that one."""
+    given = _given(study, "".join(f"{i}\t{int(i == IDS[0])}\n" for i in IDS))
+    begun = _begin(study, "run", ages, splits=given)
+    monkeypatch.setattr(
+        begun.cohort, "prepare_all", lambda *_: pytest.fail("scans were prepared first")
+    )
+    with pytest.raises(UsageError, match=r"of 12, the largest fold \(11\) .* leave 1"):
         begun.prepare()
 
 

@@ -1,5 +1,6 @@
 """Cross-validated training: members for each fold, tested on the people they never saw."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ from ermoe_ba.training.run_folder import SCANS, SPLITS, RunFolder
 from ermoe_ba.training.run_part import Part, fold_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
+
+# A line through ages needs two.
+MIN_LEARNT_FROM = 2
 
 
 class CrossValidation:
@@ -185,27 +189,48 @@ class CrossValidation:
                 f"{smallest_cohort(run.coverage)} participants or more; found "
                 f"{len(people.table)}. State a smaller coverage in [run]."
             )
-        if self._given is None and not (self.folder.out / SPLITS).is_file():
-            make_splits(people, run.split, run.num_folds, run.num_repeats, run.seed)
+        if (self.folder.out / SPLITS).is_file():
+            # Of an earlier start, which was fit.
+            return
+        folds = self._folds(people)
+        largest = max(int(folds[column].value_counts().max()) for column in folds)
+        left = _fewest_learnt_from(self.recipe, len(people.table) - largest)
+        if left < MIN_LEARNT_FROM:
+            raise UsageError(
+                f"Each training must learn from {MIN_LEARNT_FROM} participants or more; of "
+                f"{len(people.table)}, the largest fold ({largest}) and what the recipe sets aside "
+                f"within the others leave {left}. Give more participants, or other folds, or "
+                "state a smaller validation_share."
+            )
+
+    def _folds(self, participants: Participants) -> pd.DataFrame:
+        """Return the folds that the user gave, or draw them."""
+        run = self.recipe.run
+        if self._given is not None:
+            return read_splits(self._given, participants, run.num_folds, run.num_repeats)
+        return make_splits(participants, run.split, run.num_folds, run.num_repeats, run.seed)
 
     def _splits(self, participants: Participants) -> pd.DataFrame:
         """Return the folds of each participant: given or drawn once, then read."""
         run, path = self.recipe.run, self.folder.out / SPLITS
-        if self._given is not None:
-            given = read_splits(self._given, participants, run.num_folds, run.num_repeats)
-            if path.is_file():
-                there = read_splits(path, participants, run.num_folds, run.num_repeats)
-                if not there.equals(given.loc[there.index]):
-                    raise UsageError(
-                        f"{path}: the run was begun with other folds than those of {self._given}; "
-                        "choose another --out."
-                    )
-            else:
-                write_table(path, given.reset_index())
-        elif not path.is_file():
-            drawn = make_splits(participants, run.split, run.num_folds, run.num_repeats, run.seed)
-            write_table(path, drawn.reset_index())
-        return read_splits(path, participants, run.num_folds, run.num_repeats)
+        if not path.is_file():
+            write_table(path, self._folds(participants).reset_index())
+        there = read_splits(path, participants, run.num_folds, run.num_repeats)
+        if self._given is not None and not there.equals(self._folds(participants).loc[there.index]):
+            raise UsageError(
+                f"{path}: the run was begun with other folds than those of {self._given}; "
+                "choose another --out."
+            )
+        return there
+
+
+def _fewest_learnt_from(recipe: Recipe, people: int) -> int:
+    """Return from how many of a fold's people its smallest training learns, at most."""
+    if recipe.choose is not None:
+        # Inner folds may be less even than that.
+        people -= math.ceil(people / recipe.choose.num_folds)
+    aside = max(age.validation_share for age in recipe.age_alternatives().values())
+    return people - math.ceil(people * aside)
 
 
 def split_sides(everything: Side, fold_of: pd.Series, part: Part) -> tuple[Side, Side]:

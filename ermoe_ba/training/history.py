@@ -69,8 +69,12 @@ class Cost:
         )
 
     def __str__(self) -> str:
+        # Outside of steps no scans are counted.
+        pace = (
+            f"{self.scans_per_second:.1f} scans a second" if self.scans else f"{self.seconds:.1f} s"
+        )
         return (
-            f"{self.scans_per_second:.1f} scans a second, {self.reading_share:.1%} of the time in "
+            f"{pace}, {self.reading_share:.1%} of the time in "
             f"reading files, {self.making_share:.1%} in changing scans and making batches, peak "
             f"memory {self.peak_memory_mb:,.0f} MB"
         )
