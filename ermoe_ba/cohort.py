@@ -141,17 +141,27 @@ def read_participants(path: Path) -> Participants:
         is no age.
     """
     try:
-        table = read_tsv(path, gaps=UNKNOWN_AGES)
+        # Spreadsheets leave spaces: with them no scan is found, and one site is two.
+        table = read_tsv(path).rename(columns=str.strip)
+        if table.columns.has_duplicates:
+            raise ValueError("its header names a column twice")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: the participants table must be text in UTF-8; found another encoding "
+            f"({error.reason}). Save it as tab-separated text in UTF-8."
+        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
+    table = table.apply(lambda column: column.str.strip())
+    table = table.mask(table.isin(UNKNOWN_AGES))
     missing = {"participant_id", "age"} - set(table.columns)
     if missing:
         raise UsageError(
             f"{path}: the participants table must have the columns participant_id and age "
-            f"(tab-separated); missing: {', '.join(sorted(missing))}."
+            f"(tab-separated); missing: {', '.join(sorted(missing))}. Its header holds "
+            f"{printable(', '.join(map(repr, table.columns)))}."
         )
-    # Spreadsheets leave spaces, with which no scan is found.
-    names = table["participant_id"].fillna("").str.strip()
+    names = table["participant_id"].fillna("")
     table["participant_id"] = names.str.removeprefix("sub-")
     if (table["participant_id"] == "").any():
         raise UsageError(f"{path}: each row must have a participant_id; found one without.")
@@ -159,14 +169,16 @@ def read_participants(path: Path) -> Participants:
     if twice:
         raise UsageError(
             f"{path}: each participant_id must stand once; {twice[0]!r} stands more than once. "
-            "Keep one row a participant."
+            "Keep one row a participant; in a BIDS data set, ages at several sessions stand in "
+            "sub-<participant>_sessions.tsv."
         )
     ages = pd.to_numeric(table["age"], errors="coerce")
     wrong = table["age"].notna() & ~ages.between(0, MAX_AGE)
     if wrong.any():
         row = table[wrong].iloc[0]
         raise UsageError(
-            f"{path}: an age must be a number of years from 0 to {MAX_AGE}, or n/a; found "
+            f"{path}: an age must be a number of years from 0 to {MAX_AGE}, its decimals after a "
+            f"point (38.5), or n/a; found "
             f"{row['age']!r} for {row['participant_id']}."
         )
     return Participants(table.assign(age=ages).set_index("participant_id"))

@@ -25,7 +25,8 @@ class StudyScan:
     participant_id, session_id : str, str or None
         Without ``sub-`` and ``ses-``.
     chronological_age : float
-        Years at the scan.
+        Years at the scan: the age at its own session where the data set states one. Tables of a run
+        hold it as it stands here, so that whoever reads them need not look for it again.
     t1w : Path
         The file.
     labels : Path or None

@@ -1,6 +1,9 @@
 """The ablation: kept descriptions in, one comparable row a network out, nothing done twice."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from ermoe_ba.cli.main import main
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES
+from ermoe_ba.partial import prefix_of
 from ermoe_ba.software import commit
 from ermoe_ba.space import Array, SpatialGrid, Volume
 from ermoe_ba.study import StudyScan
@@ -433,6 +437,19 @@ def test_results_are_neither_overwritten_nor_mixed(place: _Place) -> None:
         place.ablation(RECIPE.replace("resamples = 200", "resamples = 300"), resume=True)
     with pytest.raises(UsageError, match=r"--fold must be one of \(0, 1\); found 7"):
         place.ablation(resume=True).run(7)
+
+
+def test_descriptions_that_a_killed_start_left_half_written_are_removed(place: _Place) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    path = place.folder / "out" / "described" / "0123456789abcdef_described.safetensors"
+    name, host, _, _ = prefix_of(path).rsplit("-", 3)
+    path.parent.mkdir(parents=True)
+    for process in (child.pid, os.getpid()):
+        path.with_name(f"{name}-{host}-{process}-x.safetensors").touch()
+    place.ablation()
+    left = [partial.name for partial in path.parent.iterdir()]
+    assert left == [f"{name}-{host}-{os.getpid()}-x.safetensors"]
 
 
 @pytest.mark.parametrize(

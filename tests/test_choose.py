@@ -79,7 +79,7 @@ def _asked(
         assert [whose[age] for age in ages] == participants
         asked.append(participants)
         history = History()
-        history.cost = Cost(scans=len(inputs), seconds=2.0, loading_seconds=0.5)
+        history.cost = Cost(scans=len(inputs), seconds=2.0, making_seconds=0.5)
         return history
 
     monkeypatch.setattr("ermoe_ba.training.choose.train_age", train)
@@ -87,7 +87,7 @@ def _asked(
     _, cost = choose_settings(recipe, tokens, described.half(), people, 3)
     # Of all of them together.
     assert cost.scans == sum(len(names) for names in asked)
-    assert (cost.seconds, cost.loading_seconds) == (2.0 * len(asked), 0.5 * len(asked))
+    assert (cost.seconds, cost.making_seconds) == (2.0 * len(asked), 0.5 * len(asked))
     return asked
 
 

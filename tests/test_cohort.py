@@ -93,6 +93,42 @@ def test_a_table_parted_by_commas_is_refused_with_both_columns(tmp_path: Path) -
         read_participants(_table(tmp_path, "participant_id,age\nsub-a,44\n"))
 
 
+def test_a_header_of_other_names_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"missing: age\. Its header holds 'participant_id', 'Age'"
+    ):
+        read_participants(_table(tmp_path, "participant_id\tAge\nsub-a\t44\n"))
+
+
+def test_decimals_after_a_comma_are_refused_with_the_way_to_write_them(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"after a point \(38\.5\).*found '44,5' for a\."):
+        read_participants(_table(tmp_path, "participant_id\tage\nsub-a\t44,5\n"))
+
+
+def test_spaces_around_cells_and_names_of_columns_are_no_part_of_them(tmp_path: Path) -> None:
+    """Else one site is two, and an unknown age is none."""
+    rows = "sub-a\t44 \tLeeds\nsub-b\t n/a\tLeeds \nsub-c\t45\tn/a \n"
+    table = read_participants(_table(tmp_path, f"participant_id\t age\tsite \n{rows}")).table
+    assert table["age"].fillna(-1).tolist() == [44.0, -1.0, 45.0]
+    assert table["site"].fillna("?").tolist() == ["Leeds", "Leeds", "?"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-8"])
+def test_tables_of_other_systems_are_read(tmp_path: Path, encoding: str) -> None:
+    """With the mark that a spreadsheet puts before the first column, and its ends of lines."""
+    path = tmp_path / "participants.tsv"
+    path.write_bytes("participant_id\tage\r\nsub-a\t44\r\n".encode(encoding))
+    assert read_participants(path).age_of("a") == 44.0
+
+
+def test_another_encoding_is_told_by_its_name(tmp_path: Path) -> None:
+    """What spreadsheets call "Unicode text"."""
+    path = tmp_path / "participants.tsv"
+    path.write_bytes("participant_id\tage\r\nsub-a\t44\r\n".encode("utf-16"))
+    with pytest.raises(UsageError, match=r"must be text in UTF-8; found another encoding.*Save"):
+        read_participants(path)
+
+
 @pytest.mark.parametrize("age", ["1950", "-1", "124", "inf", "fifty", "1950-03-02"])
 def test_what_is_no_age_is_refused_with_value_and_name(tmp_path: Path, age: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -111,8 +147,13 @@ def test_the_youngest_and_the_oldest_are_people_too(tmp_path: Path, age: str) ->
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"participant_id\tage\nsub-a\t4\nsub-b\t5\t6\n", b"participant_id\tage\n\xff\t4\n"],
-    ids=["empty", "ragged", "not UTF-8"],
+    [
+        b"",
+        b"participant_id\tage\nsub-a\t4\nsub-b\t5\t6\n",
+        b"participant_id\tage\n\xff\t4\n",
+        b"participant_id\tage\tage \nsub-a\t4\t5\n",
+    ],
+    ids=["empty", "ragged", "not UTF-8", "one column twice"],
 )
 def test_an_unreadable_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "participants.tsv"

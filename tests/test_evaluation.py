@@ -661,6 +661,7 @@ def test_marks_and_line_ends_of_other_systems_change_nothing(
         ("participant_id age\na 3\n", "missing: chronological_age, predicted_age"),
         (SOUND + "d 0 fifty 30\n", "from 0 to 123, or n/a; found 'fifty' for d"),
         (SOUND + "d 0 19480101 30\n", "found '19480101' for d"),
+        (SOUND + "d 0 38,5 30\n", "found '38,5' for d. Write decimals after a point"),
         (SOUND + "d 0 -1 30\n", "found '-1' for d"),
         (SOUND + "d 0 NaN 30\n", "found 'NaN' for d"),
         (SOUND + "d 0 50 inf\n", "that is finite, or n/a; found 'inf' for d"),
@@ -678,6 +679,31 @@ def test_wrong_tables_are_named(tmp_path: Path, text: str, message: str) -> None
     with pytest.raises(UsageError, match=message) as caught:
         read_out_of_fold(path)
     assert str(path) in str(caught.value)
+
+
+def test_spaces_around_names_of_columns_are_no_part_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "p.tsv"
+    text = SOUND.replace(" ", "\t").replace("predicted_age\n", " predicted_age \n")
+    path.write_text(text, encoding="utf-8")
+    assert read_out_of_fold(path).predicted.tolist() == [22, 29, 44]
+    path.write_text(text.replace("fold", "predicted_age"), encoding="utf-8")
+    with pytest.raises(UsageError, match="names a column twice"):
+        read_out_of_fold(path)
+
+
+def test_another_encoding_is_told_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "p.tsv"
+    path.write_bytes(SOUND.replace(" ", "\t").encode("utf-16"))
+    with pytest.raises(UsageError, match=r"must be text in UTF-8; found another encoding.*Save"):
+        read_out_of_fold(path)
+
+
+def test_a_participants_table_of_other_people_is_refused(tmp_path: Path) -> None:
+    """Whoever takes the wrong table would find everybody's sex unknown, and not why."""
+    path = _write(tmp_path / "p.tsv", SOUND)
+    others = Participants(pd.DataFrame({"age": [1.0], "sex": ["M"]}, index=["x"]))
+    with pytest.raises(UsageError, match=r"found none of them\. .* stand NA, a, b, in the table x"):
+        read_out_of_fold(path, others)
 
 
 def test_an_interval_that_ends_before_it_begins_is_refused(tmp_path: Path) -> None:

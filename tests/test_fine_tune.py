@@ -227,6 +227,8 @@ def site(
     class FakeCohort:
         """Stands for `PreparedCohort`."""
 
+        folder = tmp_path / "prepared"
+
         def __init__(self, *_: Any) -> None: ...
 
         def prepare_all(self, scans: Sequence[StudyScan], jobs: int) -> pd.DataFrame:

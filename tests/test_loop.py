@@ -405,19 +405,24 @@ def test_a_history_is_a_table_with_gaps() -> None:
 
 
 def test_costs_add_up() -> None:
-    """30 scans in 4 s and 10 in 1 s: 8 a second; 1 s of 5 s was spent in loading."""
+    """30 scans in 4 s and 10 in 1 s: 8 a second; of 5 s, reading took 1 and making 2."""
     costs = [
-        Cost(scans=30, seconds=4.0, loading_seconds=0.9, peak_memory_mb=700.0),
-        Cost(scans=10, seconds=1.0, loading_seconds=0.1, peak_memory_mb=1500.0),
+        Cost(scans=30, seconds=4.0, reading_seconds=0.9, making_seconds=1.5, peak_memory_mb=700.0),
+        Cost(scans=10, seconds=1.0, reading_seconds=0.1, making_seconds=0.5, peak_memory_mb=1500.0),
     ]
     total = sum(costs[1:], costs[0])
     assert total.scans_per_second == 8.0
-    assert total.loading_share == pytest.approx(0.2)
+    assert (total.reading_share, total.making_share) == pytest.approx((0.2, 0.4))
     assert str(total) == (
-        "8.0 scans a second, 20.0% of the time in data loading, peak memory 1,500 MB"
+        "8.0 scans a second, 20.0% of the time in reading files, 40.0% in changing scans and "
+        "making batches, peak memory 1,500 MB"
     )
-    nothing = Cost(scans=0, seconds=0.0, loading_seconds=0.0, peak_memory_mb=1.0)
-    assert (nothing.scans_per_second, nothing.loading_share) == (0.0, 0.0)
+    # What is no step has no pace.
+    making = Cost(seconds=2.0, making_seconds=2.0, peak_memory_mb=1.0)
+    assert str(making).startswith("2.0 s, 0.0% of the time in reading files, 100.0% in changing")
+    nothing = Cost(peak_memory_mb=1.0)
+    shares = (nothing.scans_per_second, nothing.reading_share, nothing.making_share)
+    assert shares == (0.0, 0.0, 0.0)
 
 
 def test_a_stage_counts_time_scans_and_memory(
@@ -431,7 +436,9 @@ def test_a_stage_counts_time_scans_and_memory(
     monkeypatch.setattr("ermoe_ba.training.progress.time.perf_counter", lambda: next(ticks))
     model = _Line()
     history = fit(model, model.stage(2), OPTIMISER)
-    assert (history.cost.seconds, history.cost.loading_seconds) == (5.0, 2.0)
+    assert (history.cost.seconds, history.cost.making_seconds) == (5.0, 2.0)
+    # Nothing was read meanwhile.
+    assert history.cost.reading_seconds == 0.0
     # Four scans a batch.
     assert history.cost.scans == 8
     assert 50 < history.cost.peak_memory_mb < 1e5

@@ -328,6 +328,8 @@ def test_wrong_settings_are_refused(make: Callable[[], Any], says: str) -> None:
 class _Cohort:
     """Stands for `PreparedCohort`: nothing is prepared."""
 
+    folder = Path("not-there")
+
     def prepare_all(self, scans: Any, jobs: int) -> pd.DataFrame:
         return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
 

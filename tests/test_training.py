@@ -790,6 +790,8 @@ def study(
     class FakeCohort:
         """Stands for `PreparedCohort`."""
 
+        folder = tmp_path / "prepared"
+
         def __init__(self, *_: Any) -> None:
             self.ready: set[str] = set()
 
@@ -1027,8 +1029,8 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     assert metrics is not None
     # Of fold 1, which was left: its stem's steps, and two epochs of two members over 4 scans.
     steps = TISSUE.num_steps * TISSUE.scans_per_step
-    assert run.trainer.cost.scans == steps + 2 * 2 * len(TEST_IDS)
-    assert f"all stages: {run.trainer.cost}" in capsys.readouterr().out
+    assert run.trainer.expenses.total.scans == steps + 2 * 2 * len(TEST_IDS)
+    assert f"all stages: {run.trainer.expenses.total}" in capsys.readouterr().out
     table = pd.read_csv(out / "predictions.tsv", sep="\t", dtype={"participant_id": str})
     assert sorted(table["participant_id"]) == IDS
     assert table.set_index("participant_id")["chronological_age"].to_dict() == ages
@@ -1237,6 +1239,49 @@ def _given(study: _Study, rows: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"coverage": 0.93}, "needs 14 participants or more; found 12"),
+        ({"num_folds": 13}, "13 folds need as many participants; found 12"),
+        ({"split": "leave-site-out"}, "found none for 12"),
+        ({"age_bounds": (0.0, 60.0)}, "found 4 beyond"),
+        # Of 12 two folds leave 6; of these 0.7 are 4.2, so that 5 are set aside.
+        ({"validation_share": 0.7}, r"of 12, the largest fold \(6\) .* leave 1"),
+    ],
+)
+def test_what_no_preparing_can_mend_is_told_before_it(
+    study: _Study,
+    ages: dict[str, float],
+    settings: dict[str, Any],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """12 people of 20, 25, ... 75 years, without sites; 60, 65, 70, 75 are not below 60."""
+    table = {"age_bounds": "model", "validation_share": "age"}.get(next(iter(settings)), "run")
+    changed = replace(getattr(study.recipe, table), **settings)
+    recipe = replace(study.recipe, **{table: changed})
+    begun = _begin(study, "run", ages, recipe)
+    monkeypatch.setattr(
+        begun.cohort, "prepare_all", lambda *_: pytest.fail("scans were prepared first")
+    )
+    with pytest.raises(UsageError, match=says):
+        begun.prepare()
+
+
+def test_given_folds_that_leave_one_person_are_told_before_scans_are_prepared(
+    study: _Study, ages: dict[str, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a site of one person does: whoever is tested on the other learns from that one."""
+    given = _given(study, "".join(f"{i}\t{int(i == IDS[0])}\n" for i in IDS))
+    begun = _begin(study, "run", ages, splits=given)
+    monkeypatch.setattr(
+        begun.cohort, "prepare_all", lambda *_: pytest.fail("scans were prepared first")
+    )
+    with pytest.raises(UsageError, match=r"of 12, the largest fold \(11\) .* leave 1"):
+        begun.prepare()
+
+
 def test_folds_can_be_given_and_stay(study: _Study, ages: dict[str, float]) -> None:
     given = _given(study, "".join(f"sub-{i}\t{int(i in TEST_IDS)}\n" for i in IDS))
     _begin(study, "run", ages, splits=given).run(1)
@@ -1374,11 +1419,11 @@ def test_what_a_run_cost_holds_choices_and_descriptions(
     """
     seconds = iter(range(100))
     monkeypatch.setattr(
-        "ermoe_ba.training.part.time", SimpleNamespace(perf_counter=lambda: next(seconds))
+        "ermoe_ba.training.expenses.time", SimpleNamespace(perf_counter=lambda: next(seconds))
     )
     # Of processes that train together one tells it.
     monkeypatch.setattr(
-        "ermoe_ba.training.part.Processes", lambda: SimpleNamespace(is_main=is_main)
+        "ermoe_ba.training.expenses.Processes", lambda: SimpleNamespace(is_main=is_main)
     )
     monkeypatch.setattr("ermoe_ba.training.part.train_stem", lambda *_, **__: History())
     monkeypatch.setattr("ermoe_ba.training.part.train_age", lambda *_, **__: History())
@@ -1389,11 +1434,12 @@ def test_what_a_run_cost_holds_choices_and_descriptions(
     folds = _given(study, "".join(f"{i}\t{0 if i in TEST_IDS else 1}\n" for i in IDS))
     run = _begin(study, "run", ages, recipe, splits=folds)
     run.run(0)
-    cost = run.trainer.cost
+    cost = run.trainer.expenses.total
     assert cost.scans == 2 * 2 * 2 * 4
-    # Scans are read, and then described.
-    assert cost.loading_seconds >= 2.0
-    assert cost.seconds > cost.loading_seconds
+    # Scans are read, and then described; the batches of inner trainings come besides.
+    assert cost.reading_seconds == 1.0
+    assert cost.making_seconds > 1.0
+    assert cost.seconds > cost.reading_seconds + cost.making_seconds
     lines = capsys.readouterr().out.splitlines()
     told = [line.split(": ")[0] for line in lines if line.startswith("fold-0 ")]
     stages = [f"fold-0 {what}" for what in ("stem", "descriptions", "choice", "start-0")]

@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.model_selection import GroupKFold
 
 from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, Participants
-from ermoe_ba.errors import UsageError
+from ermoe_ba.errors import UsageError, printable
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.space import Array
 
@@ -102,7 +102,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
         write it; ``fold`` where it comes from folds. Rows without either age, or whose ``status``
         is not ``ok``, are left out.
     participants : Participants, optional
-        Gives sex and site where it has such columns.
+        Gives sex and site where it has such columns; must know somebody of the table.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
     UsageError
         If the file cannot be read, lacks a column, holds an age that is none, an interval that ends
         before it begins or a scan twice, puts a participant in two folds, or holds fewer than three
-        participants or one age only.
+        participants or one age only; or if `participants` knows nobody of it.
     """
     source = _read_text(path)
     left_out: dict[str, int] = {}
@@ -164,7 +164,15 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
 
 def _read_text(path: Path) -> pd.DataFrame:
     try:
-        table = read_text_table(path)
+        # Spreadsheets leave spaces.
+        table = read_text_table(path).rename(columns=str.strip)
+        if table.columns.has_duplicates:
+            raise ValueError("its header names a column twice")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: the predictions must be text in UTF-8; found another encoding "
+            f"({error.reason}). Save the table as tab-separated text in UTF-8."
+        ) from error
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: the predictions cannot be read ({error}).") from error
     missing = {"participant_id", "chronological_age", "predicted_age"} - set(table.columns)
@@ -172,7 +180,8 @@ def _read_text(path: Path) -> pd.DataFrame:
         raise UsageError(
             f"{path}: a table of predictions must have the columns participant_id, "
             f"chronological_age and predicted_age (tab-separated); missing: "
-            f"{', '.join(sorted(missing))}. `predict` adds chronological ages with --participants."
+            f"{', '.join(sorted(missing))}. `predict` adds chronological ages with --participants. "
+            f"Its header holds {printable(', '.join(map(repr, table.columns)))}."
         )
     return table
 
@@ -190,6 +199,7 @@ def _ages(path: Path, source: pd.DataFrame, column: str) -> Array:
         raise UsageError(
             f"{path}: {column} must be a number of years {holds}, or n/a; found "
             f"{row[column]!r} for {row['participant_id']}."
+            + (" Write decimals after a point, as 38.5." if "," in row[column] else "")
         )
     return years
 
@@ -254,6 +264,12 @@ def _given_interval(path: Path, source: pd.DataFrame, used: Array) -> Array | No
 def _groups(names: Array, participants: Participants | None) -> dict[str, Array]:
     if participants is None:
         return {}
+    if not participants.table.index.isin(names).any():
+        raise UsageError(
+            "--participants must hold the people of the predictions; found none of them. In the "
+            f"predictions stand {printable(', '.join(np.unique(names)[:3]))}, in the table "
+            f"{printable(', '.join(map(str, participants.table.index[:3])))}."
+        )
     return {
         name: participants.table[name].reindex(names).fillna("n/a").to_numpy(dtype=str)
         for name in GROUPS

@@ -18,6 +18,7 @@ from ermoe_ba.training.ablation_network import row_tokens, train_unit
 from ermoe_ba.training.ablation_recipe import AblationRecipe
 from ermoe_ba.training.ablation_table import ablation_table, as_markdown
 from ermoe_ba.training.ablation_unit import Unit, load_unit, save_unit
+from ermoe_ba.training.leftovers import sweep_below
 
 
 class Ablation:
@@ -69,6 +70,8 @@ class Ablation:
             if recipe.model_of(row).atlas_regions:
                 row_tokens(recipe, row)
         write_json(path, content)
+        # A run given besides is its own, and sweeps itself.
+        sweep_below(out)
 
     def run(self, only_fold: int | None = None) -> pd.DataFrame | None:
         """Train what is missing and, once all is there, write the table.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
@@ -23,13 +23,11 @@ from ermoe_ba.training.change_config import USUAL, ChangeConfig
 from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.parameter_groups import parameter_groups
 from ermoe_ba.training.readout_start import start_readouts
 from ermoe_ba.training.scan_batches import ScanBatches, set_aside
 from ermoe_ba.training.stage import Stage
 from ermoe_ba.training.trackers import Tracking
-
-# They are lengths and directions, which have no smaller value to prefer.
-UNDECAYED = ("experts.raw_u_edr", "experts.raw_v_edr", "experts.s_er")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +266,7 @@ def train_age(
     )
     learner = AgeLearner(model, config.label_width)
     stage = Stage(
-        parameter_groups=parameter_groups(model, config),
+        parameter_groups=parameter_groups(model, config.weight_decay, config.readout_decay),
         batches=batches,
         steps_per_epoch=batches.steps_per_epoch,
         loss=learner.loss,
@@ -281,38 +279,3 @@ def train_age(
     if isinstance(model, ErmoeBrainAge):
         model.refer_to(unchanged)
     return history
-
-
-def parameter_groups(
-    model: nn.Module, config: AgeConfig, *, readouts: bool = True
-) -> list[dict[str, object]]:
-    """Return what the age stage trains, parted by the weight decay that it bears.
-
-    Parameters
-    ----------
-    model : ErmoeBrainAge or PlainNetwork
-        Whose.
-    config : AgeConfig
-        States the decays.
-    readouts : bool
-        Whether the read-outs of age are among them.
-
-    Returns
-    -------
-    list of dict
-        As torch optimisers take it: all parameters but the stem's.
-    """
-    groups: dict[float, list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if name.startswith("stem.") or not parameter.requires_grad:
-            continue
-        if "readout" in name:
-            if not readouts:
-                continue
-            decay = config.readout_decay
-        elif name in UNDECAYED:
-            decay = 0.0
-        else:
-            decay = config.weight_decay
-        groups.setdefault(decay, []).append(parameter)
-    return [{"params": params, "weight_decay": decay} for decay, params in groups.items()]

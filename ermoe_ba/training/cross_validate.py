@@ -1,5 +1,6 @@
 """Cross-validated training: members for each fold, tested on the people they never saw."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from ermoe_ba.errors import ErmoeError, UsageError
 from ermoe_ba.intervals import smallest_cohort
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.splits import fold_column, make_splits, read_splits
-from ermoe_ba.study import read_study
+from ermoe_ba.study import Study, read_study
 from ermoe_ba.tables import write_table
 from ermoe_ba.training.assemble import assemble
 from ermoe_ba.training.part import PartTrainer, Side
@@ -25,6 +26,9 @@ from ermoe_ba.training.run_folder import SCANS, SPLITS, RunFolder
 from ermoe_ba.training.run_part import Part, fold_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans
+
+# A line through ages needs two.
+MIN_LEARNT_FROM = 2
 
 
 class CrossValidation:
@@ -101,8 +105,9 @@ class CrossValidation:
         for part, column in parts:
             if only_fold in (None, part.fold) and not self.folder.predictions(part).is_file():
                 self.trainer.train(part, *split_sides(everything, column, part), simulated)
-        if self.trainer.cost.scans and processes.is_main:
-            tqdm.write(f"all stages: {self.trainer.cost}")
+        spent = self.trainer.expenses.total
+        if spent.scans and processes.is_main:
+            tqdm.write(f"all stages: {spent}")
         # Another job may end its fold between the looks of two processes, which must go together;
         # and each has written its members before the first writes some of them anew.
         done = all(self.folder.predictions(part).is_file() for part, _ in parts)
@@ -157,6 +162,9 @@ class CrossValidation:
     def _begin(self) -> tuple[ReadyStudy, pd.DataFrame, str]:
         """Make scans ready, the folder this run's, and the folds known."""
         self.folder.refuse_other(self.recipe)
+        if not self._skip_unusable:
+            # The same people will be left; of thousands, preparing takes days.
+            self._refuse_unfit(self.study)
         ready = make_ready(
             self.study,
             self.cohort,
@@ -164,37 +172,65 @@ class CrossValidation:
             jobs=self._jobs,
             skip_unusable=self._skip_unusable,
         )
-        ready.study.refuse_beyond(self.recipe.model.age_bounds)
-        people, coverage = ready.study.participants, self.recipe.run.coverage
-        # Known at the end of the training; better at its beginning.
-        if len(people.table) < smallest_cohort(coverage):
-            raise UsageError(
-                f"An interval of coverage {coverage:g}, as the recipe asks for, needs "
-                f"{smallest_cohort(coverage)} participants or more; found {len(people.table)}. "
-                "State a smaller coverage in [run]."
-            )
+        # Scans that cannot be used may have left fewer people.
+        self._refuse_unfit(ready.study)
         digest = self.folder.claim(self.recipe, ready.study)
         write_table(self.folder.out / SCANS, ready.scans)
-        return ready, self._splits(people), digest
+        return ready, self._splits(ready.study.participants), digest
+
+    def _refuse_unfit(self, study: Study) -> None:
+        """Refuse people that the recipe cannot be run on, whatever their scans hold."""
+        run, people = self.recipe.run, study.participants
+        study.refuse_beyond(self.recipe.model.age_bounds)
+        # Known at the end of the training; better at its beginning.
+        if len(people.table) < smallest_cohort(run.coverage):
+            raise UsageError(
+                f"An interval of coverage {run.coverage:g}, as the recipe asks for, needs "
+                f"{smallest_cohort(run.coverage)} participants or more; found "
+                f"{len(people.table)}. State a smaller coverage in [run]."
+            )
+        if (self.folder.out / SPLITS).is_file():
+            # Of an earlier start, which was fit.
+            return
+        folds = self._folds(people)
+        largest = max(int(folds[column].value_counts().max()) for column in folds)
+        left = _fewest_learnt_from(self.recipe, len(people.table) - largest)
+        if left < MIN_LEARNT_FROM:
+            raise UsageError(
+                f"Each training must learn from {MIN_LEARNT_FROM} participants or more; of "
+                f"{len(people.table)}, the largest fold ({largest}) and what the recipe sets aside "
+                f"within the others leave {left}. Give more participants, or other folds, or "
+                "state a smaller validation_share."
+            )
+
+    def _folds(self, participants: Participants) -> pd.DataFrame:
+        """Return the folds that the user gave, or draw them."""
+        run = self.recipe.run
+        if self._given is not None:
+            return read_splits(self._given, participants, run.num_folds, run.num_repeats)
+        return make_splits(participants, run.split, run.num_folds, run.num_repeats, run.seed)
 
     def _splits(self, participants: Participants) -> pd.DataFrame:
         """Return the folds of each participant: given or drawn once, then read."""
         run, path = self.recipe.run, self.folder.out / SPLITS
-        if self._given is not None:
-            given = read_splits(self._given, participants, run.num_folds, run.num_repeats)
-            if path.is_file():
-                there = read_splits(path, participants, run.num_folds, run.num_repeats)
-                if not there.equals(given.loc[there.index]):
-                    raise UsageError(
-                        f"{path}: the run was begun with other folds than those of {self._given}; "
-                        "choose another --out."
-                    )
-            else:
-                write_table(path, given.reset_index())
-        elif not path.is_file():
-            drawn = make_splits(participants, run.split, run.num_folds, run.num_repeats, run.seed)
-            write_table(path, drawn.reset_index())
-        return read_splits(path, participants, run.num_folds, run.num_repeats)
+        if not path.is_file():
+            write_table(path, self._folds(participants).reset_index())
+        there = read_splits(path, participants, run.num_folds, run.num_repeats)
+        if self._given is not None and not there.equals(self._folds(participants).loc[there.index]):
+            raise UsageError(
+                f"{path}: the run was begun with other folds than those of {self._given}; "
+                "choose another --out."
+            )
+        return there
+
+
+def _fewest_learnt_from(recipe: Recipe, people: int) -> int:
+    """Return from how many of a fold's people its smallest training learns, at most."""
+    if recipe.choose is not None:
+        # Inner folds may be less even than that.
+        people -= math.ceil(people / recipe.choose.num_folds)
+    aside = max(age.validation_share for age in recipe.age_alternatives().values())
+    return people - math.ceil(people * aside)
 
 
 def split_sides(everything: Side, fold_of: pd.Series, part: Part) -> tuple[Side, Side]:

@@ -27,16 +27,21 @@ class Cost:
     scans : int
         Scans that the steps saw, counted each time, over all processes.
     seconds : float
-        From the first step to the end of the last, by the clock.
-    loading_seconds : float
-        Those of them in which the loop waited for batches.
+        By the clock; of the steps of a stage, from the first to the end of the last.
+    reading_seconds : float
+        Those of them in which prepared scans were read from files.
+    making_seconds : float
+        Those of them in which inputs were made of what had been read: copies changed and described,
+        noise drawn, windows cut, batches put together. What is drawn while the network works costs
+        no time here.
     peak_memory_mb : float
         Largest resident memory of the process so far, in megabytes (10^6 bytes).
     """
 
     scans: int = 0
     seconds: float = 0.0
-    loading_seconds: float = 0.0
+    reading_seconds: float = 0.0
+    making_seconds: float = 0.0
     peak_memory_mb: float = 0.0
 
     @property
@@ -45,22 +50,33 @@ class Cost:
         return self.scans / self.seconds if self.seconds > 0 else 0.0
 
     @property
-    def loading_share(self) -> float:
-        """Share of the time that went into waiting for batches, 0 to 1."""
-        return self.loading_seconds / self.seconds if self.seconds > 0 else 0.0
+    def reading_share(self) -> float:
+        """Share of the time that went into reading files, 0 to 1."""
+        return self.reading_seconds / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def making_share(self) -> float:
+        """Share of the time that went into making inputs of what had been read, 0 to 1."""
+        return self.making_seconds / self.seconds if self.seconds > 0 else 0.0
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             scans=self.scans + other.scans,
             seconds=self.seconds + other.seconds,
-            loading_seconds=self.loading_seconds + other.loading_seconds,
+            reading_seconds=self.reading_seconds + other.reading_seconds,
+            making_seconds=self.making_seconds + other.making_seconds,
             peak_memory_mb=max(self.peak_memory_mb, other.peak_memory_mb),
         )
 
     def __str__(self) -> str:
+        # Outside of steps no scans are counted.
+        pace = (
+            f"{self.scans_per_second:.1f} scans a second" if self.scans else f"{self.seconds:.1f} s"
+        )
         return (
-            f"{self.scans_per_second:.1f} scans a second, {self.loading_share:.1%} of the time in "
-            f"data loading, peak memory {self.peak_memory_mb:,.0f} MB"
+            f"{pace}, {self.reading_share:.1%} of the time in "
+            f"reading files, {self.making_share:.1%} in changing scans and making batches, peak "
+            f"memory {self.peak_memory_mb:,.0f} MB"
         )
 
 

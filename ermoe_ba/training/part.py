@@ -1,13 +1,11 @@
 """One training of a run: stem, descriptions, choice, members, and the ages of those tested."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.dataset import PreparedScan
@@ -20,9 +18,9 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
-from ermoe_ba.training.history import Cost, History, peak_memory_mb
+from ermoe_ba.training.expenses import Expenses
+from ermoe_ba.training.history import History
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
-from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
@@ -83,7 +81,7 @@ class PartTrainer:
         self.recipe, self.folder, self.study = recipe, folder, study
         self.tokens = place_regions(tokens, recipe.model)
         # Of all that was read, described, chosen and trained here.
-        self.cost = Cost()
+        self.expenses = Expenses()
         # Read before the hours of work that need them.
         self.tissues = recipe.run.tissues(study.root)
         self.regions = {} if recipe.pretrain.volumes is None else recipe.run.regions(study.root)
@@ -101,9 +99,8 @@ class PartTrainer:
         Side
             All of them, in the study's order.
         """
-        start = time.perf_counter()
-        prepared = [ready.cohort.read(scan) for scan in ready.study.scans]
-        self.cost += _loading(start)
+        with self.expenses.reading():
+            prepared = [ready.cohort.read(scan) for scan in ready.study.scans]
         return Side(ready.study.scans, prepared)
 
     def describe(
@@ -144,21 +141,17 @@ class PartTrainer:
             return first.stem.state_dict()
 
         def described() -> dict[str, torch.Tensor]:
-            start, found = time.perf_counter(), {}
-            for name, side, variants in (
-                ("train", train, self.recipe.age.num_variants),
-                ("test", test, 0),
-            ):
-                if side.prepared:
-                    found[name] = scan_variants(
-                        first.describe,
-                        side.prepared,
-                        variants,
-                        part.seed,
-                        self.recipe.age.changes,
+            sides, age = {"train": train, "test": test}, self.recipe.age
+            # Nobody is tested on changed copies.
+            copies = {"train": age.num_variants, "test": 0}
+            with self.expenses.making(f"{part.name} descriptions"):
+                return {
+                    name: scan_variants(
+                        first.describe, side.prepared, copies[name], part.seed, age.changes
                     )
-            self._spend(_loading(start), part, "descriptions")
-            return found
+                    for name, side in sides.items()
+                    if side.prepared
+                }
 
         first.stem.load_state_dict(self.folder.kept(f"{part.name}_stem", stem))
         remove_file(self.folder.snapshot(part, "stem"))
@@ -238,7 +231,7 @@ class PartTrainer:
         choice, cost = choose_settings(self.recipe, self.tokens, described, people, part.seed)
         if choice.mae:
             write_json(path, asdict(choice))
-            self._spend(cost, part, "choice")
+            self.expenses.tell(cost, f"{part.name} choice")
         return choice
 
     def _lessons(
@@ -257,12 +250,11 @@ class PartTrainer:
             age, scans = self.recipe.age, simulated.study.scans
 
             def of_simulated() -> dict[str, torch.Tensor]:
-                start = time.perf_counter()
-                prepared = [simulated.cohort.read(scan) for scan in scans]
-                found = scan_variants(
-                    first.describe, prepared, age.num_variants, part.seed, age.changes
-                )
-                self._spend(_loading(start), part, "descriptions of simulated people")
+                prepared = self.read(simulated).prepared
+                with self.expenses.making(f"{part.name} descriptions of simulated people"):
+                    found = scan_variants(
+                        first.describe, prepared, age.num_variants, part.seed, age.changes
+                    )
                 return {"described": found}
 
             kept = self.folder.kept(f"{part.name}_phantom", of_simulated)
@@ -304,16 +296,4 @@ class PartTrainer:
     def _keep(self, history: History, part: Part, stage: str) -> None:
         """Write the curve of a stage, and tell what it cost."""
         write_table(self.folder.history(part, stage), history.table())
-        self._spend(history.cost, part, stage)
-
-    def _spend(self, cost: Cost, part: Part, what: str) -> None:
-        """Add a cost to that of all, and tell it: processes that train together would each."""
-        self.cost += cost
-        if Processes().is_main:
-            tqdm.write(f"{part.name} {what}: {cost}")
-
-
-def _loading(start: float) -> Cost:
-    """Return the cost of what began at a reading of the clock, and made what stages read."""
-    seconds = time.perf_counter() - start
-    return Cost(seconds=seconds, loading_seconds=seconds, peak_memory_mb=peak_memory_mb())
+        self.expenses.tell(history.cost, f"{part.name} {stage}")

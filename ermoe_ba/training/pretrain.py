@@ -13,10 +13,11 @@ from torch import Tensor
 
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import Array
-from ermoe_ba.training.age import AgeConfig, parameter_groups, train_age
+from ermoe_ba.training.age import AgeConfig, train_age
 from ermoe_ba.training.content_centre import centre_content
 from ermoe_ba.training.history import History
 from ermoe_ba.training.loop import fit
+from ermoe_ba.training.parameter_groups import parameter_groups
 from ermoe_ba.training.pretext import MaskedTokens, Pretext, RegionalVolumes
 from ermoe_ba.training.pretrain_config import (
     MaskedStage,
@@ -169,7 +170,7 @@ def _fit_task(
         batch_size=config.batch_size,
         seed=seed,
     )
-    groups = parameter_groups(network, age, readouts=False)
+    groups = parameter_groups(network, age.weight_decay, readout_decay=None)
     stage = Stage(
         parameter_groups=[*groups, {"params": task.head, "weight_decay": age.weight_decay}],
         batches=batches,

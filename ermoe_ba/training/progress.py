@@ -45,7 +45,7 @@ class Progress:
         self.bar = tqdm(
             total=num_steps, initial=num_done, desc=describe, disable=not shown, mininterval=2.0
         )
-        self.scans, self.loading = 0, 0.0
+        self.scans, self.making = 0, 0.0
         self.begin = time.perf_counter()
 
     def load(self, make: Callable[[], Batch]) -> Batch:
@@ -63,7 +63,7 @@ class Progress:
         """
         start = time.perf_counter()
         batch = make()
-        self.loading += time.perf_counter() - start
+        self.making += time.perf_counter() - start
         self.scans += len(batch.participants)
         return batch
 
@@ -100,7 +100,7 @@ class Progress:
         cost = Cost(
             scans=self.scans,
             seconds=time.perf_counter() - self.begin,
-            loading_seconds=self.loading,
+            making_seconds=self.making,
             peak_memory_mb=peak_memory_mb(),
         )
         self.bar.close()

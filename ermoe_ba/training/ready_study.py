@@ -7,8 +7,8 @@ import pandas as pd
 
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.inspection import inspect_scans, refuse_twins, report_unusable
-from ermoe_ba.partial import sweep
 from ermoe_ba.study import Study
+from ermoe_ba.training.leftovers import sweep_below
 from ermoe_ba.training.run_folder import SCANS, UNUSABLE, read_run_table
 
 
@@ -44,7 +44,7 @@ def make_ready(
         Keeps what is prepared.
     out : Path
         Folder of the run: for ``unusable.tsv``, and with the ``scans.tsv`` of an earlier start.
-        What killed processes of this machine left half-written below it is removed.
+        What killed processes of this machine left half-written in either folder is removed.
     jobs : int
         Processes that prepare.
     skip_unusable : bool
@@ -61,7 +61,9 @@ def make_ready(
         If scans cannot be used and are not to be skipped: all of them at once, with the reasons;
         or if two participants have the same voxels.
     """
-    _sweep_below(out)
+    sweep_below(out)
+    # One subfolder a preprocessing: a folder that users name may hold anything deeper down.
+    sweep_below(cohort.folder, "*")
     earlier = out / SCANS
     known = read_run_table(earlier) if earlier.is_file() else None
     scans, unreadable = inspect_scans(study, known)
@@ -73,12 +75,3 @@ def make_ready(
     report_unusable(out / UNUSABLE, unusable, go_on=skip_unusable)
     scans = scans[~scans["scan"].isin(unprepared["scan"])].reset_index(drop=True)
     return ReadyStudy(study.without(unprepared), scans, cohort)
-
-
-def _sweep_below(folder: Path) -> None:
-    """Remove what was half-written by dead processes: what a fold describes may be gigabytes."""
-    for partial in list(folder.rglob(".partial-*")):
-        # As `ermoe_ba.partial.prefix_of` names them: after the file's own name come host, process
-        # and what makes the name its own, none of them with a hyphen.
-        name = partial.name.removeprefix(".partial-").rsplit("-", maxsplit=3)[0]
-        sweep(partial.with_name(name))

@@ -187,6 +187,9 @@ class _Voxels:
         self.near_offsets = self._offsets(1)
         self.far_offsets = self._offsets(VoxelStem.FAR_STEP)
         self.scans = [self._pad(scan, tissue_of_label) for scan in scans if scan.labels is not None]
+        # Filled anew for each scan of each step: fresh memory would have to be paged in each time.
+        window = (config.voxels_per_scan, VoxelStem.WINDOW**3)
+        self._places, self._values = np.empty(window, np.intp), np.empty(window, np.float32)
         # White noise takes longer to draw than the network takes for a step.
         draw = partial(_draw, self.scans, config, self.random)
         self.ahead = DrawnAhead(draw, self.random, len(self))
@@ -207,9 +210,11 @@ class _Voxels:
                 (draws.far_ns, scan.far, self.far_offsets),
             ):
                 first = np.ravel_multi_index(ijk, picture.shape)
-                values = picture.ravel().take(first[:, None] + offsets)
-                values *= gain
-                windows_ns[number * count : (number + 1) * count] += values
+                np.add(first[:, None], offsets, out=self._places)
+                # All lie inside; "wrap" spares numpy the look, and the copy that it makes for it.
+                np.take(picture.ravel(), self._places, out=self._values, mode="wrap")
+                self._values *= gain
+                windows_ns[number * count : (number + 1) * count] += self._values
         classes = [scan.classes[v] for scan, v in zip(scans, draws.voxels, strict=True)]
         return Batch(
             (
