@@ -28,11 +28,12 @@ from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
-from ermoe_ba.training.age import AgeConfig, parameter_groups, scan_variants
+from ermoe_ba.training.age import AgeConfig, scan_variants
 from ermoe_ba.training.age_learner import AgeLearner
 from ermoe_ba.training.augment import ScanVariants
 from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.loop import fit
+from ermoe_ba.training.parameter_groups import parameter_groups
 from ermoe_ba.training.run_folder import SPLITS, RunFolder, read_run_table
 from ermoe_ba.training.stage import Loss, Stage
 
