@@ -1,5 +1,6 @@
 """Atlases: regions of the brain on the model grid, bundled, fetched or brought by the user."""
 
+import hashlib
 import re
 import tomllib
 from dataclasses import dataclass, replace
@@ -261,3 +262,21 @@ def _complete(labels: pd.DataFrame | None, present: Array) -> pd.DataFrame:
     if labels is None:
         return more
     return pd.concat([labels[labels["index"].isin(present)], more], ignore_index=True)
+
+
+def atlas_hash(atlas: Atlas) -> str:
+    """Return a hash of an atlas' labels, in the image and in the table.
+
+    Parameters
+    ----------
+    atlas : Atlas
+        On the model grid.
+
+    Returns
+    -------
+    str
+        12 hexadecimal digits.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
+    digest.update(atlas.labels.to_csv().encode())
+    return digest.hexdigest()[:12]

@@ -9,12 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from ermoe_ba.atlas import Atlas, load_atlas
+from ermoe_ba.atlas import Atlas, atlas_hash, load_atlas
 from ermoe_ba.errors import ErmoeError, ScanError, UsageError
 from ermoe_ba.io import read_volume
 from ermoe_ba.model_card import ModelCard, model_folder, read_card
 from ermoe_ba.model_identity import model_identity, model_name
-from ermoe_ba.outputs import atlas_hash
 from ermoe_ba.scan_files import CONTRIBUTIONS, EXPERTS, MASK, PREDICTION, REGIONS, REPORT, T1W
 from ermoe_ba.scan_report import report_content
 from ermoe_ba.space import TEMPLATE_SPACE

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from ermoe_ba.atlas import Atlas
+from ermoe_ba.atlas import Atlas, atlas_hash
 from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.errors import printable
 from ermoe_ba.io import read_volume, write_json, write_volume
@@ -109,24 +107,6 @@ def provenance(ensemble: Ensemble, atlas: Atlas | None, *, forced: bool) -> dict
         "atlas_hash": atlas_hash(atlas) if atlas else "none",
         "atlas_sampling": atlas.sampling if atlas else "none",
     }
-
-
-def atlas_hash(atlas: Atlas) -> str:
-    """Return a hash of an atlas' labels, in the image and in the table.
-
-    Parameters
-    ----------
-    atlas : Atlas
-        On the model grid.
-
-    Returns
-    -------
-    str
-        12 hexadecimal digits.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(atlas.dseg.data).tobytes())
-    digest.update(atlas.labels.to_csv().encode())
-    return digest.hexdigest()[:12]
 
 
 def kept_thumbnail(folder: Path, name: str) -> bytes:

@@ -1,14 +1,16 @@
-"""A folder that belongs to one run: which recipe and data it was begun with."""
+"""A folder that belongs to one run: which recipe, data and other files it was begun with."""
 
 import json
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json
 from ermoe_ba.study import Study
+from ermoe_ba.training.other_inputs import other_inputs
 from ermoe_ba.training.recipe import Recipe, RunConfig
 from ermoe_ba.training.study_hash import data_hash
 
@@ -61,30 +63,35 @@ class ClaimedFolder:
         Raises
         ------
         UsageError
-            If it holds a run of another recipe or other data.
+            If it holds a run of another recipe or other data, or as from `other_inputs`.
         """
-        digest = data_hash(study)
-        if self._claimed() and not self.holds(recipe, digest):
+        mark = _mark(recipe, study)
+        if self._claimed() not in ({}, mark):
             raise self._other()
-        write_json(self.out / RECIPE, {"text": recipe.text, "data_hash": digest})
-        return digest
+        write_json(self.out / RECIPE, mark)
+        return str(mark["data_hash"])
 
-    def holds(self, recipe: Recipe, digest: str) -> bool:
-        """Tell whether the folder is that of a run of a recipe on data of a hash.
+    def holds(self, recipe: Recipe, study: Study) -> bool:
+        """Tell whether the folder is that of a run of a recipe on a study.
 
         Parameters
         ----------
         recipe : Recipe
-            Compared by its text.
-        digest : str
-            From `data_hash`.
+            Compared by its text, and by what lies in the files that it names.
+        study : Study
+            Compared by `data_hash`.
 
         Returns
         -------
         bool
             False also where the folder holds no run.
+
+        Raises
+        ------
+        UsageError
+            As from `other_inputs`.
         """
-        return self._claimed() == {"text": recipe.text, "data_hash": digest}
+        return self._claimed() == _mark(recipe, study)
 
     def settings(self) -> RunConfig:
         """Return what the recipe of the folder's run says of it.
@@ -111,13 +118,20 @@ class ClaimedFolder:
 
     def _other(self) -> UsageError:
         return UsageError(
-            f"{self.out} holds a run of another recipe or other data; choose another --out."
+            f"{self.out} holds a run of another recipe or other data, or of a label table, stem or "
+            "atlas that has changed since; choose another --out."
         )
 
-    def _claimed(self) -> dict[str, str]:
-        """Return the recipe and data hash of the run that the folder holds, where it does."""
+    def _claimed(self) -> dict[str, Any]:
+        """Return what the run is known by that the folder holds, where it does."""
         path = self.out / RECIPE
         if not path.is_file():
             return {}
-        content: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return content
+
+
+def _mark(recipe: Recipe, study: Study) -> dict[str, Any]:
+    """Return what a run is known by."""
+    others = other_inputs(recipe, study.root)
+    return {"text": recipe.text, "data_hash": data_hash(study), "other_inputs": others}

@@ -115,8 +115,8 @@ class FinalModel:
             self.study, self.cohort, out, jobs=self._jobs, skip_unusable=self._skip_unusable
         )
         ready.study.refuse_beyond(recipe.model.age_bounds)
-        digest = self.folder.claim(recipe, ready.study)
-        if not self.validated.holds(recipe, digest):
+        self.folder.claim(recipe, ready.study)
+        if not self.validated.holds(recipe, ready.study):
             raise UsageError(
                 f"{self.validated.out}: must hold a cross-validation of this very recipe on these "
                 "very scans, or its figures would not be this model's."

@@ -136,7 +136,7 @@ class RunConfig:
         """
         if self.label_table is None:
             return {}
-        path = self._table_path(root)
+        path = self.label_table_path(root)
         try:
             table = pd.read_csv(path, sep="\t")
             tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
@@ -166,10 +166,22 @@ class RunConfig:
             As from `tissues` and `region_of_label`.
         """
         labels = sorted(self.tissues(root))
-        regions = region_of_label(self._table_path(root), labels)
+        regions = region_of_label(self.label_table_path(root), labels)
         return dict(zip(labels, regions, strict=True))
 
-    def _table_path(self, root: Path) -> Path:
+    def label_table_path(self, root: Path) -> Path:
+        """Return where the label table lies.
+
+        Parameters
+        ----------
+        root : Path
+            Folder of the participants table.
+
+        Returns
+        -------
+        Path
+            There or, if it is not, in the atlas folder; only of a recipe that names one.
+        """
         assert self.label_table is not None
         path = root / self.label_table
         return path if path.is_file() else atlas_root() / self.label_table
