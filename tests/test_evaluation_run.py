@@ -299,7 +299,7 @@ def test_experts_bear_the_names_of_the_runs_model_where_it_can_be_read(
 ) -> None:
     card = json.loads((WEIGHTS / DEFAULT_MODEL / "model.json").read_text(encoding="utf-8"))
     two = {**card["model"], "regions": ["grey_matter"], "num_free_experts": 1}
-    for model, second in (({"model": two}, "free 1"), ({"model": {"experts": 2}}, "expert 2")):
+    for model, second in (({"model": two}, "Free 1"), ({"model": {"experts": 2}}, "expert 2")):
         (run / "model.json").write_text(json.dumps(model), encoding="utf-8")
         html = _page(tmp_path, evaluate(run / "predictions.tsv"))
         assert f"; without {second} 5.2; left as it is 5.0 years" in html
