@@ -1,4 +1,4 @@
-"""A committee of folds, networks of everybody and their pupil: who learns from whom, and errs how."""
+"""A committee of folds, networks of everybody, their pupil: who learns from whom, and errs how."""
 
 import runpy
 import sys
