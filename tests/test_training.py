@@ -1121,9 +1121,10 @@ def test_regions_of_an_atlas_are_read_in_training_alone(
     dseg[:6] = 3
     labels = pd.DataFrame({"index": [3], "name": ["Front"], "hemisphere": ["n/a"]})
     atlas = Atlas(name="tiny", dseg=Volume(dseg, small_tokens.grid), labels=labels, licence="none")
-    monkeypatch.setattr(
-        "ermoe_ba.training.atlas_regions.load_atlas", {"tiny.nii.gz": atlas}.__getitem__
-    )
+    for reader in ("atlas_regions", "other_inputs"):
+        monkeypatch.setattr(
+            f"ermoe_ba.training.{reader}.load_atlas", {"tiny.nii.gz": atlas}.__getitem__
+        )
     plain = {"region_atlas": "tiny.nii.gz", "region_labels": {"front": ["front"]}}
     model = changed(study.recipe.model, {"regions": ["csf", "front"], **plain})
     choose = ChooseConfig(num_folds=2, alternatives={"long": {"num_epochs": 3}})
