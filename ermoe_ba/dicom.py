@@ -25,6 +25,7 @@ _TAGS = [
     "Modality",
     "NumberOfFrames",
     "PatientAge",
+    "PhotometricInterpretation",
     "SamplesPerPixel",
     "SeriesDescription",
     "SeriesInstanceUID",
@@ -162,6 +163,8 @@ def _check(folder: Path, headers: list[Any]) -> None:
     for tag, allowed, what in (
         ("NumberOfFrames", "1", "multi-frame files"),
         ("SamplesPerPixel", "1", "colour (RGB) pixels"),
+        # MONOCHROME1 shows the lowest value white, which NIfTI cannot say.
+        ("PhotometricInterpretation", "MONOCHROME2", "pixels whose value is not their brightness"),
         ("Modality", "MR", "another modality"),
     ):
         found = {str(header.get(tag, None) or allowed) for header in headers} - {allowed}

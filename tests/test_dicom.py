@@ -106,6 +106,7 @@ def _refusal(folder: Path) -> ScanError:
         ({"NumberOfFrames": "4"}, "multi-frame"),
         ({"SamplesPerPixel": 3}, "colour (RGB)"),
         ({"Modality": "CT"}, "Modality CT"),
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "not their brightness"),
     ],
 )
 def test_what_is_no_volume_of_grey_slices_is_refused_by_name(
