@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.errors import UsageError, printable
+from ermoe_ba.given_tables import read_given
 from ermoe_ba.naming import ScanName
-from ermoe_ba.tables import read_tsv
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
@@ -140,18 +140,8 @@ def read_participants(path: Path) -> Participants:
         If the file cannot be read, lacks a column, names a participant twice, or holds an age that
         is no age.
     """
-    try:
-        # Spreadsheets leave spaces: with them no scan is found, and one site is two.
-        table = read_tsv(path).rename(columns=str.strip)
-        if table.columns.has_duplicates:
-            raise ValueError("its header names a column twice")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}: the participants table must be text in UTF-8; found another encoding "
-            f"({error.reason}). Save it as tab-separated text in UTF-8."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: the participants table cannot be read ({error}).") from error
+    table = read_given(path, "the participants table")
+    # With spaces around them no scan is found, and one site is two.
     table = table.apply(lambda column: column.str.strip())
     table = table.mask(table.isin(UNKNOWN_AGES))
     missing = {"participant_id", "age"} - set(table.columns)

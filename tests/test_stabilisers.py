@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +61,7 @@ def test_each_row_leaves_out_one_stabiliser_that_the_shipped_shape_has(
 def _router(recipe: AblationRecipe, name: str) -> EigenbasisRouter:
     """The row's router, for tokens that may go to all experts at once."""
     config = recipe.model_of(next(row for row in recipe.row if row.name == name))
-    return EigenbasisRouter(
-        num_regional=len(config.regions),
-        num_free=config.num_free_experts,
-        top_k=config.num_experts,
-        threshold=config.score_threshold,
-        region_min_fraction=config.region_min_fraction,
-        temperature=config.temperature,
-        bias_step=config.bias_step,
-        standardised=config.standardise_scores,
-        rescue=config.free_fallback,
-    )
+    return EigenbasisRouter.of(replace(config, top_k=config.num_experts))
 
 
 def test_without_a_threshold_scores_refuse_nobody(recipe: AblationRecipe) -> None:

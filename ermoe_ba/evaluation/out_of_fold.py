@@ -9,7 +9,7 @@ from sklearn.model_selection import GroupKFold
 
 from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, Participants
 from ermoe_ba.errors import UsageError, printable
-from ermoe_ba.parquet import read_text_table
+from ermoe_ba.given_tables import read_given
 from ermoe_ba.space import Array
 
 # Columns of participants.tsv that part a cohort, as BIDS names them.
@@ -163,18 +163,7 @@ def read_out_of_fold(path: Path, participants: Participants | None = None) -> Ou
 
 
 def _read_text(path: Path) -> pd.DataFrame:
-    try:
-        # Spreadsheets leave spaces.
-        table = read_text_table(path).rename(columns=str.strip)
-        if table.columns.has_duplicates:
-            raise ValueError("its header names a column twice")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}: the predictions must be text in UTF-8; found another encoding "
-            f"({error.reason}). Save the table as tab-separated text in UTF-8."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: the predictions cannot be read ({error}).") from error
+    table = read_given(path, "the predictions")
     missing = {"participant_id", "chronological_age", "predicted_age"} - set(table.columns)
     if missing:
         raise UsageError(
