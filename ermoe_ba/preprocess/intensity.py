@@ -62,8 +62,8 @@ class ToUnits(Transform):
     def _pads(self, lowest: float, others: Array) -> bool:
         """Tell whether the lowest value lies far below a scan whose own air is at 0.
 
-        So does -1000, the air of CT, around a head of MR. Taken for a shift, it lifted a head until
-        its age was ten years off.
+        So does -1000, the air of CT, around a head of MR. Taken for a shift, it would lift the
+        whole head towards one grey.
         """
         air = self.AIR * float(np.percentile(others, self.PERCENTILE))
         return lowest < -air < 0.0 and abs(float(others.min())) <= air

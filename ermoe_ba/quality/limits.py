@@ -91,8 +91,7 @@ RULES = (
     ),
     # Half a right angle: a header's wrong axes are off by 90 or 180 degrees. The 144 heads of the
     # cohort lie 0.5 to 32 degrees off, chins up or down. Registration turns such a head all the
-    # same (the ages of two, wrong in ten ways, moved by 0.1 to 4 years); whether it did, its
-    # correlation tells.
+    # same, if not always as exactly; whether it did, its correlation tells.
     Rule(
         flag="orientation_doubtful",
         figure="turn_degrees",
