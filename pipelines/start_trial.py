@@ -92,6 +92,7 @@ def start_ages(
         age.ridge_strength,
         age.invariance,
         length=age.readout_length,
+        shrinkage=age.readout_shrinkage,
     )
     output = network.read_age(test_nv[:, 0].float())
     return np.asarray((output if isinstance(output, Tensor) else output.age_b).numpy())

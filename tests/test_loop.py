@@ -363,6 +363,12 @@ def test_negative_settings_are_refused(setting: str) -> None:
         replace(AGE, **{setting: -1})
 
 
+@pytest.mark.parametrize("share", [0.0, 1.5])
+def test_a_shrinkage_that_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=f"above 0, and at most 1; found {share}"):
+        replace(AGE, readout_shrinkage=share)
+
+
 def test_too_few_participants_to_set_some_aside_are_refused() -> None:
     with pytest.raises(UsageError, match=r"validation_share = 0\.5 of 1 participants"):
         set_aside(["a", "a"], 0.5, seed=0)

@@ -449,21 +449,24 @@ def test_read_outs_start_at_the_ridge_regression(
     )
 
 
-def test_places_near_each_other_are_alike_beforehand(
+def test_near_places_are_alike_and_directions_weigh_by_what_they_vary(
     small_config: ModelConfig, small_tokens: TokenGrid
 ) -> None:
-    """Against the primal normal equations, with the inverse of the prior for a penalty."""
+    """Against the primal normal equations, with the inverse of both priors for a penalty."""
     planted = _planted(small_tokens, 9, seed=0)
     described = planted.described[:, 0].float()
     torch.manual_seed(1)
     member = ErmoeBrainAge(small_config, small_tokens).eval()
-    start_readouts(member, described[:, None], planted.ages, 0.5, 0.0, length=0.8)
+    start_readouts(member, described[:, None], planted.ages, 0.5, 0.0, length=0.8, shrinkage=0.4)
     with torch.no_grad():
         phi_ntd = member.readout_inputs(described).double().numpy()
     phi_ntd -= phi_ntd.mean(axis=0)
     apart = np.linalg.norm(small_tokens.positions[:, None] - small_tokens.positions, axis=-1)
     prior = np.eye(len(apart)) / 2 + np.exp(-(apart**2) / (2 * 0.8**2)) / 2
-    weight = np.kron(np.linalg.inv(prior), np.eye(phi_ntd.shape[-1]))
+    rows = phi_ntd.reshape(-1, phi_ntd.shape[-1])
+    spread = rows.T @ rows / len(rows)
+    sphere = np.eye(len(spread)) * np.trace(spread) / len(spread)
+    weight = np.kron(np.linalg.inv(prior), 0.6 * spread + 0.4 * sphere)
     flat = phi_ntd.reshape(len(phi_ntd), -1)
     kernel = flat @ np.linalg.inv(weight) @ flat.T
     gram = flat.T @ flat + 0.5 * kernel.diagonal().mean() * weight

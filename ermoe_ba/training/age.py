@@ -63,6 +63,9 @@ class AgeConfig:
     readout_length : float
         How far in tokens the position read-outs of that regression are alike beforehand, as
         `ermoe_ba.training.readout_start.place_prior` says; 0 leaves each place to itself.
+    readout_shrinkage : float
+        How much of how content varies that regression leaves aside, above 0 to 1, as
+        `ermoe_ba.training.readout_start.direction_spread` says; 1 takes all directions for alike.
     mixup : float
         Scans of a batch and their ages are mixed in pairs, as `ScanBatches` says; 0 mixes nothing.
     label_width : float
@@ -74,7 +77,8 @@ class AgeConfig:
     Raises
     ------
     ValueError
-        If `validation_share`, `readout_length`, `mixup` or `label_width` is out of range.
+        If `validation_share`, `readout_length`, `readout_shrinkage`, `mixup` or `label_width` is
+        out of range.
     """
 
     num_variants: int
@@ -88,6 +92,7 @@ class AgeConfig:
     optimiser: OptimiserConfig
     validation_share: float = 0.0
     readout_length: float = 0.0
+    readout_shrinkage: float = 1.0
     mixup: float = 0.0
     label_width: float = 0.0
     changes: ChangeConfig = USUAL
@@ -101,6 +106,10 @@ class AgeConfig:
         for setting in ("readout_length", "mixup", "label_width"):
             if getattr(self, setting) < 0:
                 raise ValueError(f"{setting} must be 0 or more; found {getattr(self, setting)}")
+        if not 0 < self.readout_shrinkage <= 1:
+            raise ValueError(
+                f"readout_shrinkage must be above 0, and at most 1; found {self.readout_shrinkage}"
+            )
 
 
 def scan_variants(
@@ -254,6 +263,7 @@ def train_age(
             config.ridge_strength,
             config.invariance,
             length=config.readout_length,
+            shrinkage=config.readout_shrinkage,
         )
     batches = ScanBatches(
         inputs_nv,

@@ -6,6 +6,7 @@ D hidden_size.
 
 import numpy as np
 import torch
+from sklearn.covariance import shrunk_covariance
 from sklearn.kernel_ridge import KernelRidge
 from torch import Tensor
 
@@ -23,18 +24,21 @@ def start_readouts(
     invariance: float,
     *,
     length: float = 0.0,
+    shrinkage: float = 1.0,
 ) -> None:
     """Start the position read-outs at the ridge regression of age, given the routing as it is.
 
     The score, of which the age is the model's curve, is linear in the read-outs: ``baseline + scale
     * sum_t q_t . phi_t`` with phi the network's `readout_inputs`. What is minimised, with the
     scores that the curve has for the ages, is ``sum_n (q . phi_n0 - score_n)^2 + invariance * sum_n
-    mean_v (q . (phi_nv - phi_n0))^2 + penalty * sum_tu q_t . (S^-1)_tu q_u``: a changed copy
-    is to be as old as its scan, and read-outs of places near each other are alike beforehand, as
-    `place_prior` says (with a length of 0, S is the identity and the last sum ``|q|^2``). There are
-    far more read-outs than scans, so the regression is solved in its dual form (kernel ridge,
-    linear kernel), where differences to copies are samples of score 0. Adam from zero, which moves
-    every coordinate alike, was measured to end 0.5 years above it.
+    mean_v (q . (phi_nv - phi_n0))^2 + penalty * sum_tu q_t . (S^-1)_tu C q_u``: a changed copy
+    is to be as old as its scan, read-outs of places near each other are alike beforehand, as
+    `place_prior` says, and none is small beforehand for the mere reason that inputs vary little in
+    its direction, as `direction_spread` says (with a length of 0, S is the identity; with a
+    shrinkage of 1, C is a multiple of it). There are far more read-outs than scans, so the
+    regression is solved in its dual form (kernel ridge, linear kernel), where differences to copies
+    are samples of score 0. Adam from zero, which moves every coordinate alike, was measured to end
+    0.5 years above it.
 
     Parameters
     ----------
@@ -48,6 +52,8 @@ def start_readouts(
         As `AgeConfig.ridge_strength` and `AgeConfig.invariance`.
     length : float
         As `AgeConfig.readout_length`.
+    shrinkage : float
+        As `AgeConfig.readout_shrinkage`.
 
     Raises
     ------
@@ -65,11 +71,12 @@ def start_readouts(
             changed_ntd = model.readout_inputs(described_nvtfc[:, copy].float())
             rows.append(weight * (changed_ntd - phi_ntd))
     unlike_mtd = torch.cat(rows).double()
-    # The prior in the place of the identity: of the dual form it asks for one product more.
-    shared_mtd = unlike_mtd
+    # The priors in the place of the identity: of the dual form they ask for a product each.
+    spread_dd = direction_spread(unlike_mtd[: len(phi_ntd)], shrinkage)
+    shared_mtd = unlike_mtd @ torch.linalg.inv(spread_dd)
     if length > 0:
         prior_tu = place_prior(model.positions_tx, length).double()
-        shared_mtd = torch.einsum("mtd,tu->mud", unlike_mtd, prior_tu)
+        shared_mtd = torch.einsum("mtd,tu->mud", shared_mtd, prior_tu)
     unlike, shared = unlike_mtd.flatten(1), shared_mtd.flatten(1)
     target = np.zeros(len(unlike))
     score_n = model.curve.score(torch.as_tensor(ages_n)).numpy()
@@ -106,3 +113,28 @@ def place_prior(positions_tx: Tensor, length: float) -> Tensor:
     squared_tu = torch.cdist(positions_tx, positions_tx).square()
     near_tu = torch.exp(-squared_tu / (2.0 * length**2))
     return (torch.eye(len(positions_tx)) + near_tu) / 2.0
+
+
+def direction_spread(unlike_ntd: Tensor, shrinkage: float) -> Tensor:
+    """Return how inputs of the read-outs vary over scans and places, shrunk to a sphere.
+
+    ``C = (1 - shrinkage) * sum_nt x_nt x_nt^T / (N T) + shrinkage * trace / D * I`` (Ledoit and
+    Wolf 2004, Journal of Multivariate Analysis 88, with a share that is set). A penalty on
+    ``q . C q`` weighs a read-out by the years that it is worth over the cohort and not by its own
+    length: a direction in which tissue varies little may tell as much of age as one in which it
+    varies much.
+
+    Parameters
+    ----------
+    unlike_ntd : Tensor
+        Inputs of the read-outs, less their means over scans.
+    shrinkage : float
+        From 0 (exclusive) to 1; with 1 all directions are alike.
+
+    Returns
+    -------
+    Tensor, shape (D, D)
+        Symmetric; positive definite unless all inputs are 0.
+    """
+    rows = unlike_ntd.flatten(0, 1)
+    return torch.as_tensor(shrunk_covariance((rows.T @ rows / len(rows)).numpy(), shrinkage))
