@@ -255,7 +255,7 @@ def step_of(network: Network, described: Tensor) -> Call:
         ages.mean().backward()
         optimiser.step()
         if isinstance(network, ErmoeBrainAge) and not isinstance(output, Tensor):
-            network.after_step(output)
+            network.after_step(output.routing.selected_bte)
 
     return step
 

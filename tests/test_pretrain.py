@@ -207,9 +207,9 @@ def test_hidden_tokens_are_told_from_shown_ones_alone(
     monkeypatch.setattr("torch.rand", lambda *_, **__: (~hidden).float())
     told: list[Tensor] = []
     task.tell.register_forward_hook(lambda _, __, said: told.append(said.detach()))
-    error = task.error_b(described, torch.zeros(4))
+    error, _ = task.errors(described, torch.zeros(4))
     other = described + 0.2 * hidden[..., None, None]
-    again = task.error_b(other, torch.zeros(4))
+    again, _ = task.errors(other, torch.zeros(4))
     assert torch.equal(told[0], told[1])
     for picture, found in ((described, error), (other, again)):
         wanted = ((picture - network.location_tfc) / network.spread_tfc).flatten(2)
@@ -218,7 +218,7 @@ def test_hidden_tokens_are_told_from_shown_ones_alone(
         torch.testing.assert_close(found[:3], expected)
         # Nothing was hidden of the last one.
         assert found[3] == 0
-    shown = task.error_b(described + 0.2 * ~hidden[..., None, None], torch.zeros(4))
+    shown, _ = task.errors(described + 0.2 * ~hidden[..., None, None], torch.zeros(4))
     assert (shown[:3] != error[:3]).all()
 
 
@@ -232,7 +232,7 @@ def test_volumes_are_sums_over_places_by_hand(
     phi_btd = network.readout_inputs(described)
     with torch.no_grad():
         # They start at their means, which are 0.
-        start = task.error_b(described, torch.tensor([[1.0, 2.0]]).expand(3, 2))
+        start, _ = task.errors(described, torch.tensor([[1.0, 2.0]]).expand(3, 2))
         assert start.tolist() == [1.5] * 3
         task.what_ld.normal_()
         # The first region is read at one token alone.
@@ -241,7 +241,7 @@ def test_volumes_are_sums_over_places_by_hand(
         task.where_lt[1] = 1.0
         first = 2 * phi_btd[:, 5] @ task.what_ld[0]
         second = phi_btd.sum(dim=1) @ task.what_ld[1]
-        error = task.error_b(described, torch.zeros(3, 2))
+        error, _ = task.errors(described, torch.zeros(3, 2))
     torch.testing.assert_close(error, (first.abs() + second.abs()) / 2)
 
 

@@ -56,7 +56,7 @@ def test_of_equal_scores_the_first_is_taken() -> None:
 
 
 def test_softmax_keeps_the_shares_of_the_top() -> None:
-    routing = SoftmaxGate(4, 3, top_k=2, balance=0.0).select(_tokens((0.5, 0.2, 0.3)))
+    routing = SoftmaxGate(4, 3, top_k=2, balance=0.0).select(_tokens((0.5, 0.2, 0.3)).log())
     torch.testing.assert_close(routing.weights_bte, _tokens((0.5, 0.0, 0.3)))
     assert routing.selected_bte.tolist() == [[[True, False, True]]]
 
@@ -64,18 +64,19 @@ def test_softmax_keeps_the_shares_of_the_top() -> None:
 def test_the_balancing_loss_by_hand() -> None:
     """f = (1/2, 1/2, 0), P = (.35, .5, .15): 3 (.175 + .25) = 1.275 times alpha."""
     gate = SoftmaxGate(4, 3, top_k=1, balance=0.1)
-    uneven = gate.select(_tokens((0.5, 0.3, 0.2), (0.2, 0.7, 0.1)))
+    uneven = gate.select(_tokens((0.5, 0.3, 0.2), (0.2, 0.7, 0.1)).log())
     assert gate.auxiliary_loss(uneven).item() == pytest.approx(0.1275)
-    even = gate.select(_tokens((0.6, 0.2, 0.2), (0.2, 0.6, 0.2), (0.2, 0.2, 0.6)))
+    even = gate.select(_tokens((0.6, 0.2, 0.2), (0.2, 0.6, 0.2), (0.2, 0.2, 0.6)).log())
     assert gate.auxiliary_loss(even).item() == pytest.approx(0.1)
     twice = SoftmaxGate(4, 2, top_k=2, balance=0.1)
-    assert twice.auxiliary_loss(twice.select(_tokens((0.7, 0.3)))).item() == pytest.approx(0.1)
+    both = twice.select(_tokens((0.7, 0.3)).log())
+    assert twice.auxiliary_loss(both).item() == pytest.approx(0.1)
 
 
 def test_experts_choose_their_tokens() -> None:
     """Three experts, three tokens, one each: the first is taken twice, the second by nobody."""
     share = _tokens((0.5, 0.4, 0.1), (0.4, 0.3, 0.3), (0.2, 0.2, 0.6))
-    routing = ExpertChoiceGate(4, 3, top_k=1).select(share)
+    routing = ExpertChoiceGate(4, 3, top_k=1).select(share.log())
     expected = _tokens((0.5, 0.4, 0.0), (0.0, 0.0, 0.0), (0.0, 0.0, 0.6))
     torch.testing.assert_close(routing.weights_bte, expected)
     assert routing.fallback_bt.tolist() == [[False, True, False]]
@@ -93,7 +94,7 @@ def test_a_bias_chooses_and_does_not_weigh() -> None:
     """(.6, .5, .4) less (.3, 0, 0): the first comes last; .5 and .4 share in 5 : 4."""
     gate = BiasGate(4, 3, top_k=2)
     gate.bias_e.copy_(torch.tensor([-0.3, 0.0, 0.0]))
-    routing = gate.select(_tokens((0.6, 0.5, 0.4)))
+    routing = gate.select(_tokens((0.6, 0.5, 0.4)).logit())
     torch.testing.assert_close(routing.weights_bte, _tokens((0.0, 5 / 9, 4 / 9)))
 
 
@@ -101,11 +102,11 @@ def test_the_bias_moves_by_one_step_towards_even_load() -> None:
     """Twice four tokens: the load above the mean goes down, the load below it up."""
     gate = BiasGate(4, 3, top_k=2)
     tokens = ((0.6, 0.5, 0.4), (0.6, 0.5, 0.4), (0.6, 0.4, 0.5), (0.1, 0.2, 0.3))
-    gate.after_step(gate.select(_tokens(*tokens[:3], (0.3, 0.1, 0.2))))
+    gate.after_step(gate.select(_tokens(*tokens[:3], (0.3, 0.1, 0.2)).logit()).selected_bte)
     # Four tokens of two: 4, 2, 2 of 8.
     torch.testing.assert_close(gate.bias_e, torch.tensor([-0.001, 0.001, 0.001]))
     gate.bias_e.zero_()
-    gate.after_step(gate.select(_tokens(*tokens)))
+    gate.after_step(gate.select(_tokens(*tokens).logit()).selected_bte)
     # 3, 3, 2 of 8.
     torch.testing.assert_close(gate.bias_e, torch.tensor([-0.001, -0.001, 0.001]))
 
@@ -123,12 +124,12 @@ def test_relu_takes_as_many_as_are_positive() -> None:
 def test_the_relu_coefficient_follows_the_sparsity() -> None:
     gate = ReluGate(4, 3, top_k=1)
     gate.coefficient.fill_(0.5)
-    gate.after_step(gate.select(_tokens((0.5, -0.2, 0.1))))
+    gate.after_step(gate.select(_tokens((0.5, -0.2, 0.1))).selected_bte)
     assert gate.coefficient.item() == pytest.approx(0.6)
     silent = gate.select(_tokens((-0.5, -0.2, -0.1)))
     assert silent.fallback_bt.all()
-    gate.after_step(silent)
-    gate.after_step(silent)
+    gate.after_step(silent.selected_bte)
+    gate.after_step(silent.selected_bte)
     assert gate.coefficient.item() == pytest.approx(0.5 / 1.2)
 
 
@@ -368,7 +369,7 @@ def test_the_loss_reaches_all_that_is_trained(
 ) -> None:
     member = make_rival(router)
     output = member.read_age(_described(small_tokens))
-    member.after_step(output)
+    member.after_step(output.routing.selected_bte)
     (functional.l1_loss(output.age_b, torch.zeros(3)) + member.auxiliary_loss(output)).backward()
     for name, parameter in member.named_parameters():
         trained = parameter.requires_grad and not name.startswith("stem.")

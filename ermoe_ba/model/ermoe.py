@@ -251,15 +251,15 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         """
         return self.scale * self.experts.penalty()
 
-    def after_step(self, output: ModelOutput) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Do what follows an optimiser step: let the selection bias follow the load.
 
         Parameters
         ----------
-        output : ModelOutput
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        self.router.follow_load(output.routing.selected_bte)
+        self.router.follow_load(selected_bte)
 
     @torch.no_grad()
     def permute_experts(self, order: Tensor) -> None:

@@ -82,15 +82,15 @@ class GatedBrainAge(ErmoeBrainAge):
         gate_loss = self.scale * self.gate.auxiliary_loss(output.routing)
         return gate_loss + super().auxiliary_loss(output)
 
-    def after_step(self, output: ModelOutput) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Let the gate do what follows an optimiser step.
 
         Parameters
         ----------
-        output : ModelOutput
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        self.gate.after_step(output.routing)
+        self.gate.after_step(selected_bte)
 
 
 class SubspaceBrainAge(ErmoeBrainAge):
