@@ -75,7 +75,8 @@ def test_three_steps_by_hand() -> None:
     model = _Line()
     history = fit(model, model.stage(3), OPTIMISER)
     # The mean of 10 - w x over x = 1 to 4.
-    assert history.losses == pytest.approx([10 - 2.5 * w for w in weights[:3]], rel=1e-6)
+    losses = [10 - 2.5 * w for w in weights[:3]]
+    assert history.table()["loss"].to_list() == pytest.approx(losses, rel=1e-6)
     assert model.w.item() == pytest.approx(weights[3], rel=1e-6)
 
 
@@ -108,7 +109,7 @@ def test_a_stage_that_a_full_disk_stopped_goes_on_from_the_snapshot_before(
 
     found = fit(again, again.stage(5, loss=counted), OPTIMISER, snapshot=snapshot)
     assert len(steps) == 3
-    assert found.losses == history.losses
+    assert found.table()["loss"].equals(history.table()["loss"])
     assert again.w.item() == straight.w.item()
 
 
@@ -176,7 +177,7 @@ def test_parts_of_a_batch_add_up_to_it(small_config: ModelConfig, small_tokens: 
     for accumulation in (2, 4):
         age = replace(AGE, optimiser=replace(AGE.optimiser, accumulation=accumulation))
         parted, other = _train(config, small_tokens, age)
-        np.testing.assert_allclose(other.losses, curve.losses, rtol=1e-5)
+        np.testing.assert_allclose(other.table()["loss"], curve.table()["loss"], rtol=1e-5)
         # The selection bias followed the load of the whole batch, not of its parts.
         torch.testing.assert_close(parted.router.bias_e, whole.router.bias_e)
 

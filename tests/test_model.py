@@ -357,7 +357,8 @@ def test_with_routing_held_contributions_change_only_within_the_stems_reach(
     mark = torch.zeros(small_tokens.grid.shape, dtype=torch.bool)
     region = tuple(slice(max(s, 0), s + 4) for s in starts[changed_token])
     mark[region] = True
-    after = member(torch.where(mark, scan + 0.7, scan), before.routing)
+    changed = member.describe(torch.where(mark, scan + 0.7, scan))
+    after = member.read_age(changed, before.routing)
     gap = np.abs(starts - starts[changed_token]) - 3
     near = (gap <= REACH).all(axis=1)
     differs = (after.contributions_bte != before.contributions_bte).any(dim=2)[0].numpy()
@@ -385,11 +386,12 @@ def test_own_routing_may_look_at_the_whole_brain(
 @torch.no_grad()
 def test_given_routing_is_taken(make_member: MakeMember, small_scans: Tensor) -> None:
     member = make_member()
-    output = member(small_scans)
+    described = member.describe(small_scans)
+    output = member.read_age(described)
     weights = torch.zeros_like(output.routing.weights_bte)
     weights[..., 3] = 1.0
     member.reference_te.zero_()
-    rerouted = member(small_scans, replace(output.routing, weights_bte=weights))
+    rerouted = member.read_age(described, replace(output.routing, weights_bte=weights))
     assert rerouted.contributions_bte[..., [0, 1, 2, 4]].abs().max() == 0
     assert rerouted.contributions_bte[..., 3].abs().min() > 0
 

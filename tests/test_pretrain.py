@@ -139,7 +139,7 @@ def test_a_stage_learns_what_can_be_learnt(
 ) -> None:
     """One number makes all tokens and volumes: the mean alone errs by .8 of its deviation."""
     config = replace(STAGES[name], num_epochs=30)
-    losses = pretrain(fresh(), name, config, AGE, lessons, seed=2).losses
+    losses = pretrain(fresh(), name, config, AGE, lessons, seed=2).table()["loss"].to_numpy()
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 

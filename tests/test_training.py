@@ -112,7 +112,8 @@ class _Parabola(nn.Module):
 
 def test_fitting_reaches_the_foot_of_a_parabola() -> None:
     model = _Parabola()
-    losses = fit(model, model.stage(150), replace(OPTIMISER, learning_rate=0.2)).losses
+    history = fit(model, model.stage(150), replace(OPTIMISER, learning_rate=0.2))
+    losses = history.table()["loss"].to_numpy()
     assert losses[0] == pytest.approx(13.0)
     assert losses[-1] < 1e-3
     torch.testing.assert_close(model.w.detach(), torch.tensor([3.0, -2.0]), atol=0.05, rtol=0)
@@ -338,7 +339,8 @@ def test_the_stem_learns_the_labels(
         voxels_per_scan=100,
         optimiser=replace(OPTIMISER, learning_rate=0.02),
     )
-    losses = train_stem(stem, scans, {4: "ventricles", 59: "cortex"}, config, seed=0).losses
+    history = train_stem(stem, scans, {4: "ventricles", 59: "cortex"}, config, seed=0)
+    losses = history.table()["loss"].to_numpy()
     assert losses[-1] < 0.2 * losses[0]
     new = make_scan("new", 0.7)
     with torch.no_grad():

@@ -78,15 +78,13 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         self.scale: Tensor
         self.region_ec: Tensor
 
-    def forward(self, t1w_bijk: Tensor, routing: Routing | None = None) -> ModelOutput:
+    def forward(self, t1w_bijk: Tensor) -> ModelOutput:
         """Predict ages from scans.
 
         Parameters
         ----------
         t1w_bijk : Tensor
             Preprocessed intensities on the model grid.
-        routing : Routing, optional
-            Taken instead of the network's own, to ask what routing is worth.
 
         Returns
         -------
@@ -96,7 +94,7 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         described_btfc = self.describe(t1w_bijk)
         # Cosines that are compared, and years that are summed, need more than bfloat16's 8 bits.
         with torch.autocast(t1w_bijk.device.type, enabled=False):
-            return self.read_age(described_btfc.float(), routing)
+            return self.read_age(described_btfc.float())
 
     def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
         """Predict ages from the description of the tokens.
@@ -106,7 +104,7 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         described_btfc : Tensor
             As `describe` returns it.
         routing : Routing, optional
-            As in `forward`.
+            Taken instead of the network's own, to ask what routing is worth.
 
         Returns
         -------
