@@ -208,7 +208,8 @@ def test_bf16_rounds_what_autocast_covers() -> None:
 def test_a_bad_loss_names_each_participant_once() -> None:
     model = _Line()
     stage = model.stage(2, loss=lambda _: Loss(model.w * float("inf")))
-    with pytest.raises(ErmoeError, match=r"became nan at step 1\. Its scans are of a, b, c\."):
+    says = r"step 1: the loss must be finite; found nan\. Its scans are of a, b, c\."
+    with pytest.raises(ErmoeError, match=says):
         fit(model, stage, OPTIMISER)
     assert model.w.item() == 0.0
 
@@ -226,7 +227,9 @@ def test_a_gradient_without_end_is_told_of_its_own_batch(last: bool) -> None:
         return Loss((tensors[0] * model.w * (len(seen) != 2)).abs().sqrt().mean())
 
     stage = model.stage(0, batches=batches[: 2 if last else 3], loss=loss)
-    says = r"line: the gradient's length became nan at step 2\. Its scans are of flat\."
+    says = (
+        r"line: step 2: the gradient's length must be finite; found nan\. Its scans are of flat\."
+    )
     with pytest.raises(ErmoeError, match=says):
         fit(model, stage, OPTIMISER)
     assert model.w.item() == seen[1] < 4.0

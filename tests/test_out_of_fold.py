@@ -20,7 +20,7 @@ from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
-from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
@@ -97,7 +97,7 @@ def test_each_scan_is_read_by_the_members_of_its_own_fold(run: _Run) -> None:
         assert seen.baseline_n[row] == pytest.approx(baseline)
         age = torch.stack([o.age_b for o in outputs]).mean()
         assert seen.years_nt[row].sum() + baseline == pytest.approx(float(age), abs=1e-4)
-        fractions = run.described[name][:, list(FAMILIES).index("fraction")].float()
+        fractions = run.described[name][:, FRACTION].float()
         np.testing.assert_allclose(seen.fractions_ntc[row], fractions.numpy())
 
 

@@ -182,8 +182,8 @@ def test_subspace_scores_are_the_share_of_length_inside(
     content[0, :, 0], content[1, :, 0] = 3.0, -3.0
     v = torch.eye(12)[:5, :, None]
     z = torch.einsum("btd,edr->bter", content, v)
-    fractions = torch.zeros(2, len(small_tokens), len(TISSUES))
-    scores = member._route(content, z, v, fractions).scores_bte
+    regions = torch.zeros(2, len(small_tokens), len(small_config.regions))
+    scores = member._route(content, z, v, regions).scores_bte
     expected = torch.tensor([0.6, 0.8, 0.0, 0.0, 0.0]).expand_as(scores)
     torch.testing.assert_close(scores, expected)
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.model.config import FAMILIES, TISSUES
+from ermoe_ba.model.ermoe import FRACTION
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.training.recipe import Recipe, read_recipe
@@ -57,7 +58,7 @@ def test_a_label_map_says_what_the_stem_would_say_without_fault(
     describer = trial["Describer"](recipe, stem, 8, TISSUE_OF_LABEL)
     found = describer.by_labels(scan(1, 0.5))
     # Tokens at the edge of the grid hold some of what lies beyond, which is nothing.
-    fraction = found[:, list(FAMILIES).index("fraction")]
+    fraction = found[:, FRACTION]
     inside = fraction[:, CORTEX] > 1 - 1e-5
     assert inside.float().mean() > 0.5
     others = [number for number in range(len(TISSUES)) if number != CORTEX]

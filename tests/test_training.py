@@ -33,7 +33,7 @@ from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
-from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.batch import Batch, Batches
 from ermoe_ba.training.choose import Choice
 from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.cross_validate import CrossValidation
@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_the_stage_by_name() -> None:
     def loss(tensors: tuple[Tensor, ...]) -> Loss:
         return Loss(model.loss(tensors).mean * (float("nan") if tensors[0] == 3 else 1.0))
 
-    says = r"parabola: the loss became nan at step 4\. Its scans are of p3\."
+    says = r"parabola: step 4: the loss must be finite; found nan\. Its scans are of p3\."
     with pytest.raises(ErmoeError, match=says):
         fit(model, model.stage(6, loss), OPTIMISER)
     assert torch.isfinite(model.w).all()
@@ -990,9 +990,9 @@ def test_a_run_stopped_before_it_wrote_a_result_makes_no_step_again(
     steps: list[str] = []
     load = Progress.load
 
-    def counted(progress: Progress, make: Callable[[], Batch]) -> Batch:
+    def counted(progress: Progress, batches: Batches, step: int) -> Batch:
         steps.append(progress.describe)
-        return load(progress, make)
+        return load(progress, batches, step)
 
     monkeypatch.setattr("ermoe_ba.training.loop.Progress.load", counted)
     straight = study.run("straight", ages, 0)

@@ -15,6 +15,7 @@ from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import FRACTION
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.regions import TISSUE_OF_INDEX
 from ermoe_ba.preprocess import PreprocessConfig
@@ -257,10 +258,8 @@ def test_a_stem_follows_what_it_sees_of_the_planted_region(tmp_path: Path) -> No
     volumes = np.array([s.planted_ml[place] / s.intracranial_ml for s in subjects])
     described = torch.zeros(6, 2, len(FAMILIES), len(TISSUES))
     channel = TISSUES.index("medial_temporal")
-    described[:, 0, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(
-        10 * volumes
-    ).float()
-    described[:, 1, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(-volumes).float()
+    described[:, 0, FRACTION, channel] = torch.as_tensor(10 * volumes).float()
+    described[:, 1, FRACTION, channel] = torch.as_tensor(-volumes).float()
     for share, expected in (([1.0, 0.0], 1.0), ([0.0, 1.0], -1.0), ([0.5, 0.5], 1.0)):
         found = cohort.stem_follows(described, "medial_temporal", np.array(share))
         assert found == pytest.approx(expected, abs=1e-5)
