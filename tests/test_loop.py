@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from quick_settings import AGE as QUICK_AGE
+from quick_settings import OPTIMISER as QUICK_OPTIMISER
 from torch import Tensor, nn
 
 from ermoe_ba.errors import ErmoeError, UsageError
@@ -18,16 +20,14 @@ from ermoe_ba.training.age import AgeConfig, train_age
 from ermoe_ba.training.batch import Batch
 from ermoe_ba.training.early_stopping import EarlyStopping
 from ermoe_ba.training.history import Cost, History
-from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.loop import fit
 from ermoe_ba.training.scan_batches import ScanBatches, set_aside
 from ermoe_ba.training.stage import Loss, Stage, Validation
 from ermoe_ba.training.trackers import Tracking
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-OPTIMISER = OptimiserConfig(
-    learning_rate=0.1, warmup_share=0.5, max_gradient_norm=1.0, ema_decay=0.0
-)
+OPTIMISER = replace(QUICK_OPTIMISER, learning_rate=0.1, warmup_share=0.5, ema_decay=0.0)
 
 
 class _Line(nn.Module):
@@ -119,17 +119,7 @@ def _described(tokens: TokenGrid, num_scans: int) -> Tensor:
     return torch.as_tensor(random.uniform(0.05, 0.15, shape), dtype=torch.float32).half()
 
 
-AGE = AgeConfig(
-    num_variants=1,
-    num_epochs=1,
-    batch_size=3,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=replace(OPTIMISER, learning_rate=0.01, ema_decay=0.5),
-)
+AGE = replace(QUICK_AGE, batch_size=3, optimiser=replace(QUICK_OPTIMISER, warmup_share=0.5))
 AGES = np.linspace(20.0, 80.0, 9)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE, OPTIMISER
 from torch import Tensor
 
 import ermoe_ba.training.loop
@@ -20,9 +21,8 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.age import train_age
 from ermoe_ba.training.content_centre import centre_content
-from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.pretext import MaskedTokens, RegionalVolumes
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
 from ermoe_ba.training.pretrain_config import (
@@ -41,20 +41,6 @@ from ermoe_ba.training.simulated_people import simulated_people
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-OPTIMISER = OptimiserConfig(
-    learning_rate=0.01, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
-)
-AGE = AgeConfig(
-    num_variants=1,
-    num_epochs=1,
-    batch_size=8,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OPTIMISER,
-)
 STEPS: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "optimiser": OPTIMISER}
 STAGES: dict[str, PretrainStage] = {
     "phantom": PhantomStage(participants="phantom/participants.tsv", **STEPS),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from quick_settings import AGE, OPTIMISER
 from torch import Tensor
 from torch.nn import functional
 
@@ -40,7 +41,6 @@ from ermoe_ba.model.rivals.volume import CONVOLUTIONAL, VolumeNetwork
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age
 from ermoe_ba.training.content_centre import content_spread
-from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.probe import probe_routing
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -614,20 +614,9 @@ def test_an_unknown_router_is_refused_by_name(
 
 
 def _age_config(**changes: Any) -> AgeConfig:
-    optimiser = OptimiserConfig(
-        learning_rate=0.01, warmup_share=0.5, max_gradient_norm=1.0, ema_decay=0.5
-    )
-    settings: dict[str, Any] = {
-        "num_variants": 0,
-        "batch_size": 2,
-        "ridge_strength": 0.1,
-        "invariance": 0.1,
-        "readout_decay": 0.1,
-        "weight_decay": 0.1,
-        "spread_floor": 0.05,
-        "optimiser": optimiser,
-    }
-    return AgeConfig(**(settings | changes))
+    optimiser = replace(OPTIMISER, warmup_share=0.5)
+    few = replace(AGE, num_variants=0, batch_size=2, weight_decay=0.1, optimiser=optimiser)
+    return replace(few, **changes)
 
 
 def test_training_moves_gates_and_what_follows_a_step(

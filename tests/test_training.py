@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE as QUICK_AGE
+from quick_settings import OPTIMISER
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, scan_variants, train_age
+from ermoe_ba.training.age import scan_variants, train_age
 from ermoe_ba.training.augment import ScanVariants, jitter_mask
 from ermoe_ba.training.batch import Batch, Batches
 from ermoe_ba.training.choose import Choice
@@ -39,7 +41,7 @@ from ermoe_ba.training.content_centre import content_spread
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.final_model import FinalModel
 from ermoe_ba.training.history import History
-from ermoe_ba.training.loop import OptimiserConfig, fit
+from ermoe_ba.training.loop import fit
 from ermoe_ba.training.pretrain import pretrain
 from ermoe_ba.training.pretrain_config import (
     NO_STAGES,
@@ -60,20 +62,7 @@ from ermoe_ba.training.tissue import TissueConfig, tissue_classes, train_stem
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-OPTIMISER = OptimiserConfig(
-    learning_rate=0.01, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
-)
-AGE = AgeConfig(
-    num_variants=1,
-    num_epochs=40,
-    batch_size=10,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OPTIMISER,
-)
+AGE = replace(QUICK_AGE, num_epochs=40, batch_size=10)
 TISSUE = TissueConfig(
     num_steps=4,
     scans_per_step=2,

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE as QUICK_AGE
+from quick_settings import OPTIMISER
 from torch import Tensor
 
 from ermoe_ba.atlas import Atlas
@@ -21,23 +23,15 @@ from ermoe_ba.phantom.regions import TISSUE_OF_INDEX
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig
-from ermoe_ba.training.loop import OptimiserConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-AGE = AgeConfig(
+AGE = replace(
+    QUICK_AGE,
     num_variants=0,
     num_epochs=3,
     batch_size=10,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OptimiserConfig(
-        learning_rate=0.003, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
-    ),
+    optimiser=replace(OPTIMISER, learning_rate=0.003),
 )
 ONE_COPY = replace(AGE, num_variants=1)
 TRIAL = TrialConfig(num_folds=3, seed=5, num_untrained=3, num_compared=2, curve_steps=3)
