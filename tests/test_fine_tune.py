@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_study import write_raw
 
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inspection import UNUSABLE_COLUMNS
-from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard, read_card, save_card
-from ermoe_ba.preprocess import PreprocessConfig
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import Volume
 from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
@@ -186,27 +185,14 @@ def site(
     make_member: Callable[..., ErmoeBrainAge],
     small_tokens: TokenGrid,
     small_brain: Volume,
+    *,
+    card: ModelCard,
 ) -> _Site:
     model = tmp_path / "model"
     members = [make_member(seed) for seed in (1, 2)]
     for fold, member in enumerate(members):
         save_member(model / f"fold-{fold}_start-0.safetensors", member)
-    preprocess = PreprocessConfig()
-    save_card(
-        model,
-        ModelCard(
-            name="small",
-            model=members[0].config,
-            preprocess=preprocess,
-            preprocessing_id=preprocess.identity(),
-            ages=(20.0, 80.0),
-            predictions=(25.0, 75.0),
-            coverage=0.5,
-            half_width=5.0,
-            metrics={"mae": 5.0},
-            provenance={"data": "synthetic"},
-        ),
-    )
+    save_card(model, replace(card, coverage=0.5, half_width=5.0, ages=(20.0, 80.0)))
     scans, base = {}, {}
     for number, i in enumerate(IDS):
         random = np.random.default_rng(number)
@@ -220,9 +206,7 @@ def site(
         with torch.no_grad():
             volume = torch.as_tensor(scans[i].t1w.data)[None]
             base[i] = float(np.mean([float(m(volume).age_b) for m in members]))
-        noise = random.integers(1, 200, (17, 18, 19)).astype(np.float32)
-        grid = SpatialGrid(noise.shape, np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
-        write_volume(tmp_path / f"{i}.nii.gz", Volume(noise, grid))
+        write_raw(tmp_path / f"{i}.nii.gz", number)
 
     class FakeCohort:
         """Stands for `PreparedCohort`."""

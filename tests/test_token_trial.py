@@ -1,6 +1,6 @@
 """Other tokens, tried: what they hold by hand, and whose ages a trial may learn from."""
 
-import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,8 @@ TISSUE_OF_LABEL = {1: "cortex", 2: "ventricles"}
 
 
 @pytest.fixture
-def trial(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.syspath_prepend(str(PIPELINES))
-    # A recipe is no module of the package. `run_path` gives a copy of what its functions see.
-    globals_: dict[str, Any] = runpy.run_path(str(PIPELINES / "token_trial.py"))["main"].__globals__
-    return globals_
+def trial(recipe_names: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return recipe_names("token_trial")
 
 
 @pytest.fixture
