@@ -79,6 +79,10 @@ def test_folder_tells_the_settings_of_its_run(tmp_path: Path) -> None:
     (tmp_path / "recipe.json").write_text(json.dumps({"text": other, "data_hash": "0"}))
     with pytest.raises(UsageError, match="num_moons"):
         folder.settings()
+    for torn in (other[:40], json.dumps({"text": "[run"}), json.dumps({"data_hash": "0"})):
+        (tmp_path / "recipe.json").write_text(torn)
+        with pytest.raises(UsageError, match="recipe cannot be read"):
+            folder.settings()
 
 
 def test_a_choice_that_stands_is_not_made_again(
