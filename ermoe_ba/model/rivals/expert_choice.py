@@ -30,7 +30,7 @@ class ExpertChoiceGate(LinearGate):
         Parameters
         ----------
         logits_bte : Tensor
-            Their softmax over the experts are the probabilities.
+            Their softmax over the experts gives the probabilities.
 
         Returns
         -------

@@ -35,7 +35,7 @@ class SoftmaxGate(LinearGate):
         Parameters
         ----------
         logits_bte : Tensor
-            Their softmax over the experts are the probabilities.
+            Their softmax over the experts gives the probabilities.
 
         Returns
         -------
