@@ -6,8 +6,9 @@ Input:   RUN, a folder of `cross-validate` of the base recipe of `start_trial.to
 Time:    about five minutes of one core.
 Result:  printed: MAE in years, with a 95 % bootstrap interval over participants, of each person's
          mean age out of fold, where five networks at their ridge start learnt from all of a fold's
-         training part; and the paired difference where each of the five lacked another fifth of
-         it, as the members of a model that `cross-validate` makes lack a fold.
+         training part; and the paired differences where each of the five lacked another fifth of
+         it, as the members of a model that `cross-validate` makes lack a fold, and where one
+         network learnt the mean age that the five of everybody gave each of the part.
 """
 
 import argparse
@@ -32,7 +33,7 @@ DISTILLED = "one, taught by those of everybody"
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     options = parser.parse_args()
     recipe = read_ablation(RECIPE)

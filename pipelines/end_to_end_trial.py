@@ -96,15 +96,16 @@ def train_on(
 
     def loss(tensors: tuple[Tensor, ...]) -> Loss:
         volumes, ages = tensors
-        learner.output = output = member(volumes)
+        output = member(volumes)
         mean = functional.l1_loss(output.age_b, ages) + member.auxiliary_loss(output)
         error_b = (output.age_b.detach() - ages).abs()
         return Loss(mean, {"error_b": error_b, "selected_bte": output.routing.selected_bte})
 
     # The stem's weights are those of a small convolution: no prior was needed to teach it tissue.
     stem = {"params": list(member.stem.parameters()), "weight_decay": 0.0}
+    groups = parameter_groups(member, config.weight_decay, config.readout_decay)
     stage = Stage(
-        parameter_groups=[*parameter_groups(member, config), stem],
+        parameter_groups=[*groups, stem],
         batches=ChangedScans(scans, ages_n, config, order_sb, seed),
         steps_per_epoch=parts,
         loss=loss,
@@ -124,7 +125,7 @@ def ages_of(member: ErmoeBrainAge, scans: Sequence[PreparedScan]) -> Array:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--folds", type=int, nargs="+", default=[0, 1, 2, 3, 4])

@@ -35,6 +35,23 @@ def print_errors(
             return dict(zip(("mae", "difference"), (share_bn @ pair_2n.T).T, strict=True))
 
         found = estimates(figures, people_n)
-        error = "{value:.2f} ({lower:.2f} to {upper:.2f})".format(**found["mae"])
-        difference = "{value:+.2f} ({lower:+.2f} to {upper:+.2f})".format(**found["difference"])
-        print(f"{name:{width}}  {error}   {difference} years")
+        difference = with_interval(**found["difference"], sign="+")
+        print(f"{name:{width}}  {with_interval(**found['mae'])}   {difference} years")
+
+
+def with_interval(value: float, lower: float, upper: float, sign: str = "") -> str:
+    """Return a figure as text, with its interval.
+
+    Parameters
+    ----------
+    value, lower, upper : float
+        The figure, and the ends of its interval.
+    sign : str
+        "+" shows the sign, as that of differences.
+
+    Returns
+    -------
+    str
+        Two decimals.
+    """
+    return f"{value:{sign}.2f} ({lower:{sign}.2f} to {upper:{sign}.2f})"

@@ -42,7 +42,7 @@ def member_ages(ensemble: Ensemble, described_btfc: Tensor) -> Array:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data", type=Path)
     options = parser.parse_args()

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ermoe_ba.model.config import FAMILIES
-from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 
 
 def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor) -> Tensor:
@@ -52,8 +51,7 @@ def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor)
             context_bhtd.transpose(1, 2).flatten(2),
         )
     )
-    fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
-    region_bte = network.atlas_shares(fractions_btc @ network.region_ec.T)
+    region_bte = network.atlas_shares(described_btfc[:, :, FRACTION] @ network.region_ec.T)
     routing = network.router(placed_bter, context_bter, region_bte)
     says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
     score_b = network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)

@@ -30,7 +30,7 @@ def hashes(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     """Write the record."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", nargs="?", default=DEFAULT_MODEL)
     folder = model_folder(parser.parse_args().model)
     model = BrainAgeModel.load(str(folder))

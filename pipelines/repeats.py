@@ -15,9 +15,10 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+from error_table import with_interval
 
 from ermoe_ba.cli.options import count_of
-from ermoe_ba.evaluation.bootstrap import Estimate, estimates
+from ermoe_ba.evaluation.bootstrap import estimates
 from ermoe_ba.metrics import age_figures, mae_by_group
 from ermoe_ba.training.run_folder import RunFolder, read_run_table
 from ermoe_ba.training.run_part import fold_part
@@ -48,17 +49,12 @@ def line(name: str, table: pd.DataFrame) -> str:
     gaps = table.assign(brain_age_gap=predicted - ages)
     decades = mae_by_group(gaps)["mae_by_decade"]
     by_decade = " ".join(f"{decade}s {mae:.1f}" for decade, mae in decades.items())
-    return f"{name:16} {'  '.join(shown(found[figure]) for figure in SHOWN)}  {by_decade}"
-
-
-def shown(estimate: Estimate) -> str:
-    """Return a figure with its interval."""
-    return "{value:.2f} ({lower:.2f} to {upper:.2f})".format(**estimate)
+    return f"{name:16} {'  '.join(with_interval(**found[figure]) for figure in SHOWN)}  {by_decade}"
 
 
 def main() -> int:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--repeats", type=count_of, metavar="K")
     options = parser.parse_args()

@@ -42,7 +42,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ermoe_ba.assets import template
 from ermoe_ba.checkpoint import load_ensemble, token_grid
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
-from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 from ermoe_ba.model.experts import EigenExperts
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import make_dense
@@ -131,7 +131,7 @@ class Speed(PairedTimes):
         gram = patches @ patches.T
         content_btd, (_, v_edr) = whole.content(described), whole.experts.bases()
         z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
-        fractions_btc = described[:, :, list(FAMILIES).index("fraction")]
+        fractions_btc = described[:, :, FRACTION]
         region_bte = whole.atlas_shares(fractions_btc @ whole.region_ec.T)
 
         def eigh() -> None:
@@ -255,7 +255,7 @@ def step_of(network: Network, described: Tensor) -> Call:
         ages.mean().backward()
         optimiser.step()
         if isinstance(network, ErmoeBrainAge) and not isinstance(output, Tensor):
-            network.after_step(output)
+            network.after_step(output.routing.selected_bte)
 
     return step
 

@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from error_table import with_interval
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -39,6 +40,7 @@ from ermoe_ba.training.ablation_table import mean_interval
 from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.content_centre import centre_on
 from ermoe_ba.training.readout_start import start_readouts
+from ermoe_ba.training.run_folder import SCANS, SPLITS, read_run_table
 
 RECIPE = Path(__file__).with_suffix(".toml")
 # Three quarters of a fold's training part, as four fifths of the cohort are the part itself.
@@ -61,9 +63,9 @@ class FoldScans:
 
 def read_fold(run: Path, number: int) -> FoldScans:
     """Return the scans of a fold in the order of ``scans.tsv``, as they were kept."""
-    scans = pd.read_csv(run / "scans.tsv", sep="\t", dtype={"participant_id": str})
-    fold_of = pd.read_csv(run / "splits.tsv", sep="\t", dtype={"participant_id": str})
-    fold_n = scans["participant_id"].map(fold_of.set_index("participant_id")["fold"])
+    scans = read_run_table(run / SCANS)
+    fold_of = read_run_table(run / SPLITS).set_index("participant_id")["fold"]
+    fold_n = scans["participant_id"].map(fold_of)
     kept = load_file(run / "kept" / f"fold-{number}_described.safetensors")
     age_of = scans.set_index("participant_id")["chronological_age"]
     tested = (fold_n == number).to_numpy()
@@ -140,8 +142,7 @@ def is_candidate(recipe: AblationRecipe, row: RowConfig) -> bool:
 
 def error_text(errors: pd.Series, recipe: AblationRecipe, sign: str = "") -> str:
     """Return a mean over participants with its interval; `sign` "+" shows that of differences."""
-    numbers = (errors.mean(), *mean_interval(errors.to_numpy(), recipe))
-    return "{} ({} to {})".format(*(f"{number:{sign}.2f}" for number in numbers))
+    return with_interval(errors.mean(), *mean_interval(errors.to_numpy(), recipe), sign=sign)
 
 
 def print_table(recipe: AblationRecipe, rows: list[RowConfig], run: Path) -> None:
@@ -193,7 +194,7 @@ def main() -> None:
     """Print the table, or what choosing by it is worth."""
     recipe = read_ablation(RECIPE)
     rows = {row.name: row for row in recipe.row}
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--row", nargs="+", default=[], choices=list(rows), metavar="NAME")
     parser.add_argument("--nested", action="store_true", help="each fold takes a row for itself")

@@ -20,7 +20,7 @@ from ermoe_ba.training.run_folder import PREDICTIONS, read_run_table
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("others", type=Path, nargs="+", metavar="OTHER")
     options = parser.parse_args()

@@ -1,5 +1,6 @@
 """Fixtures that several tests share: an awkward grid, and heads written to disk."""
 
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 # For a long search, once in a while; the suite itself runs hypothesis' default of 100 examples.
 settings.register_profile("fuzz", max_examples=6000)
 
+PIPELINES = Path(__file__).parents[1] / "pipelines"
 HEAD_SHAPE = (20, 22, 24)
 HEAD_VOXEL_MM = 5.0
 
@@ -70,6 +72,18 @@ def write_head(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def recipe_names(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """Give all names that a script of ``pipelines`` defines; its functions look them up here."""
+
+    def names(script: str) -> dict[str, Any]:
+        monkeypatch.syspath_prepend(PIPELINES)
+        # A recipe is no module of the package; `run_path` gives a copy of what its functions see.
+        return runpy.run_path(str(PIPELINES / f"{script}.py"))["main"].__globals__
+
+    return names
 
 
 @pytest.fixture(scope="session")

@@ -21,16 +21,16 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import torch
+from coarse_model import CARD, COARSE
 
 import ermoe_ba.workers.derivative_maker
 import ermoe_ba.workers.predictor
 from ermoe_ba.assets import template
 from ermoe_ba.checkpoint import save_member, token_grid
 from ermoe_ba.cli.main import main
-from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model_card import ModelCard, save_card
-from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
+from ermoe_ba.model_card import save_card
+from ermoe_ba.preprocess import Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.t1w import read_t1w
 
@@ -67,39 +67,9 @@ def lay_out(folder: Path) -> None:
         voxels = np.random.default_rng(number).integers(0, 100 * (number + 1), (20, 22, 24))
         image = nib.Nifti1Image(voxels.astype(np.int16), np.diag([5.0, 5, 5, 1]))
         image.to_filename(folder / "scans" / f"sub-{number}_T1w.nii.gz")
-    config = ModelConfig(
-        patch_size=16,
-        token_min_brain=0.3,
-        stem_hidden=2,
-        hidden_size=12,
-        num_heads=2,
-        place_scale=0.3,
-        regions=("grey_matter",),
-        num_free_experts=2,
-        rank=4,
-        offset_scale=0.1,
-        top_k=2,
-        score_threshold=0.0,
-        region_min_fraction=0.2,
-        temperature=0.1,
-        bias_step=0.0,
-        token_dropout=0.2,
-    )
     torch.manual_seed(1)
-    save_member(folder / "model" / "fold-0.safetensors", ErmoeBrainAge(config, token_grid(config)))
-    card = ModelCard(
-        name="random",
-        model=config,
-        preprocess=PreprocessConfig(),
-        preprocessing_id=PreprocessConfig().identity(),
-        ages=(25.0, 75.0),
-        predictions=(30.0, 70.0),
-        coverage=0.9,
-        half_width=12.0,
-        metrics={"mae": 5.0},
-        provenance={"data": "none", "data_hash": "0"},
-    )
-    save_card(folder / "model", card)
+    save_member(folder / "model" / "fold-0.safetensors", ErmoeBrainAge(COARSE, token_grid(COARSE)))
+    save_card(folder / "model", CARD)
 
 
 def call(command: str, folder: Path, out: Path, *more: str, kill_at: int = 0) -> int:

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE as QUICK_AGE
+from quick_settings import OPTIMISER
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
@@ -17,23 +19,16 @@ from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.choose import Choice, choose_settings, read_choice
 from ermoe_ba.training.history import Cost, History
-from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.recipe import ChooseConfig, Recipe, RunConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-AGE = AgeConfig(
+AGE = replace(
+    QUICK_AGE,
     num_variants=0,
-    num_epochs=1,
     batch_size=4,
-    ridge_strength=0.1,
     invariance=0.0,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OptimiserConfig(
-        learning_rate=0.01, warmup_share=0.5, max_gradient_norm=1.0, ema_decay=0.0
-    ),
+    optimiser=replace(OPTIMISER, warmup_share=0.5, ema_decay=0.0),
 )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from coarse_model import CARD, COARSE
 
 from ermoe_ba import BrainAgeModel
 from ermoe_ba.assets import atlas_root, template
@@ -31,9 +32,9 @@ from ermoe_ba.fingerprint import voxel_hash
 from ermoe_ba.io import write_volume
 from ermoe_ba.kept_results import rows_without_result
 from ermoe_ba.likeness import Likeness
-from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model_card import WEIGHTS, ModelCard, save_card
+from ermoe_ba.model_card import WEIGHTS, save_card
 from ermoe_ba.parquet import read_text_table
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, TEMPLATE_SPACE, Volume
@@ -95,29 +96,11 @@ def _atlases_in_place(atlases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def ensemble() -> Ensemble:
     """Two members with random weights on the real model grid, coarse and narrow to be quick."""
-    config = ModelConfig(
-        patch_size=16,
-        token_min_brain=0.3,
-        stem_hidden=2,
-        hidden_size=12,
-        num_heads=2,
-        place_scale=0.3,
-        regions=("grey_matter",),
-        num_free_experts=2,
-        rank=4,
-        offset_scale=0.1,
-        top_k=2,
-        score_threshold=0.0,
-        region_min_fraction=0.2,
-        temperature=0.1,
-        bias_step=0.0,
-        token_dropout=0.2,
-    )
-    tokens = token_grid(config)
+    tokens = token_grid(COARSE)
     members = []
     for seed in range(2):
         torch.manual_seed(seed)
-        member = ErmoeBrainAge(config, tokens)
+        member = ErmoeBrainAge(COARSE, tokens)
         with torch.no_grad():
             for parameter in member.experts.parameters():
                 parameter.add_(0.5 * torch.randn_like(parameter))
@@ -126,20 +109,7 @@ def ensemble() -> Ensemble:
             member.baseline.fill_(47.0 + seed)
             member.scale.fill_(16.0)
         members.append(member.eval())
-    preprocess = PreprocessConfig()
-    card = ModelCard(
-        name="random",
-        model=config,
-        preprocess=preprocess,
-        preprocessing_id=preprocess.identity(),
-        ages=(25.0, 50.0, 75.0),
-        predictions=(30.0, 49.0, 70.0),
-        coverage=0.9,
-        half_width=12.0,
-        metrics={"mae": 3.7},
-        provenance={"data": "none", "data_hash": "0"},
-    )
-    return Ensemble(card, members, tokens, "random-000000000000")
+    return Ensemble(CARD, members, tokens, "random-000000000000")
 
 
 class FakePreprocessor:

@@ -1,7 +1,7 @@
 """A committee of folds, networks of everybody, their pupil: who learns from whom, and errs how."""
 
-import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,16 +11,17 @@ import pandas as pd
 import pytest
 import torch
 
-PIPELINES = Path(__file__).parents[1] / "pipelines"
 # Ten people a training part, two whom it tests; folds differ by whom they test alone.
 TRAIN = pd.Series(np.arange(30.0, 80.0, 5.0), index=[f"{n:02}" for n in range(10)])
 
 
 def test_members_of_a_committee_lack_each_fifth_once_and_those_of_all_lack_nobody(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    recipe_names: Callable[[str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.syspath_prepend(str(PIPELINES))
-    main = runpy.run_path(str(PIPELINES / "committee.py"))["main"]
+    main = recipe_names("committee")["main"]
     learnt: list[set[float]] = []
 
     def read_fold(_: Path, number: int) -> Any:

@@ -10,155 +10,27 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tiny_study import write_raw
 
 from ermoe_ba.checkpoint import load_member, save_member
 from ermoe_ba.cli.main import main
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inspection import UNUSABLE_COLUMNS
-from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard, read_card, save_card
-from ermoe_ba.preprocess import PreprocessConfig
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import Volume
 from ermoe_ba.study import StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.fine_tune import FineTuning, TuningConfig
 from ermoe_ba.training.seen import find_seen
-from ermoe_ba.training.tuning import SiteView, Tuned, apply_tuning, tune
 from ermoe_ba.training_scans import TrainingScans, read_training_scans, told_of
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
+
 IDS = [f"{number:02}" for number in range(12)]
-
-
-# Each way by hand
-
-
-def test_each_way_by_hand() -> None:
-    predicted, ages = np.array([28.0, 41.0, 45.0]), np.array([30.0, 40.0, 50.0])
-    assert tune(predicted, ages, "none") == Tuned(0.0, 1.0)
-    # Residuals 2, -1 and 5.
-    assert tune(predicted, ages, "offset") == Tuned(2.0, 1.0)
-    line = tune(np.array([20.0, 40.0, 60.0]), np.array([11.0, 21.0, 31.0]), "line")
-    assert (line.intercept, line.slope) == (pytest.approx(1.0), pytest.approx(0.5))
-    assert line.ages(np.array([100.0])) == pytest.approx([51.0])
-
-
-def test_people_tune_alike_however_often_they_were_scanned() -> None:
-    """Residuals of 2 and 4 of two people, and of 9 in each of three scans of a third: (2+4+9) / 3.
-
-    Three scans of one person at one place pull a line as one scan there does.
-    """
-    predicted = np.array([28.0, 46.0, 61.0, 61.0, 61.0])
-    ages = predicted + np.array([2.0, 4.0, 9.0, 9.0, 9.0])
-    people = np.array(["a", "b", "c", "c", "c"])
-    offset = tune(predicted, ages, "offset", people)
-    assert (offset.intercept, offset.slope) == (pytest.approx(5.0), 1.0)
-    line, of_three = tune(predicted, ages, "line", people), tune(predicted[:3], ages[:3], "line")
-    assert line.slope == pytest.approx(of_three.slope)
-    assert line.intercept == pytest.approx(of_three.intercept)
-    assert tune(predicted, ages, "line").slope != pytest.approx(line.slope)
-    # One scan each: to the last digit as without names.
-    names = np.array(list("abcde"))
-    for way in ("none", "offset", "line"):
-        assert tune(predicted, ages, way, names) == tune(predicted, ages, way)
-
-
-def test_a_scan_s_age_comes_from_members_that_did_not_see_its_participant() -> None:
-    base = np.array([[30.0, 50.0, 70.0], [34.0, 90.0, 10.0]])
-    unseen = np.array([[True, True, False], [True, False, True]])
-    view = SiteView(ages_n=np.zeros(3), base_mn=base, unseen_mn=unseen)
-    assert view.base_n.tolist() == [32.0, 50.0, 10.0]
-
-
-@pytest.mark.parametrize("bounds", [(), (0.0, 100.0)], ids=["straight", "curved"])
-@pytest.mark.parametrize("tuned", [Tuned(7.5, 1.0), Tuned(-3.0, 0.6)], ids=["offset", "line"])
-def test_tuned_weights_predict_tuned_ages(
-    make_member: Callable[..., ErmoeBrainAge],
-    small_config: ModelConfig,
-    small_scans: torch.Tensor,
-    tuned: Tuned,
-    bounds: tuple[float, ...],
-) -> None:
-    member = make_member(3, replace(small_config, age_bounds=bounds))
-    with torch.no_grad():
-        before = member(small_scans)
-        apply_tuning(member, tuned)
-        after = member(small_scans)
-    wanted = tuned.ages(before.age_b.numpy().astype(float))
-    np.testing.assert_allclose(after.age_b.numpy(), wanted, rtol=1e-5)
-    # A line scales every place's share, and an offset leaves it: the sum stays exact either way.
-    shares = tuned.slope * before.contributions_bte
-    torch.testing.assert_close(after.contributions_bte, shares, rtol=1e-4, atol=1e-6)
-    summed = after.baseline + after.contributions_bte.sum(dim=(1, 2))
-    torch.testing.assert_close(summed, after.age_b)
-
-
-# Whom a model has seen
-
-
-def _model_of(folder: Path, rows: str | None, members: Sequence[str]) -> Path:
-    folder.mkdir()
-    for name in members:
-        (folder / f"{name}.safetensors").touch()
-    if rows is not None:
-        text = f"participant_id\tsession_id\tvoxel_hash\tfold\n{rows}"
-        (folder / "training_scans.tsv").write_text(text, encoding="utf-8")
-    return folder
-
-
-SCANS = pd.DataFrame({"participant_id": ["a", "b", "c"], "voxel_hash": ["1", "2", "3"]})
-MEMBERS = ("fold-0_start-0", "fold-0_start-1", "fold-1_start-0")
-
-
-def test_people_are_known_by_name_or_by_voxels(tmp_path: Path) -> None:
-    """a by name (fold 0), c by voxels under another name (fold 1), b not at all."""
-    folder = _model_of(tmp_path / "m", "a\tn/a\t9\t0\nz\tn/a\t3\t1\n", MEMBERS)
-    seen = find_seen(folder, SCANS)
-    assert seen.unseen_mn.tolist() == [
-        [True, True, False],
-        [True, True, False],
-        [False, True, True],
-    ]
-    assert seen.num_known == 2
-    assert "2 of 3 scans" in seen.remark
-
-
-def test_a_person_is_known_by_any_of_their_scans(tmp_path: Path) -> None:
-    """b's second scan is a training scan of fold 1: its members saw the brain of the first too."""
-    scans = pd.DataFrame({"participant_id": ["a", "b", "b"], "voxel_hash": ["1", "2", "3"]})
-    seen = find_seen(_model_of(tmp_path / "m", "z\tn/a\t3\t1\n", MEMBERS), scans)
-    assert seen.unseen_mn.tolist() == [
-        [True, False, False],
-        [True, False, False],
-        [True, True, True],
-    ]
-    assert seen.num_known == 2
-
-
-def test_a_name_and_voxels_of_two_folds_leave_no_member(tmp_path: Path) -> None:
-    """Called as one training participant (fold 0), with the scan of another (fold 1)."""
-    folder = _model_of(tmp_path / "m", "a\tn/a\t9\t0\nz\tn/a\t1\t1\n", MEMBERS)
-    with pytest.raises(UsageError, match="all were trained on a"):
-        find_seen(folder, SCANS)
-
-
-def test_whom_all_members_saw_cannot_be_tested(tmp_path: Path) -> None:
-    folder = _model_of(tmp_path / "m", "b\tn/a\t9\tn/a\n", ("fold-all_start-0",))
-    with pytest.raises(UsageError, match=r"all were trained on b \(by name or by voxels\)"):
-        find_seen(folder, SCANS)
-
-
-def test_a_model_that_does_not_say_whom_it_saw_is_remarked(tmp_path: Path) -> None:
-    seen = find_seen(_model_of(tmp_path / "m", None, MEMBERS), SCANS)
-    assert seen.unseen_mn.all()
-    assert "does not say whom" in seen.remark
-
-
-# The whole of it
 
 
 @dataclass
@@ -186,27 +58,14 @@ def site(
     make_member: Callable[..., ErmoeBrainAge],
     small_tokens: TokenGrid,
     small_brain: Volume,
+    *,
+    card: ModelCard,
 ) -> _Site:
     model = tmp_path / "model"
     members = [make_member(seed) for seed in (1, 2)]
     for fold, member in enumerate(members):
         save_member(model / f"fold-{fold}_start-0.safetensors", member)
-    preprocess = PreprocessConfig()
-    save_card(
-        model,
-        ModelCard(
-            name="small",
-            model=members[0].config,
-            preprocess=preprocess,
-            preprocessing_id=preprocess.identity(),
-            ages=(20.0, 80.0),
-            predictions=(25.0, 75.0),
-            coverage=0.5,
-            half_width=5.0,
-            metrics={"mae": 5.0},
-            provenance={"data": "synthetic"},
-        ),
-    )
+    save_card(model, replace(card, coverage=0.5, half_width=5.0, ages=(20.0, 80.0)))
     scans, base = {}, {}
     for number, i in enumerate(IDS):
         random = np.random.default_rng(number)
@@ -220,9 +79,7 @@ def site(
         with torch.no_grad():
             volume = torch.as_tensor(scans[i].t1w.data)[None]
             base[i] = float(np.mean([float(m(volume).age_b) for m in members]))
-        noise = random.integers(1, 200, (17, 18, 19)).astype(np.float32)
-        grid = SpatialGrid(noise.shape, np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
-        write_volume(tmp_path / f"{i}.nii.gz", Volume(noise, grid))
+        write_raw(tmp_path / f"{i}.nii.gz", number)
 
     class FakeCohort:
         """Stands for `PreparedCohort`."""

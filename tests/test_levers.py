@@ -1,8 +1,8 @@
 """What would still lower an error: each lever by hand, and what learns, of other people alone."""
 
 import re
-import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-SCRIPT = Path(__file__).parents[1] / "pipelines" / "levers.py"
 AGES = {f"{n:02}": 20.0 + 5 * n for n in range(8)}
 # The last two are tested in fold 1.
 FOLDS = {name: int(name >= "06") for name in AGES}
@@ -36,7 +35,10 @@ class _Volumes:
 
 @pytest.fixture
 def found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe_names: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> dict[str, tuple[str, str]]:
     """Error and difference, by lever: descriptions are ages, of mirrored scans 4 years less."""
     (tmp_path / "kept").mkdir()
@@ -63,9 +65,7 @@ def found(
     run = SimpleNamespace(
         t1w="", labels="", num_folds=2, num_starts=2, tissues=lambda _: {1: "ventricles"}
     )
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    # A recipe is no module of the package. `run_path` gives a copy of what its functions see.
-    levers = runpy.run_path(str(SCRIPT))["main"].__globals__
+    levers = recipe_names("levers")
     for name, value in {
         "load_fold": load_fold,
         "changed_copies": changed_copies,

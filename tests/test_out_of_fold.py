@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE, OPTIMISER
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -20,12 +21,10 @@ from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import ScanError, UsageError
 from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
-from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig
-from ermoe_ba.training.loop import OptimiserConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -97,7 +96,7 @@ def test_each_scan_is_read_by_the_members_of_its_own_fold(run: _Run) -> None:
         assert seen.baseline_n[row] == pytest.approx(baseline)
         age = torch.stack([o.age_b for o in outputs]).mean()
         assert seen.years_nt[row].sum() + baseline == pytest.approx(float(age), abs=1e-4)
-        fractions = run.described[name][:, list(FAMILIES).index("fraction")].float()
+        fractions = run.described[name][:, FRACTION].float()
         np.testing.assert_allclose(seen.fractions_ntc[row], fractions.numpy())
 
 
@@ -202,19 +201,8 @@ def test_a_run_that_kept_nothing_is_refused(run: _Run) -> None:
 
 
 def _recipe(config: ModelConfig) -> SimpleNamespace:
-    age = AgeConfig(
-        num_variants=0,
-        num_epochs=4,
-        batch_size=2,
-        ridge_strength=0.1,
-        invariance=0.1,
-        readout_decay=0.1,
-        weight_decay=0.01,
-        spread_floor=0.05,
-        optimiser=OptimiserConfig(
-            learning_rate=0.003, warmup_share=0.4, max_gradient_norm=1.0, ema_decay=0.5
-        ),
-    )
+    slower = replace(OPTIMISER, learning_rate=0.003, warmup_share=0.4)
+    age = replace(AGE, num_variants=0, num_epochs=4, batch_size=2, optimiser=slower)
     return SimpleNamespace(model=config, age=age)
 
 

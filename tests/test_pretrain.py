@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE, OPTIMISER
 from torch import Tensor
 
 import ermoe_ba.training.loop
@@ -20,9 +21,8 @@ from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig, train_age
+from ermoe_ba.training.age import train_age
 from ermoe_ba.training.content_centre import centre_content
-from ermoe_ba.training.loop import OptimiserConfig
 from ermoe_ba.training.pretext import MaskedTokens, RegionalVolumes
 from ermoe_ba.training.pretrain import Lessons, SimulatedScans, pretrain
 from ermoe_ba.training.pretrain_config import (
@@ -41,20 +41,6 @@ from ermoe_ba.training.simulated_people import simulated_people
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-OPTIMISER = OptimiserConfig(
-    learning_rate=0.01, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
-)
-AGE = AgeConfig(
-    num_variants=1,
-    num_epochs=1,
-    batch_size=8,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OPTIMISER,
-)
 STEPS: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "optimiser": OPTIMISER}
 STAGES: dict[str, PretrainStage] = {
     "phantom": PhantomStage(participants="phantom/participants.tsv", **STEPS),
@@ -139,7 +125,7 @@ def test_a_stage_learns_what_can_be_learnt(
 ) -> None:
     """One number makes all tokens and volumes: the mean alone errs by .8 of its deviation."""
     config = replace(STAGES[name], num_epochs=30)
-    losses = pretrain(fresh(), name, config, AGE, lessons, seed=2).losses
+    losses = pretrain(fresh(), name, config, AGE, lessons, seed=2).table()["loss"].to_numpy()
     assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
 
 
@@ -207,9 +193,9 @@ def test_hidden_tokens_are_told_from_shown_ones_alone(
     monkeypatch.setattr("torch.rand", lambda *_, **__: (~hidden).float())
     told: list[Tensor] = []
     task.tell.register_forward_hook(lambda _, __, said: told.append(said.detach()))
-    error = task.error_b(described, torch.zeros(4))
+    error, _ = task.errors(described, torch.zeros(4))
     other = described + 0.2 * hidden[..., None, None]
-    again = task.error_b(other, torch.zeros(4))
+    again, _ = task.errors(other, torch.zeros(4))
     assert torch.equal(told[0], told[1])
     for picture, found in ((described, error), (other, again)):
         wanted = ((picture - network.location_tfc) / network.spread_tfc).flatten(2)
@@ -218,7 +204,7 @@ def test_hidden_tokens_are_told_from_shown_ones_alone(
         torch.testing.assert_close(found[:3], expected)
         # Nothing was hidden of the last one.
         assert found[3] == 0
-    shown = task.error_b(described + 0.2 * ~hidden[..., None, None], torch.zeros(4))
+    shown, _ = task.errors(described + 0.2 * ~hidden[..., None, None], torch.zeros(4))
     assert (shown[:3] != error[:3]).all()
 
 
@@ -232,7 +218,7 @@ def test_volumes_are_sums_over_places_by_hand(
     phi_btd = network.readout_inputs(described)
     with torch.no_grad():
         # They start at their means, which are 0.
-        start = task.error_b(described, torch.tensor([[1.0, 2.0]]).expand(3, 2))
+        start, _ = task.errors(described, torch.tensor([[1.0, 2.0]]).expand(3, 2))
         assert start.tolist() == [1.5] * 3
         task.what_ld.normal_()
         # The first region is read at one token alone.
@@ -241,7 +227,7 @@ def test_volumes_are_sums_over_places_by_hand(
         task.where_lt[1] = 1.0
         first = 2 * phi_btd[:, 5] @ task.what_ld[0]
         second = phi_btd.sum(dim=1) @ task.what_ld[1]
-        error = task.error_b(described, torch.zeros(3, 2))
+        error, _ = task.errors(described, torch.zeros(3, 2))
     torch.testing.assert_close(error, (first.abs() + second.abs()) / 2)
 
 

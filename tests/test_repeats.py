@@ -1,13 +1,13 @@
 """Repeats of a cross-validation: each under its own number, those that are not whole left out."""
 
 import json
-import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / "pipelines" / "repeats.py"
 RUN = """
 [run]
 name = "tiny"
@@ -47,25 +47,29 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _lines(
+@pytest.fixture
+def told(
     run: Path,
-    arguments: list[str],
+    recipe_names: Callable[[str], dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> dict[str, str]:
-    """Return what is printed of each row, by its name."""
-    monkeypatch.setattr(sys, "argv", ["repeats.py", str(run), *arguments])
-    # A recipe is no module of the package.
-    assert runpy.run_path(str(SCRIPT))["main"]() == 0
-    lines = capsys.readouterr().out.splitlines()
-    return {line[:16].strip(): line[17:] for line in lines}
+) -> Callable[..., dict[str, str]]:
+    """Call the recipe; give what it prints of each row, by the row's name."""
+
+    def call(*arguments: str) -> dict[str, str]:
+        monkeypatch.setattr(sys, "argv", ["repeats.py", str(run), *arguments])
+        assert recipe_names("repeats")["main"]() == 0
+        lines = capsys.readouterr().out.splitlines()
+        return {line[:16].strip(): line[17:] for line in lines}
+
+    return call
 
 
 def test_repeats_after_one_that_is_not_finished_count_under_their_own_numbers(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    told: Callable[..., dict[str, str]],
 ) -> None:
     """Errors of 1, 3 and 4 years: 8 / 3 in the mean, and of each person's mean age the same."""
-    found = _lines(run, [], monkeypatch, capsys)
+    found = told()
     assert list(found) == ["", "repeat 0", "repeat 2", "repeat 3", "all rows", "means of ages"]
     assert found[""].endswith("; 3 repeats")
     for name, years in {
@@ -79,14 +83,14 @@ def test_repeats_after_one_that_is_not_finished_count_under_their_own_numbers(
 
 
 def test_the_first_repeats_alone_are_those_of_the_lowest_numbers(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    told: Callable[..., dict[str, str]],
 ) -> None:
-    found = _lines(run, ["--repeats", "3"], monkeypatch, capsys)
+    found = told("--repeats", "3")
     assert list(found) == ["", "repeat 0", "repeat 2", "all rows", "means of ages"]
 
 
 def test_every_decade_that_anybody_is_in_is_told(
-    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    told: Callable[..., dict[str, str]],
 ) -> None:
-    found = _lines(run, [], monkeypatch, capsys)
+    found = told()
     assert found["repeat 2"].endswith("  20s 3.0 30s 3.0 50s 3.0 60s 3.0 80s 3.0")

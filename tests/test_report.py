@@ -18,7 +18,7 @@ from report_content import AFFINE, GRID, NAMES, SHAPE, content, ellipsoid
 from ermoe_ba.report import write_report
 from ermoe_ba.report.charts import draw_age_chart, draw_years_chart
 from ermoe_ba.report.content import in_words, signed
-from ermoe_ba.report.experts import short_verdict
+from ermoe_ba.report.experts import model_worth
 from ermoe_ba.report.figures import draw_contributions, draw_quality_control, draw_routing_weights
 from ermoe_ba.report.html import render
 from ermoe_ba.report.slices import (
@@ -304,10 +304,9 @@ def test_beside_the_maps_stands_what_the_model_owes_to_all_experts(undrawn):
 )
 def test_the_face_of_a_map_tells_what_the_model_owes_to_it(without, verdict):
     shown = content(mae_without_expert=dict.fromkeys(NAMES, without))
-    assert short_verdict(shown, "csf") == verdict
-    assert short_verdict(content(model_mae=None, mae_without_expert={}), "csf") == (
-        "worth not measured"
-    )
+    assert model_worth(shown).in_short("csf") == verdict
+    unmeasured = content(model_mae=None, mae_without_expert={})
+    assert model_worth(unmeasured).in_short("csf") == "worth not measured"
     other = content(mae_without_expert=dict.fromkeys(NAMES, 9.9))
     assert draw_routing_weights(shown) != draw_routing_weights(other)
 

@@ -1,11 +1,11 @@
 """Shards of a cohort: nothing lost, nothing twice, in order; and the same digits after joining."""
 
 import os
-import runpy
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -29,9 +29,8 @@ Run = Callable[..., Done]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Run:
-    # A recipe is no module of the package.
-    main = runpy.run_path(str(SCRIPT))["main"]
+def run(recipe_names: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> Run:
+    main = recipe_names("shards")["main"]
 
     def shards(*arguments: object) -> Done:
         code = main([str(argument) for argument in arguments])

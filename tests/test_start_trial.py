@@ -1,6 +1,5 @@
 """The trial of starts: who chooses a row, who is tested by it, and what the choice is worth."""
 
-import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from ermoe_ba.model.config import FAMILIES, TISSUES
 from ermoe_ba.tokens import TokenGrid
 
-SCRIPT = Path(__file__).parents[1] / "pipelines" / "start_trial.py"
 # The recipe's five folds; in the smallest training part, each of four inner folds has two people.
 FOLDS, PEOPLE = 5, 11
 # Years by which a row errs: of the inner folds of folds 0 to 4, and of their test scans.
@@ -23,10 +21,8 @@ TESTED = {"shipped": (5.0, 1.0, 1.0, 1.0, 2.0), "rank-32": (6.0, 9.0, 9.0, 9.0, 
 
 
 @pytest.fixture
-def trial() -> dict[str, Any]:
-    """What the script defines; its functions look names up here."""
-    # A recipe is no module of the package. `run_path` gives a copy of what they see.
-    return runpy.run_path(str(SCRIPT))["main"].__globals__
+def trial(recipe_names: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return recipe_names("start_trial")
 
 
 def _keep(run: Path, described: Callable[[int, int, bool], torch.Tensor]) -> None:

@@ -1,16 +1,14 @@
 """Runs of the same folds, alone and together: hand-worked errors, and other folds refused."""
 
-import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from ermoe_ba.tables import write_table
-
-PIPELINES = Path(__file__).parents[1] / "pipelines"
-
 
 # Of few people no interval is given.
 TIMES = 4
@@ -35,10 +33,12 @@ def _run(folder: Path, ages: list[float], folds: list[int]) -> str:
 
 
 def test_errors_that_point_apart_cancel_in_the_mean(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recipe_names: Callable[[str], dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.syspath_prepend(PIPELINES)
-    main = runpy.run_path(str(PIPELINES / "stems.py"))["main"]
+    main = recipe_names("stems")["main"]
     # 4 years off each; 2 off to the other side, but for the last, who is 4 off to the same.
     run = _run(tmp_path / "run", [34.0, 36.0, 54.0], [0, 0, 1])
     other = _run(tmp_path / "other", [28.0, 42.0, 54.0], [0, 0, 1])

@@ -1,6 +1,6 @@
 """Other tokens, tried: what they hold by hand, and whose ages a trial may learn from."""
 
-import runpy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 from ermoe_ba.dataset import PreparedScan
 from ermoe_ba.model.config import FAMILIES, TISSUES
+from ermoe_ba.model.ermoe import FRACTION
 from ermoe_ba.model.stem import VoxelStem
 from ermoe_ba.space import MODEL_GRID, Volume
 from ermoe_ba.training.recipe import Recipe, read_recipe
@@ -22,11 +23,8 @@ TISSUE_OF_LABEL = {1: "cortex", 2: "ventricles"}
 
 
 @pytest.fixture
-def trial(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    monkeypatch.syspath_prepend(str(PIPELINES))
-    # A recipe is no module of the package. `run_path` gives a copy of what its functions see.
-    globals_: dict[str, Any] = runpy.run_path(str(PIPELINES / "token_trial.py"))["main"].__globals__
-    return globals_
+def trial(recipe_names: Callable[[str], dict[str, Any]]) -> dict[str, Any]:
+    return recipe_names("token_trial")
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def test_a_label_map_says_what_the_stem_would_say_without_fault(
     describer = trial["Describer"](recipe, stem, 8, TISSUE_OF_LABEL)
     found = describer.by_labels(scan(1, 0.5))
     # Tokens at the edge of the grid hold some of what lies beyond, which is nothing.
-    fraction = found[:, list(FAMILIES).index("fraction")]
+    fraction = found[:, FRACTION]
     inside = fraction[:, CORTEX] > 1 - 1e-5
     assert inside.float().mean() > 0.5
     others = [number for number in range(len(TISSUES)) if number != CORTEX]

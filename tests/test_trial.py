@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from quick_settings import AGE as QUICK_AGE
+from quick_settings import OPTIMISER
 from torch import Tensor
 
 from ermoe_ba.atlas import Atlas
@@ -15,28 +17,21 @@ from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.attribution.planted import Describer, PlantedCohort
 from ermoe_ba.attribution.trial import NETWORKS, NULLS, Trial, TrialConfig, age_map, run_trial
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.ermoe import FRACTION
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.regions import TISSUE_OF_INDEX
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.space import MODEL_GRID, Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
-from ermoe_ba.training.age import AgeConfig
-from ermoe_ba.training.loop import OptimiserConfig
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
-AGE = AgeConfig(
+AGE = replace(
+    QUICK_AGE,
     num_variants=0,
     num_epochs=3,
     batch_size=10,
-    ridge_strength=0.1,
-    invariance=0.1,
-    readout_decay=0.1,
-    weight_decay=0.01,
-    spread_floor=0.05,
-    optimiser=OptimiserConfig(
-        learning_rate=0.003, warmup_share=0.2, max_gradient_norm=1.0, ema_decay=0.5
-    ),
+    optimiser=replace(OPTIMISER, learning_rate=0.003),
 )
 ONE_COPY = replace(AGE, num_variants=1)
 TRIAL = TrialConfig(num_folds=3, seed=5, num_untrained=3, num_compared=2, curve_steps=3)
@@ -257,10 +252,8 @@ def test_a_stem_follows_what_it_sees_of_the_planted_region(tmp_path: Path) -> No
     volumes = np.array([s.planted_ml[place] / s.intracranial_ml for s in subjects])
     described = torch.zeros(6, 2, len(FAMILIES), len(TISSUES))
     channel = TISSUES.index("medial_temporal")
-    described[:, 0, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(
-        10 * volumes
-    ).float()
-    described[:, 1, list(FAMILIES).index("fraction"), channel] = torch.as_tensor(-volumes).float()
+    described[:, 0, FRACTION, channel] = torch.as_tensor(10 * volumes).float()
+    described[:, 1, FRACTION, channel] = torch.as_tensor(-volumes).float()
     for share, expected in (([1.0, 0.0], 1.0), ([0.0, 1.0], -1.0), ([0.5, 0.5], 1.0)):
         found = cohort.stem_follows(described, "medial_temporal", np.array(share))
         assert found == pytest.approx(expected, abs=1e-5)

@@ -18,8 +18,8 @@ from tqdm import tqdm
 
 from ermoe_ba.attribution.phantom_scans import PhantomScans
 from ermoe_ba.io import write_whole
-from ermoe_ba.model.config import FAMILIES, TISSUES
-from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.config import TISSUES
+from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 from ermoe_ba.phantom.dataset import REVISION
 from ermoe_ba.phantom.latents import draw_subject
 from ermoe_ba.phantom.regions import REGIONS
@@ -125,7 +125,7 @@ class PlantedCohort:
             stem's share of the tissue, summed over tokens by `share_t`.
         """
         channel = TISSUES.index(tissue)
-        found_nt = described_ntfc[:, :, list(FAMILIES).index("fraction"), channel].numpy()
+        found_nt = described_ntfc[:, :, FRACTION, channel].numpy()
         planted = [region in self.config.planted_regions() for region in REGIONS]
         subjects = [draw_subject(self.config, n) for n in range(1, len(found_nt) + 1)]
         volumes = [s.planted_ml[planted].sum() / s.intracranial_ml for s in subjects]

@@ -16,7 +16,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.age import train_age
 from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import read_run_table
+from ermoe_ba.training.run_folder import SPLITS, read_run_table
 
 
 def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) -> Array:
@@ -47,7 +47,7 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
     """
     tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
     ages = pd.concat(tables).set_index("participant_id")["chronological_age"]
-    splits = read_run_table(run / "splits.tsv")
+    splits = read_run_table(run / SPLITS)
     train = splits.loc[splits["fold"] != fold, "participant_id"]
     kept = load_file(run / "kept" / f"fold-{fold}_described.safetensors")
     if len(train) != len(kept["train"]) or not set(train) <= set(ages.index):

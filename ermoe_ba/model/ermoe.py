@@ -20,6 +20,9 @@ from ermoe_ba.model.output import ModelOutput, Routing
 from ermoe_ba.model.routing import EigenbasisRouter, cosines_by_complement
 from ermoe_ba.tokens import TokenGrid
 
+# Where a token's description holds how much of each tissue class there is in it.
+FRACTION = list(FAMILIES).index("fraction")
+
 
 class ErmoeBrainAge(TokenDescription, TokenContent):
     """The network: context routes, local content contributes.
@@ -31,9 +34,9 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
     brain and its opposite would be routed alike, for a cosine keeps its value where both sides
     change their sign. Content is centred on the cohort and not on the scan: a scan's own mean tells
     how far the whole brain has aged, and routing without it hardly differed between subjects. The
-    reference is the cohort's mean share, so that a contribution tells what
-    this brain adds to an average one. The age has no other source than the experts, so they cannot
-    be bypassed, and the share of each token and expert is exact.
+    reference is the cohort's mean share, so that a contribution tells what this brain adds to an
+    average one. The age has no other source than the experts, so they cannot be bypassed, and the
+    share of each token and expert is exact.
 
     Parameters
     ----------
@@ -78,15 +81,13 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         self.scale: Tensor
         self.region_ec: Tensor
 
-    def forward(self, t1w_bijk: Tensor, routing: Routing | None = None) -> ModelOutput:
+    def forward(self, t1w_bijk: Tensor) -> ModelOutput:
         """Predict ages from scans.
 
         Parameters
         ----------
         t1w_bijk : Tensor
             Preprocessed intensities on the model grid.
-        routing : Routing, optional
-            Taken instead of the network's own, to ask what routing is worth.
 
         Returns
         -------
@@ -96,7 +97,7 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         described_btfc = self.describe(t1w_bijk)
         # Cosines that are compared, and years that are summed, need more than bfloat16's 8 bits.
         with torch.autocast(t1w_bijk.device.type, enabled=False):
-            return self.read_age(described_btfc.float(), routing)
+            return self.read_age(described_btfc.float())
 
     def read_age(self, described_btfc: Tensor, routing: Routing | None = None) -> ModelOutput:
         """Predict ages from the description of the tokens.
@@ -106,17 +107,16 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         described_btfc : Tensor
             As `describe` returns it.
         routing : Routing, optional
-            As in `forward`.
+            Taken instead of the network's own, to ask what routing is worth.
 
         Returns
         -------
         ModelOutput
             As from `forward`.
         """
-        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         shares_bte, routing = self.shares(described_btfc, routing)
         parts = self.curve.parted(self.score_without_experts(described_btfc), shares_bte)
-        return ModelOutput(*parts, routing, fractions_btc)
+        return ModelOutput(*parts, routing, described_btfc[:, :, FRACTION])
 
     def score_without_experts(self, _: Tensor) -> Tensor:
         """Return the score that silent experts leave: the baseline, as no path leads around them.
@@ -152,39 +152,42 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         Routing
             The network's own, or that given.
         """
-        fractions_btc = described_btfc[:, :, list(FAMILIES).index("fraction")]
         content_btd = self.content(described_btfc)
         u_edr, v_edr = self.experts.bases()
         # A step makes, keeps and differentiates projections of every token, or of what is left out.
         if self.training and self.by_complement:
             if routing is None:
-                routing = self._route_by_complement(content_btd, v_edr, fractions_btc)
+                region_bte = self._region_shares(described_btfc)
+                routing = self._route_by_complement(content_btd, v_edr, region_bte)
             says_bte = self.experts.read(content_btd, u_edr, v_edr)
         else:
             z_bter = torch.einsum("btd,edr->bter", content_btd, v_edr)
             if routing is None:
-                routing = self._route(content_btd, z_bter, v_edr, fractions_btc)
+                region_bte = self._region_shares(described_btfc)
+                routing = self._route(content_btd, z_bter, v_edr, region_bte)
             says_bte = self.experts(z_bter, u_edr)
         weights_bte = self._drop_tokens(routing.weights_bte)
         shares_bte = self.scale * weights_bte * says_bte / says_bte.shape[1] - self.reference_te
         return shares_bte, routing
 
+    def _region_shares(self, described_btfc: Tensor) -> Tensor:
+        """Return the share of each token that the region of each regional expert fills."""
+        return self.atlas_shares(described_btfc[:, :, FRACTION] @ self.region_ec.T)
+
     def _route(
-        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
+        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, region_bte: Tensor
     ) -> Routing:
         token = self._placed(z_bter, v_edr)
         context = torch.einsum("btd,edr->bter", self.context(content_btd), v_edr)
-        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
         routing: Routing = self.router(token, context, region_bte)
         return routing
 
     def _route_by_complement(
-        self, content_btd: Tensor, v_edr: Tensor, fractions_btc: Tensor
+        self, content_btd: Tensor, v_edr: Tensor, region_bte: Tensor
     ) -> Routing:
         """Route as `_route` does, but for rounding, without the projections of every token."""
         placed_btd, context_btd = content_btd + self.place_td, self.context(content_btd)
         scores_bte = cosines_by_complement(placed_btd, context_btd, complement_columns(v_edr))
-        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
         return self.router.select(scores_bte, region_bte)
 
     def _placed(self, z_bter: Tensor, v_edr: Tensor) -> Tensor:
@@ -251,15 +254,15 @@ class ErmoeBrainAge(TokenDescription, TokenContent):
         """
         return self.scale * self.experts.penalty()
 
-    def after_step(self, output: ModelOutput) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Do what follows an optimiser step: let the selection bias follow the load.
 
         Parameters
         ----------
-        output : ModelOutput
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        self.router.follow_load(output.routing.selected_bte)
+        self.router.follow_load(selected_bte)
 
     @torch.no_grad()
     def permute_experts(self, order: Tensor) -> None:

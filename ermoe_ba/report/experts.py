@@ -211,21 +211,3 @@ def expert_rows(content: ReportContent) -> list[ExpertRow]:
         )
         for name in content.expert_names
     ]
-
-
-def short_verdict(content: ReportContent, name: str) -> str:
-    """Return what a picture's heading says of an expert: the error without it.
-
-    Parameters
-    ----------
-    content : ReportContent
-        Holds the model's errors.
-    name : str
-        Of the expert.
-
-    Returns
-    -------
-    str
-        As `ExpertWorth.in_short` says it.
-    """
-    return model_worth(content).in_short(name)

@@ -14,7 +14,7 @@ from ermoe_ba.report.colours import (
 )
 from ermoe_ba.report.content import MappedBrain, ReportContent, in_words, signed
 from ermoe_ba.report.drawing import style, to_png
-from ermoe_ba.report.experts import short_verdict
+from ermoe_ba.report.experts import model_worth
 from ermoe_ba.report.slices import (
     AXIAL,
     CORONAL,
@@ -99,7 +99,7 @@ def draw_routing_weights(content: ReportContent) -> bytes:
     count = len(content.expert_names)
     montage = Montage(shown_box(content.brain_mask, content.template), [planes] * count, header=14)
     weights = [content.experts.data[..., e] for e in range(count)]
-    limit = weight_limit(content.experts.data)
+    limit, worth = weight_limit(content.experts.data), model_worth(content)
     # Means over tokens only: outside them no expert has a weight.
     tokens = content.experts.data.sum(axis=-1) > 0
     with style():
@@ -111,7 +111,7 @@ def draw_routing_weights(content: ReportContent) -> bytes:
                 2,
                 top - 2,
                 f"{in_words(name)}: mean weight {mean:.2f}, "
-                f"{signed(content.expert_years[name])} years; {short_verdict(content, name)}",
+                f"{signed(content.expert_years[name])} years; {worth.in_short(name)}",
                 color="white",
                 fontsize=10,
                 fontweight="bold",

@@ -96,10 +96,9 @@ def _title(name: str) -> str:
     return plain + side
 
 
-def _percent(table: pd.DataFrame, name: str, source: str) -> Array:
-    """Return volumes as per cent of the cavity, shape (n,)."""
-    cavity = table[f"{source}_intracranial_ml"]
-    return np.asarray(100 * table[f"{source}_{name}_ml"] / cavity)
+def _percent(table: pd.DataFrame, name: str) -> Array:
+    """Return realised volumes as per cent of the cavity, shape (n,)."""
+    return np.asarray(100 * table[f"realised_{name}_ml"] / table["realised_intracranial_ml"])
 
 
 def draw_trajectories(table: pd.DataFrame) -> bytes:
@@ -128,7 +127,7 @@ def draw_trajectories(table: pd.DataFrame) -> bytes:
                 low, high = (100 * np.exp(level[:, n] + sign * width) for sign in (-1, 1))
                 ax.fill_between(ages, low, high, color=ACCENT, alpha=alpha, linewidth=0)
             ax.plot(ages, 100 * np.exp(level[:, n]), color=ACCENT, linewidth=1.5)
-            ax.scatter(table["age"], _percent(table, name, "realised"), s=5, color=OLDER, alpha=0.6)
+            ax.scatter(table["age"], _percent(table, name), s=5, color=OLDER, alpha=0.6)
             ax.set_title(_title(name), fontsize=10)
             ax.set_ylim(bottom=0)
         for ax in axes[-COLUMNS:]:
@@ -189,7 +188,7 @@ def draw_decades(phantom: pd.DataFrame, real: pd.DataFrame) -> bytes:
         figure, axes = _panels("Volume, % of the cavity, by decade: phantom (orange), real (blue)")
         for ax, name in zip(axes, SHOWN, strict=True):
             for table, offset, colour in ((phantom, -0.18, OLDER), (real, 0.18, ACCENT)):
-                values = _percent(table, name, "realised")
+                values = _percent(table, name)
                 decade = (table["age"] // 10 * 10).astype(int).to_numpy()
                 ax.boxplot(
                     [values[decade == d] for d in decades],

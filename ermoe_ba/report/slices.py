@@ -186,20 +186,14 @@ class Montage:
         The part of the grid that is shown.
     rows : sequence of sequences of Plane
         Slices of each row, from left to right.
-    header, footer : int
-        Empty lines above and below each row, for text (in voxels).
-    gap : int
-        Empty columns between slices (in voxels).
+    header : int
+        Empty lines above each row, for text (in voxels).
     """
 
-    def __init__(
-        self,
-        box: Box,
-        rows: Sequence[Sequence[Plane]],
-        header: int = 0,
-        footer: int = 9,
-        gap: int = 4,
-    ) -> None:
+    # In voxels: empty lines below each row, for text, and empty columns between slices.
+    FOOTER, GAP = 9, 4
+
+    def __init__(self, box: Box, rows: Sequence[Sequence[Plane]], header: int = 0) -> None:
         self.box = box
         extents = [axis.stop - axis.start for axis in box]
         # Columns and rows of a cut slice, after its own axis is gone.
@@ -207,7 +201,7 @@ class Montage:
             [tuple(n for axis, n in enumerate(extents) if axis != plane.axis) for plane in row]
             for row in rows
         ]
-        width = max(sum(w for w, _ in row) + gap * (len(row) + 1) for row in sizes)
+        width = max(sum(w for w, _ in row) + self.GAP * (len(row) + 1) for row in sizes)
         # Of each slice: plane, top, left, height, width; of each row: where its pictures start.
         self.cells: list[list[tuple[Plane, int, int, int, int]]] = []
         self.tops: list[int] = []
@@ -224,7 +218,7 @@ class Montage:
                 left += w + spare
             self.cells.append(cells)
             self.tops.append(top)
-            top += height + footer
+            top += height + self.FOOTER
         self.shape = (top, width)
 
     def fill(self, volumes: Sequence[Array]) -> Array:

@@ -4,7 +4,6 @@ Shapes: N training scans, M test scans, T tokens, F families of description, C t
 """
 
 import hashlib
-import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.recipe import Recipe
 from ermoe_ba.training.region_targets import region_targets
 from ermoe_ba.training.regional_volumes import label_volumes
-from ermoe_ba.training.run_folder import SCANS, SPLITS, read_run_table
+from ermoe_ba.training.run_folder import SCANS, SPLITS, RunFolder, read_run_table
 from ermoe_ba.training.run_part import fold_part
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training.site_harmoniser import SiteHarmoniser
@@ -119,12 +118,7 @@ class AblationFold:
         self._copies = DescribedCopies(described, recipe, stem, self.cohort)
 
     def _check_recipe(self) -> None:
-        path = self.run / "recipe.json"
-        try:
-            kept = tomllib.loads(json.loads(path.read_text(encoding="utf-8"))["text"])
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{path}: the run's recipe cannot be read ({error}).") from error
-        wanted = tomllib.loads(self.recipe.text)
+        kept, wanted = RunFolder(self.run).tables(), tomllib.loads(self.recipe.text)
         for table, names in DESCRIBED_SETTINGS.items():
             for name in names:
                 self._check_equal(f"{table}.{name}", kept[table].get(name), wanted[table].get(name))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
+from ermoe_ba.config import from_plain
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.space import Array
 
@@ -104,21 +105,13 @@ def load_unit(path: Path) -> Unit:
     Unit
         With routes where they lie beside it.
     """
-    content = json.loads(path.read_text(encoding="utf-8"))
-    routes = None
-    if _routes_path(path).is_file():
-        arrays = load_file(_routes_path(path))
-        selected = arrays["selected_bte"].astype(bool)
-        routes = Routes(selected, arrays["weights_te"], int(arrays["num_regional"][0]))
-    return Unit(
-        tuple(content["participant_id"]),
-        tuple(content["chronological_age"]),
-        tuple(content["predicted_age"]),
-        content["figures"],
-        routes,
-        content["stem"],
-        content["commit"],
-    )
+    unit = from_plain(Unit, json.loads(path.read_text(encoding="utf-8")))
+    if not _routes_path(path).is_file():
+        return unit
+    arrays = load_file(_routes_path(path))
+    selected = arrays["selected_bte"].astype(bool)
+    routes = Routes(selected, arrays["weights_te"], int(arrays["num_regional"][0]))
+    return replace(unit, routes=routes)
 
 
 def _routes_path(path: Path) -> Path:

@@ -241,18 +241,18 @@ def train_age(
     torch.manual_seed(seed)
     if participants is None:
         participants = [str(number) for number in range(len(ages_n))]
+    ages = torch.as_tensor(ages_n, dtype=torch.float32)
     learnt, aside = set_aside(participants, config.validation_share, seed)
-    every_age = torch.as_tensor(ages_n, dtype=torch.float32)
-    validation = age_validation(inputs_nv, every_age, participants, aside, config.batch_size)
+    validation = age_validation(inputs_nv, ages, participants, aside, config.batch_size)
     if len(aside):
-        inputs_nv, ages_n = inputs_nv[torch.as_tensor(learnt)], ages_n[learnt]
+        chosen = torch.as_tensor(learnt)
+        inputs_nv, ages, ages_n = inputs_nv[chosen], ages[chosen], ages_n[learnt]
         participants = [participants[scan] for scan in learnt]
-    if len(ages_n) < 2:
+    if len(ages) < 2:
         raise UsageError(
-            f"A stage must learn from two scans or more; found {len(ages_n)}, of "
+            f"A stage must learn from two scans or more; found {len(ages)}, of "
             f"{', '.join(participants)}. Give more scans, or state fewer folds."
         )
-    ages = torch.as_tensor(ages_n, dtype=torch.float32)
     unchanged = inputs_nv[:, 0].float()
     centre_on(model, unchanged, ages, config.spread_floor)
     if isinstance(model, ErmoeBrainAge | AdditiveReadout):

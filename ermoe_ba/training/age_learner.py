@@ -4,14 +4,12 @@ Shapes: B scans of a batch, N scans, T tokens, E experts.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.output import ModelOutput
 from ermoe_ba.model.rivals.plain import PlainNetwork
 from ermoe_ba.model.rivals.roster import AgeNetwork
 from ermoe_ba.space import Array
@@ -34,7 +32,6 @@ class AgeLearner:
     def __init__(self, model: AgeNetwork, label_width: float = 0.0) -> None:
         self.model = model
         self.label_width = label_width
-        self.output: ModelOutput | None = None
 
     def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
         """Return the mean absolute error with what is added to it; what is measured is its parts.
@@ -56,11 +53,10 @@ class AgeLearner:
             mean = self._off(predicted, age)
             return Loss(mean, {"error_b": (predicted.detach() - age).abs()})
         with torch.autocast(inputs.device.type, enabled=False):
-            self.output = self.model.read_age(inputs)
-            mean = self._off(self.output.age_b, age)
-            mean = mean + self.model.auxiliary_loss(self.output)
-        error_b = (self.output.age_b.detach() - age).abs()
-        return Loss(mean, {"error_b": error_b, "selected_bte": self.output.routing.selected_bte})
+            output = self.model.read_age(inputs)
+            mean = self._off(output.age_b, age) + self.model.auxiliary_loss(output)
+        error_b = (output.age_b.detach() - age).abs()
+        return Loss(mean, {"error_b": error_b, "selected_bte": output.routing.selected_bte})
 
     def _off(self, predicted_b: Tensor, age_b: Tensor) -> Tensor:
         error = functional.l1_loss(predicted_b, age_b)
@@ -84,10 +80,8 @@ class AgeLearner:
         """
         values = {"mae": float(measured["error_b"].mean())}
         if isinstance(self.model, ErmoeBrainAge):
-            assert self.output is not None
             selected_bte = measured["selected_bte"]
-            routing = replace(self.output.routing, selected_bte=selected_bte)
-            self.model.after_step(replace(self.output, routing=routing))
+            self.model.after_step(selected_bte)
             load_e = selected_bte.float().mean(dim=(0, 1))
             # Gates may leave every token to nobody.
             share_e = load_e / load_e.sum().clamp_min(torch.finfo(load_e.dtype).tiny)

@@ -106,15 +106,33 @@ class ClaimedFolder:
         UsageError
             If the folder holds no run, or one whose settings this version does not know.
         """
-        text = self._claimed().get("text")
-        if text is None:
-            raise UsageError(f"{self.out}: a run must have a {RECIPE}; found none.")
         try:
-            return from_plain(RunConfig, tomllib.loads(text)["run"])
+            return from_plain(RunConfig, self.tables()["run"])
         except (KeyError, ValueError) as error:
             raise UsageError(
                 f"{self.out / RECIPE}: the settings cannot be used: {error}."
             ) from error
+
+    def tables(self) -> dict[str, Any]:
+        """Return the recipe of the folder's run, unchecked: this version need not know it all.
+
+        Returns
+        -------
+        dict
+            Its tables, as TOML gives them.
+
+        Raises
+        ------
+        UsageError
+            If the folder holds no run, or one whose recipe cannot be read.
+        """
+        path = self.out / RECIPE
+        if not path.is_file():
+            raise UsageError(f"{self.out}: a run must have a {RECIPE}; found none.")
+        try:
+            return tomllib.loads(self._claimed()["text"])
+        except (KeyError, ValueError) as error:
+            raise UsageError(f"{path}: the run's recipe cannot be read ({error}).") from error
 
     def _other(self) -> UsageError:
         return UsageError(

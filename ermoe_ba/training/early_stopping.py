@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 
@@ -15,6 +14,11 @@ class EarlyStopping:
     patience : int
         Epochs without a lower score after which training stops; 0 never stops and remembers
         nothing.
+
+    Attributes
+    ----------
+    best_weights : dict of Tensor
+        Parameters of the best epoch by name; empty before the first.
     """
 
     def __init__(self, patience: int) -> None:
@@ -46,19 +50,6 @@ class EarlyStopping:
     def is_due(self) -> bool:
         """Whether to stop."""
         return 0 < self.patience <= self.epochs_since
-
-    @torch.no_grad()
-    def restore(self, network: nn.Module) -> None:
-        """Give a network the best weights, if any were remembered.
-
-        Parameters
-        ----------
-        network : Module
-            Of the shape of the one that was seen; its parameters change in place, buffers stay.
-        """
-        parameters = dict(network.named_parameters())
-        for name, weight in self.best_weights.items():
-            parameters[name].copy_(weight)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what is remembered.

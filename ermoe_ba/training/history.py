@@ -103,11 +103,6 @@ class History:
     def __len__(self) -> int:
         return len(self._columns["step"])
 
-    @property
-    def losses(self) -> list[float]:
-        """The loss of each step."""
-        return list(self._columns["loss"])
-
     def add(self, epoch: int, loss: float, values: Mapping[str, float]) -> None:
         """Add the row of the next step.
 

@@ -4,7 +4,7 @@ Shapes: N samples of a batch.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -111,17 +111,11 @@ def fit(
             f"{stage.describe}: patience = {config.patience} needs a validation part; give a "
             "validation_share, or no patience."
         )
-    home, num_steps, epoch_steps = _device(model), len(stage.batches), stage.steps_per_epoch
+    home = next(model.parameters()).device
+    num_steps, epoch_steps = len(stage.batches), stage.steps_per_epoch
     processes = Processes()
     optimiser = torch.optim.AdamW(stage.parameter_groups, lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=config.learning_rate,
-        total_steps=num_steps,
-        # A warm-up of exactly one step is none, and torch would divide by its length of 0.
-        pct_start=config.warmup_share if config.warmup_share * num_steps != 1 else 0.0,
-        cycle_momentum=False,
-    )
+    schedule = _schedule(optimiser, config, num_steps)
     trained = [p for group in optimiser.param_groups for p in group["params"]]
     with _only_these_learn(model, trained):
         objective, prepared = processes.accelerator.prepare(
@@ -163,18 +157,11 @@ def fit(
             epoch = step // epoch_steps + 1
             if step % epoch_steps == 0 and stage.at_epoch is not None:
                 stage.at_epoch(epoch - 1)
-            batch = progress.load(lambda: stage.batches[step])  # noqa: B023, called at once
+            batch = progress.load(stage.batches, step)
             prepared.zero_grad(set_to_none=True)
             loss, measured = _gradients(objective, batch, processes, config.accumulation)
             length = processes.accelerator.clip_grad_norm_(trained, config.max_gradient_norm)
-            # A finite loss may have no finite gradient, as a root has none at 0.
-            for what, value in (("loss", loss), ("gradient's length", float(length))):
-                if not math.isfinite(value):
-                    raise ErmoeError(
-                        f"{stage.describe}: the {what} became {value} at step {step + 1}. Its "
-                        f"scans are of {', '.join(dict.fromkeys(batch.participants))}. Look at "
-                        "these, or lower the learning rate."
-                    )
+            _refuse_infinite(loss, float(length), f"{stage.describe}: step {step + 1}", batch)
             prepared.step()
             schedule.step()
             average.update_parameters(model)
@@ -192,10 +179,34 @@ def fit(
             if snapshot is not None and (step + 1) % SNAPSHOT_STEPS == 0:
                 processes.save(snapshot, identity, parts)
         history.cost = progress.finish()
-    _take_weights(model, average.module)
-    stopping.restore(model)
+    _take_weights(model, stopping.best_weights or dict(average.module.named_parameters()))
     model.to(home).eval()
     return history
+
+
+def _schedule(
+    optimiser: torch.optim.Optimizer, config: OptimiserConfig, num_steps: int
+) -> torch.optim.lr_scheduler.OneCycleLR:
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=config.learning_rate,
+        total_steps=num_steps,
+        # A warm-up of exactly one step is none, and torch would divide by its length of 0.
+        pct_start=config.warmup_share if config.warmup_share * num_steps != 1 else 0.0,
+        cycle_momentum=False,
+    )
+
+
+def _refuse_infinite(loss: float, gradient_norm: float, where: str, batch: Batch) -> None:
+    """Stop before a step that would spoil all weights, and say whose scans to look at."""
+    # A finite loss may have no finite gradient, as a root has none at 0.
+    for what, value in (("loss", loss), ("gradient's length", gradient_norm)):
+        if not math.isfinite(value):
+            raise ErmoeError(
+                f"{where}: the {what} must be finite; found {value}. Its scans are of "
+                f"{', '.join(dict.fromkeys(batch.participants))}. Look at these, or lower the "
+                "learning rate."
+            )
 
 
 class _Objective(nn.Module):
@@ -277,12 +288,7 @@ def _only_these_learn(model: nn.Module, trained: list[Tensor]) -> Iterator[None]
 
 
 @torch.no_grad()
-def _take_weights(model: nn.Module, other: nn.Module) -> None:
-    """Copy another network's parameters; buffers stay."""
-    parameters = dict(model.named_parameters())
-    for name, value in other.named_parameters():
-        parameters[name].copy_(value)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next(model.parameters()).device
+def _take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Give a network other parameters; buffers stay."""
+    for name, parameter in model.named_parameters():
+        parameter.copy_(weights[name])

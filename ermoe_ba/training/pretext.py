@@ -5,13 +5,11 @@ C tissue classes, L regions.
 """
 
 from abc import abstractmethod
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.output import ModelOutput
 from ermoe_ba.training.stage import Loss
 
 
@@ -27,7 +25,6 @@ class Pretext(nn.Module):
     def __init__(self, network: ErmoeBrainAge) -> None:
         super().__init__()
         self.network = network
-        self.output: ModelOutput | None = None
 
     @property
     @abstractmethod
@@ -35,8 +32,8 @@ class Pretext(nn.Module):
         """What is trained beside the network, and dropped."""
 
     @abstractmethod
-    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
-        """Return the mean absolute error of each scan, in standard deviations, shape (B,).
+    def errors(self, described_btfc: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how wrong the network is about each scan, and how it routed their tokens.
 
         Parameters
         ----------
@@ -48,7 +45,9 @@ class Pretext(nn.Module):
         Returns
         -------
         Tensor, shape (B,)
-            0 or more; with gradients.
+            Mean absolute error in standard deviations, with gradients.
+        Tensor of bool, shape (B, T, E)
+            Which experts each token selected.
         """
 
     def loss(self, tensors: tuple[Tensor, ...]) -> Loss:
@@ -57,7 +56,7 @@ class Pretext(nn.Module):
         Parameters
         ----------
         tensors : tuple of Tensor
-            Descriptions and targets, as `error_b` takes them.
+            Descriptions and targets, as `errors` takes them.
 
         Returns
         -------
@@ -68,12 +67,8 @@ class Pretext(nn.Module):
         described_btfc, target = tensors
         # As when ages are read: cosines that are compared need more than bfloat16's 8 bits.
         with torch.autocast(described_btfc.device.type, enabled=False):
-            error_b = self.error_b(described_btfc, target)
-        assert self.output is not None
-        measured = {
-            "error_b": error_b.detach(),
-            "selected_bte": self.output.routing.selected_bte,
-        }
+            error_b, selected_bte = self.errors(described_btfc, target)
+        measured = {"error_b": error_b.detach(), "selected_bte": selected_bte}
         return Loss(error_b.mean() + self.network.experts.penalty(), measured)
 
     def after_step(self, measured: dict[str, Tensor]) -> dict[str, float]:
@@ -89,26 +84,8 @@ class Pretext(nn.Module):
         dict
             ``error``, in standard deviations.
         """
-        assert self.output is not None
-        routing = replace(self.output.routing, selected_bte=measured["selected_bte"])
-        self.network.after_step(replace(self.output, routing=routing))
+        self.network.after_step(measured["selected_bte"])
         return {"error": float(measured["error_b"].mean())}
-
-    def read(self, described_btfc: Tensor) -> ModelOutput:
-        """Return what the network answers, and remember it for what follows the step.
-
-        Parameters
-        ----------
-        described_btfc : Tensor, shape (B, T, F, C)
-            Descriptions of the scans' tokens.
-
-        Returns
-        -------
-        ModelOutput
-            As from `ErmoeBrainAge.read_age`.
-        """
-        self.output = self.network.read_age(described_btfc)
-        return self.output
 
 
 class MaskedTokens(Pretext):
@@ -135,8 +112,8 @@ class MaskedTokens(Pretext):
         """The linear map from the experts' outputs to descriptions."""
         return list(self.tell.parameters())
 
-    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
-        """Return the error over a scan's hidden tokens; the target holds nothing.
+    def errors(self, described_btfc: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the error over a scan's hidden tokens, and the routing that told them.
 
         Parameters
         ----------
@@ -150,21 +127,25 @@ class MaskedTokens(Pretext):
         Tensor, shape (B,)
             Mean over hidden tokens, families and tissues, in standard deviations over the cohort; 0
             where the draw hid nothing.
+        Tensor of bool, shape (B, T, E)
+            Which experts each token selected, hidden ones hidden.
         """
         del target
         network = self.network
         hidden_bt = torch.rand(described_btfc.shape[:2], device=described_btfc.device) < self.share
         mean_btfc = network.location_tfc.expand_as(described_btfc)
         shown = torch.where(hidden_bt[..., None, None], mean_btfc, described_btfc)
-        weights_bte = self.read(shown).routing.weights_bte
+        routing = network.read_age(shown).routing
         context_btd = network.context(network.content(shown))
         u_edr, v_edr = network.experts.bases()
         within_bter = network.experts.within(torch.einsum("btd,edr->bter", context_btd, v_edr))
-        said_btd = torch.einsum("bter,edr->btd", within_bter * weights_bte[..., None], u_edr)
+        weighed_bter = within_bter * routing.weights_bte[..., None]
+        said_btd = torch.einsum("bter,edr->btd", weighed_bter, u_edr)
         wanted = ((described_btfc - network.location_tfc) / network.spread_tfc).flatten(2)
         error_bt = (self.tell(said_btd) - wanted).abs().mean(dim=-1)
         # Where a draw hides nothing, there is nothing to tell.
-        return (error_bt * hidden_bt).sum(dim=1) / hidden_bt.sum(dim=1).clamp_min(1)
+        error_b = (error_bt * hidden_bt).sum(dim=1) / hidden_bt.sum(dim=1).clamp_min(1)
+        return error_b, routing.selected_bte
 
 
 class RegionalVolumes(Pretext):
@@ -193,7 +174,7 @@ class RegionalVolumes(Pretext):
         """Places and directions of the regions."""
         return [self.where_lt, self.what_ld]
 
-    def error_b(self, described_btfc: Tensor, target: Tensor) -> Tensor:
+    def errors(self, described_btfc: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the error over a scan's regions; the target holds standardised volumes, (B, L).
 
         Parameters
@@ -207,9 +188,11 @@ class RegionalVolumes(Pretext):
         -------
         Tensor, shape (B,)
             Mean over regions, in standard deviations.
+        Tensor of bool, shape (B, T, E)
+            Which experts each token selected.
         """
-        self.read(described_btfc)
+        selected_bte = self.network.read_age(described_btfc).routing.selected_bte
         phi_btd = self.network.readout_inputs(described_btfc)
         said_btl = torch.einsum("btd,ld->btl", phi_btd, self.what_ld)
         said_bl = (said_btl * self.where_lt.T).sum(dim=1)
-        return (said_bl - target).abs().mean(dim=1)
+        return (said_bl - target).abs().mean(dim=1), selected_bte

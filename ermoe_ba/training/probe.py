@@ -52,14 +52,13 @@ def probe_routing(
     -------
     dict
         Mean absolute errors in years, in which scans of one person share that person's weight:
-        ``mae``; ``mae_random_routing`` (each token's weights given
-        to experts at random), ``mae_other_subject_routing`` (those of another person's scan, mean
-        over ten others drawn for each scan, or over all where there are fewer),
-        ``mae_without_expert`` (list over experts: its share of the score taken away, before the
-        curve of ages); and per layer of experts, as lists, ``mae_zeroed`` (experts silenced),
-        ``load_gini`` and ``dead_experts`` (means over members). ``threshold_fallback_share`` is the
-        share of tokens that no expert was eligible for, ``max_orthonormality_error`` the largest
-        ``|Q^T Q - I|`` of any basis.
+        ``mae``; ``mae_random_routing`` (each token's weights given to experts at random),
+        ``mae_other_subject_routing`` (those of another person's scan, mean over ten others drawn
+        for each scan, or over all where there are fewer), ``mae_without_expert`` (list over
+        experts: its share of the score taken away, before the curve of ages); and per layer of
+        experts, as lists, ``mae_zeroed`` (experts silenced), ``load_gini`` and ``dead_experts``
+        (means over members). ``threshold_fallback_share`` is the share of tokens that no expert was
+        eligible for, ``max_orthonormality_error`` the largest ``|Q^T Q - I|`` of any basis.
 
     Raises
     ------
@@ -72,7 +71,6 @@ def probe_routing(
     outputs = [m.read_age(d) for m, d in zip(members, described, strict=True)]
     random = torch.Generator().manual_seed(seed)
     shuffle = torch.rand(outputs[0].routing.weights_bte.shape, generator=random).argsort(dim=-1)
-
     share_b = torch.as_tensor(person_shares(np.array(participants)), dtype=ages_b.dtype)
 
     def mae(ages: Sequence[Tensor]) -> float:

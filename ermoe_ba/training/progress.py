@@ -2,12 +2,12 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from accelerate.tracking import GeneralTracker
 from tqdm import tqdm
 
-from ermoe_ba.training.batch import Batch
+from ermoe_ba.training.batch import Batch, Batches
 from ermoe_ba.training.history import Cost, peak_memory_mb
 
 
@@ -48,21 +48,23 @@ class Progress:
         self.scans, self.making = 0, 0.0
         self.begin = time.perf_counter()
 
-    def load(self, make: Callable[[], Batch]) -> Batch:
-        """Return a batch, and count the time that it took and the scans in it.
+    def load(self, batches: Batches, step: int) -> Batch:
+        """Return the batch of a step, and count the time that it took and the scans in it.
 
         Parameters
         ----------
-        make : callable
-            Returns the batch of the step; called once.
+        batches : Batches
+            Of the stage.
+        step : int
+            From 0.
 
         Returns
         -------
         Batch
-            What `make` returned.
+            Of that step.
         """
         start = time.perf_counter()
-        batch = make()
+        batch = batches[step]
         self.making += time.perf_counter() - start
         self.scans += len(batch.participants)
         return batch

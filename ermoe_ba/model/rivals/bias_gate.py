@@ -4,13 +4,13 @@ Shapes: B scans, T tokens, D hidden_size, E experts.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ermoe_ba.model.output import Routing
-from ermoe_ba.model.rivals.gate import Gate, routing_of, top_selected
+from ermoe_ba.model.rivals.gate import LinearGate, routing_of, top_selected
 
 
-class BiasGate(Gate):
+class BiasGate(LinearGate):
     """Sigmoid affinities, of which the top k after adding a bias are taken.
 
     Wang 2024 (arXiv 2408.15664) and DeepSeek-V3 (arXiv 2412.19437): the bias enters the choice
@@ -27,54 +27,36 @@ class BiasGate(Gate):
     STEP = 0.001
 
     def __init__(self, hidden_size: int, num_experts: int, top_k: int) -> None:
-        super().__init__()
-        self.top_k = top_k
-        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
+        super().__init__(hidden_size, num_experts, top_k)
         self.register_buffer("bias_e", torch.zeros(num_experts))
         self.bias_e: Tensor
 
-    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route by the sigmoids of a linear map.
+    def select(self, logits_bte: Tensor) -> Routing:
+        """Choose and weigh by the sigmoids of given logits.
 
         Parameters
         ----------
-        h_btd : Tensor
-            As for `Gate.forward`.
-        _ : Tensor
-            Tokens in the experts' own terms, which this gate does not look at.
-
-        Returns
-        -------
-        Routing
-            As from `select`.
-        """
-        return self.select(self.logits(h_btd).sigmoid())
-
-    def select(self, affinity_bte: Tensor) -> Routing:
-        """Choose and weigh by given affinities.
-
-        Parameters
-        ----------
-        affinity_bte : Tensor
-            Affinities, 0 to 1.
+        logits_bte : Tensor
+            Logits of the affinities.
 
         Returns
         -------
         Routing
             Weights sum to 1; the bias has no part in them.
         """
+        affinity_bte = logits_bte.sigmoid()
         selected = top_selected(affinity_bte + self.bias_e, self.top_k)
         taken = affinity_bte * selected
         return routing_of(affinity_bte, taken / taken.sum(dim=-1, keepdim=True), selected)
 
     @torch.no_grad()
-    def after_step(self, routing: Routing) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Move the bias one step towards even load.
 
         Parameters
         ----------
-        routing : Routing
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        load = routing.selected_bte.float().mean(dim=(0, 1))
+        load = selected_bte.float().mean(dim=(0, 1))
         self.bias_e += self.STEP * torch.sign(load.mean() - load)

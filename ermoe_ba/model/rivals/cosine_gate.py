@@ -54,4 +54,4 @@ class CosineGate(SoftmaxGate):
         """
         token = functional.normalize(self.reduce(h_btd), dim=-1)
         expert = functional.normalize(self.logits.weight, dim=-1)
-        return self.select((token @ expert.T / self.log_temperature.exp()).softmax(dim=-1))
+        return self.select(token @ expert.T / self.log_temperature.exp())

@@ -4,13 +4,13 @@ Shapes: B scans, T tokens, D hidden_size, E experts.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ermoe_ba.model.output import Routing
-from ermoe_ba.model.rivals.gate import Gate, routing_of
+from ermoe_ba.model.rivals.gate import LinearGate, routing_of
 
 
-class ExpertChoiceGate(Gate):
+class ExpertChoiceGate(LinearGate):
     """Each expert takes the tokens that give it most; every expert takes equally many.
 
     Zhou 2022 (arXiv 2202.09368): with S the softmax over experts, expert e takes the
@@ -24,35 +24,13 @@ class ExpertChoiceGate(Gate):
         D, E, and the mean number of experts a token (the paper's capacity factor).
     """
 
-    def __init__(self, hidden_size: int, num_experts: int, top_k: int) -> None:
-        super().__init__()
-        self.top_k = top_k
-        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
-
-    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route by the softmax of a linear map.
+    def select(self, logits_bte: Tensor) -> Routing:
+        """Let the experts choose by the softmax of given logits.
 
         Parameters
         ----------
-        h_btd : Tensor
-            As for `Gate.forward`.
-        _ : Tensor
-            Tokens in the experts' own terms, which this gate does not look at.
-
-        Returns
-        -------
-        Routing
-            As from `select`.
-        """
-        return self.select(self.logits(h_btd).softmax(dim=-1))
-
-    def select(self, share_bte: Tensor) -> Routing:
-        """Let the experts choose by given probabilities.
-
-        Parameters
-        ----------
-        share_bte : Tensor
-            Probabilities that sum to 1 over the experts.
+        logits_bte : Tensor
+            Their softmax over the experts gives the probabilities.
 
         Returns
         -------
@@ -60,6 +38,7 @@ class ExpertChoiceGate(Gate):
             Each expert has ``k T / E`` tokens of a scan, rounded, at least one; a token may have
             any number of experts. Weights are the probabilities.
         """
+        share_bte = logits_bte.softmax(dim=-1)
         num_tokens, num_experts = share_bte.shape[1:]
         capacity = max(1, round(self.top_k * num_tokens / num_experts))
         order = share_bte.detach().sort(dim=1, descending=True, stable=True).indices

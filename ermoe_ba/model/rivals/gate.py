@@ -49,14 +49,61 @@ class Gate(nn.Module):
         """
         return routing.weights_bte.new_zeros(())
 
-    def after_step(self, routing: Routing) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Do what follows an optimiser step; nothing unless the gate says otherwise.
 
         Parameters
         ----------
-        routing : Routing
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
+
+
+class LinearGate(Gate):
+    """A gate whose logits are a linear map of the token; each defines `select`.
+
+    Parameters
+    ----------
+    hidden_size, num_experts, top_k : int
+        D, E and k.
+    """
+
+    def __init__(self, hidden_size: int, num_experts: int, top_k: int) -> None:
+        super().__init__()
+        self.top_k = top_k
+        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
+
+    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
+        """Route by the logits.
+
+        Parameters
+        ----------
+        h_btd : Tensor
+            As for `Gate.forward`.
+        _ : Tensor
+            Tokens in the experts' own terms, which these gates do not look at.
+
+        Returns
+        -------
+        Routing
+            As from `select`.
+        """
+        return self.select(self.logits(h_btd))
+
+    def select(self, logits_bte: Tensor) -> Routing:
+        """Choose and weigh by given logits; each gate's own.
+
+        Parameters
+        ----------
+        logits_bte : Tensor
+            One of each token for each expert.
+
+        Returns
+        -------
+        Routing
+            As from `Gate.forward`.
+        """
+        raise NotImplementedError
 
 
 def top_selected(scores_bte: Tensor, top_k: int) -> Tensor:

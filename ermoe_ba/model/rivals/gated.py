@@ -58,7 +58,7 @@ class GatedBrainAge(ErmoeBrainAge):
         self.context.requires_grad_(gate.needs_context)
 
     def _route(
-        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, _fractions_btc: Tensor
+        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, _region_bte: Tensor
     ) -> Routing:
         h_btd = content_btd + self.place_td
         if self.gate.needs_context:
@@ -82,15 +82,15 @@ class GatedBrainAge(ErmoeBrainAge):
         gate_loss = self.scale * self.gate.auxiliary_loss(output.routing)
         return gate_loss + super().auxiliary_loss(output)
 
-    def after_step(self, output: ModelOutput) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Let the gate do what follows an optimiser step.
 
         Parameters
         ----------
-        output : ModelOutput
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        self.gate.after_step(output.routing)
+        self.gate.after_step(selected_bte)
 
 
 class SubspaceBrainAge(ErmoeBrainAge):
@@ -117,11 +117,10 @@ class SubspaceBrainAge(ErmoeBrainAge):
         self.by_complement = False
 
     def _route(
-        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, fractions_btc: Tensor
+        self, content_btd: Tensor, z_bter: Tensor, v_edr: Tensor, region_bte: Tensor
     ) -> Routing:
         length = (content_btd + self.place_td).norm(dim=-1, keepdim=True)
         inside = self._placed(z_bter, v_edr).norm(dim=-1)
         # A token of no length lies in no subspace more than in another.
         scores = inside / length.clamp_min(1e-6)
-        region_bte = self.atlas_shares(fractions_btc @ self.region_ec.T)
         return self.router.select(scores, region_bte)

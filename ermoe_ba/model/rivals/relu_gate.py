@@ -4,14 +4,14 @@ Shapes: B scans, T tokens, D hidden_size, E experts.
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from ermoe_ba.model.output import Routing
-from ermoe_ba.model.rivals.gate import Gate, routing_of
+from ermoe_ba.model.rivals.gate import LinearGate, routing_of
 
 
-class ReluGate(Gate):
+class ReluGate(LinearGate):
     """Weights are ReLU outputs; a penalty that steers itself keeps k of E positive on average.
 
     ReMoE (Wang 2025, arXiv 2412.14711): the penalty is the mean over tokens of ``sum_e f_e R_te``,
@@ -28,28 +28,10 @@ class ReluGate(Gate):
     FIRST_COEFFICIENT, GROWTH = 1e-8, 1.2
 
     def __init__(self, hidden_size: int, num_experts: int, top_k: int) -> None:
-        super().__init__()
+        super().__init__(hidden_size, num_experts, top_k)
         self.target = top_k / num_experts
-        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
         self.register_buffer("coefficient", torch.tensor(self.FIRST_COEFFICIENT))
         self.coefficient: Tensor
-
-    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route by a linear map.
-
-        Parameters
-        ----------
-        h_btd : Tensor
-            As for `Gate.forward`.
-        _ : Tensor
-            Tokens in the experts' own terms, which this gate does not look at.
-
-        Returns
-        -------
-        Routing
-            As from `select`.
-        """
-        return self.select(self.logits(h_btd))
 
     def select(self, logits_bte: Tensor) -> Routing:
         """Weigh by given logits.
@@ -83,13 +65,13 @@ class ReluGate(Gate):
         return self.coefficient * (load_e * routing.weights_bte).sum(dim=-1).mean()
 
     @torch.no_grad()
-    def after_step(self, routing: Routing) -> None:
+    def after_step(self, selected_bte: Tensor) -> None:
         """Steer the coefficient by the share of positive logits.
 
         Parameters
         ----------
-        routing : Routing
-            Of the scans of the step.
+        selected_bte : Tensor of bool
+            Which experts served which tokens in the step.
         """
-        excess = routing.selected_bte.float().mean() - self.target
+        excess = selected_bte.float().mean() - self.target
         self.coefficient *= self.GROWTH ** torch.sign(excess)

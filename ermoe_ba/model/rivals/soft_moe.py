@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.output import ModelOutput, Routing
+from ermoe_ba.model.output import Routing
 from ermoe_ba.model.rivals.gated import free_experts
 from ermoe_ba.tokens import TokenGrid
 
@@ -133,11 +133,11 @@ class SoftMoeBrainAge(ErmoeBrainAge):
         logits = self.logit_scale * torch.einsum("btd,epd->btep", token, slot)
         return logits.softmax(dim=1), logits.flatten(2).softmax(dim=-1).view_as(logits)
 
-    def after_step(self, _: ModelOutput) -> None:
+    def after_step(self, _: Tensor) -> None:
         """Do nothing: there is no choice to bias.
 
         Parameters
         ----------
-        _ : ModelOutput
+        _ : Tensor of bool
             Not looked at.
         """

@@ -3,13 +3,13 @@
 Shapes: B scans, T tokens, D hidden_size, E experts.
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ermoe_ba.model.output import Routing
-from ermoe_ba.model.rivals.gate import Gate, routing_of, top_selected
+from ermoe_ba.model.rivals.gate import LinearGate, routing_of, top_selected
 
 
-class SoftmaxGate(Gate):
+class SoftmaxGate(LinearGate):
     """Softmax over all experts, of which the top k keep their share.
 
     Switch Transformer (Fedus 2022, arXiv 2101.03961) with k = 1, V-MoE (Riquelme 2021, arXiv
@@ -26,40 +26,23 @@ class SoftmaxGate(Gate):
     """
 
     def __init__(self, hidden_size: int, num_experts: int, top_k: int, balance: float) -> None:
-        super().__init__()
-        self.top_k, self.balance = top_k, balance
-        self.logits = nn.Linear(hidden_size, num_experts, bias=False)
+        super().__init__(hidden_size, num_experts, top_k)
+        self.balance = balance
 
-    def forward(self, h_btd: Tensor, _: Tensor) -> Routing:
-        """Route by the softmax of a linear map.
-
-        Parameters
-        ----------
-        h_btd : Tensor
-            As for `Gate.forward`.
-        _ : Tensor
-            Tokens in the experts' own terms, which this gate does not look at.
-
-        Returns
-        -------
-        Routing
-            As from `select`.
-        """
-        return self.select(self.logits(h_btd).softmax(dim=-1))
-
-    def select(self, share_bte: Tensor) -> Routing:
-        """Choose by given probabilities.
+    def select(self, logits_bte: Tensor) -> Routing:
+        """Choose by the softmax of given logits.
 
         Parameters
         ----------
-        share_bte : Tensor
-            Probabilities that sum to 1 over the experts.
+        logits_bte : Tensor
+            Their softmax over the experts gives the probabilities.
 
         Returns
         -------
         Routing
             Weights are the probabilities of the k highest.
         """
+        share_bte = logits_bte.softmax(dim=-1)
         return routing_of(share_bte, share_bte, top_selected(share_bte, self.top_k))
 
     def auxiliary_loss(self, routing: Routing) -> Tensor:
