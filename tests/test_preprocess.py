@@ -42,6 +42,31 @@ def _centre_of_mass_mm(volume: Volume) -> FloatArray:
     return volume.grid.affine[:3, :3] @ ijk + volume.grid.affine[:3, 3]
 
 
+# From the file
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "edge"),
+    [
+        ((0.5, 0.5, 6.0), (190, 200, 20), 6.0),
+        ((5.0, 1.0, 1.0), (20, 96, 96), 5.0),
+        ((2.0000001, 2.0, 1.9999999), (50, 50, 50), 2.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_the_longest_edge_of_a_voxel_is_measured_however_the_slices_lie(
+    write_head: WriteHead,
+    sizes: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    edge: float,
+    degrees: float,
+) -> None:
+    turn = Rotation.from_euler("x", degrees, degrees=True).as_matrix()
+    scan = write_head(shape=shape, affine=nib.affines.from_matvec(turn @ np.diag(sizes)))
+    assert pipeline.LoadT1w()(ScanState(path=scan)).figures["voxel_edge_mm"] == edge
+
+
 # Into RAS+ order
 
 

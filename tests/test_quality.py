@@ -270,6 +270,16 @@ def test_a_head_that_its_header_turns_by_a_right_angle_is_flagged_and_not_refuse
     assert verdict.refusing is None
 
 
+@pytest.mark.parametrize(("edge", "flags"), [(2.0, ()), (2.1, ("resolution_low",))])
+def test_voxels_coarser_than_those_learnt_from_are_flagged_and_not_refused(
+    edge: float, flags: tuple[str, ...]
+) -> None:
+    """The cohort's scans and the model grid have edges of 2 mm."""
+    assert MODEL_GRID.voxel_sizes.max() == LIMITS["resolution_low"].flag_at
+    verdict = assess(load_limits().limits, {"voxel_edge_mm": edge}, ())
+    assert (verdict.flags, verdict.refusing) == (flags, None)
+
+
 def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
     """Half a head of the cohort, the other half zeros."""
     half = {"template_correlation": 0.727, "white_grey_contrast": 0.02, "flat_end_cm2": 131.0}

@@ -107,6 +107,15 @@ RULES = (
         learnt="fixed",
         fixed=1.0,
     ),
+    # Voxels of the training cohort's files and of the model grid. Coarser ones, and thicker slices,
+    # hold less than any scan that was learnt from (`pipelines/robustness.py`: ages move).
+    Rule(
+        flag="resolution_low",
+        figure="voxel_edge_mm",
+        side="high",
+        learnt="fixed",
+        fixed=2.0,
+    ),
 )
 
 
