@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, read_participants
-from ermoe_ba.errors import UsageError
-from ermoe_ba.tables import read_tsv
+from ermoe_ba.cohort import AN_AGE, read_participants, stated_years, years_a_unit
+from ermoe_ba.errors import UsageError, printable
+from ermoe_ba.given_tables import read_given
 
 DESCRIPTION = "dataset_description.json"
 # Of names in its tables.
@@ -178,7 +176,9 @@ def scans_of(
         if session and participant not in at_sessions:
             home = root / f"sub-{participant}"
             table = home / f"sub-{participant}_sessions.tsv"
-            at_sessions[participant] = _stated_ages(table, "session_id", remarks)
+            at_sessions[participant] = _stated_ages(
+                table, "session_id", remarks, root / "sessions.json"
+            )
             several[participant] = len(list(home.glob("ses-*/anat"))) > 1
         at_session = at_sessions[participant].get(session) if session else None
         scans.append(
@@ -238,40 +238,40 @@ def _merit(scan: BidsScan) -> tuple[bool, int, int, str]:
     return "ceagent" not in entities, -extra, int(entities.get("run", 0)), scan.path.name
 
 
-def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float]:
+def _stated_ages(table: Path, names: str, remarks: list[str], *above: Path) -> dict[str, float]:
     """Return the ages of one of a data set's own tables, which need be neither there nor right.
 
-    Whoever predicts may not be able to mend the data set, and no prediction needs an age.
+    Whoever predicts may not be able to mend the data set, and no prediction needs an age. The units
+    stand in the JSON of its name, or in one of those above it.
     """
-    header = _header(table) if table.is_file() else []
-    if not {names, "age"} <= set(header):
-        if _AGE_WORD.search(" ".join(header)):
-            remarks.append(
-                f"{table}: its ages are unknown, since its header must have the columns {names} "
-                f"and age, separated by tabs; found {', '.join(map(repr, header))}"
-            )
+    if not table.is_file():
+        # DataLad links files whose content was not fetched.
+        if table.is_symlink():
+            remarks.append(f"{table}: its ages are unknown, since it links to no file")
         return {}
     try:
-        content = read_tsv(table)
-    except (OSError, ValueError) as error:
-        remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
+        content = read_given(table, "the table of ages")
+        if not {names, "age"} <= set(content.columns):
+            if _AGE_WORD.search(" ".join(content.columns)):
+                remarks.append(
+                    f"{table}: its ages are unknown, since its header must have the columns "
+                    f"{names} and age, separated by tabs; found "
+                    f"{printable(', '.join(map(repr, content.columns)))}"
+                )
+            return {}
+        unit = years_a_unit(table.with_suffix(".json"), *above)
+    except UsageError as error:
+        remarks.append(f"{error} Its ages are unknown")
         return {}
-    who = content[names].str.strip().str.replace(_PREFIX, "", regex=True)
-    years = pd.to_numeric(content["age"], errors="coerce")
-    known = years.between(0, MAX_AGE)
+    who = content[names].str.replace(_PREFIX, "", regex=True)
+    years, wrong = stated_years(content["age"], unit)
     twice = who.duplicated(keep=False)
-    doubtful = twice | ~known & ~content["age"].isin(UNKNOWN_AGES)
-    if doubtful.any():
+    if (doubtful := twice | wrong).any():
         first = content[doubtful].iloc[0]
         remarks.append(
-            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since they are no "
-            f"years from 0 to {MAX_AGE}, or their {names} stands twice (first: {first[names]}, "
-            f"{first['age']!r})"
+            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since each must be "
+            f"{AN_AGE}, and its {names} stand once; found first: {printable(first[names])}, "
+            f"{first['age']!r}"
         )
-    chosen = known & ~twice
+    chosen = years.notna() & ~twice
     return dict(zip(who[chosen], years[chosen].astype(float), strict=True))
-
-
-def _header(table: Path) -> list[str]:
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().rstrip("\r\n").split("\t")
