@@ -205,10 +205,10 @@ def _add_table(found: _Found, table: Path) -> None:
         )
     ages, wrong = stated_years(content.get("age", pd.Series("n/a", index=content.index)))
     if wrong.any():
-        row = content[wrong].iloc[0]
+        first = content[wrong].iloc[0]
         raise UsageError(
-            f"{table}: an age must be {AN_AGE}, or n/a; found {row['age']!r} for "
-            f"{row[PATH_COLUMN]}."
+            f"{table}: an age must be {AN_AGE}, or n/a; found {first['age']!r} for "
+            f"{first[PATH_COLUMN]}."
         )
     for row, age in zip(content.to_dict("records"), ages, strict=True):
         says = {name: row[name] for name in _TABLE_COLUMNS if isinstance(row.get(name), str)}

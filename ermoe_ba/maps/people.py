@@ -173,11 +173,11 @@ def with_session_ages(participants: Participants, rows: pd.DataFrame) -> tuple[P
     """
     if "session_id" not in rows:
         return participants, ""
-    by_name = rows.assign(session_id=rows["session_id"].fillna("n/a")).groupby("participant_id")
-    sessions = by_name["session_id"].agg(lambda names: (names != "n/a").any())
+    at_sessions = rows["participant_id"][rows["session_id"].fillna("n/a") != "n/a"]
+    given = rows.groupby("participant_id")["chronological_age"]
     # Of whoever has several ages, `gather_people` takes that of each scan, and none of the table.
-    one_age = by_name["chronological_age"].nunique() == 1
-    ages = by_name["chronological_age"].first()[sessions & one_age]
+    ages = given.first()[given.nunique() == 1]
+    ages = ages[ages.index.isin(at_sessions)]
     ages = ages[ages.index.isin(participants.table.index)]
     stated = participants.table["age"]
     other = [str(name) for name, age in ages.items() if stated[str(name)] != age]
