@@ -205,7 +205,7 @@ def test_the_shipped_limits_are_those_of_the_rules_and_say_where_they_come_from(
         (rule.flag, rule.figure, rule.side) for rule in RULES
     ]
     for limit, rule in zip(shipped.limits, RULES, strict=True):
-        assert (limit.refuse_at is not None) == rule.refuses
+        assert (limit.refuse_at is not None) == (rule.refuses or rule.fixed_refusal is not None)
         # A refusal is the harder verdict: whatever is refused is flagged as well.
         if limit.refuse_at is not None:
             assert limit.flags(limit.refuse_at)
@@ -278,6 +278,26 @@ def test_voxels_coarser_than_those_learnt_from_are_flagged_and_not_refused(
     assert MODEL_GRID.voxel_sizes.max() == LIMITS["resolution_low"].flag_at
     verdict = assess(load_limits().limits, {"voxel_edge_mm": edge}, ())
     assert (verdict.flags, verdict.refusing) == (flags, None)
+
+
+@pytest.mark.parametrize(
+    ("second_ml", "flags", "refused"),
+    [(0.0, (), False), (400.0, ("several_heads",), False), (1300.0, ("several_heads",), True)],
+)
+def test_a_second_brain_is_flagged_and_a_whole_one_refused_before_all_else(
+    second_ml: float, flags: tuple[str, ...], refused: bool
+) -> None:
+    verdict = assess(load_limits().limits, {"second_brain_ml": second_ml}, ())
+    assert verdict.flags == flags
+    assert (verdict.refusing is not None) == refused
+    cut = {"second_brain_ml": second_ml, "flat_end_cm2": 131.0}
+    first = assess(load_limits().limits, cut, ()).refusing
+    assert first is not None
+    assert first.limit.flag == ("several_heads" if refused else "mask_touches_border")
+    if refused:
+        told = first.refusal()
+        assert "must show one head" in told["must_hold"]
+        assert told["found"] == "second_brain_ml 1.3e+03, where at most 700 is due"
 
 
 def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
