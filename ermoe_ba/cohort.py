@@ -19,6 +19,8 @@ MAX_AGE = 123
 # number of years to compare with.
 UNKNOWN_AGES = ("n/a", "", "89+")
 AN_AGE = f"a number of years from 0 to {MAX_AGE}, its decimals after a point (38.5)"
+# In a header that lacks the columns, a sign that ages are meant: "Age", or "participant_id,age".
+_AGE_WORD = re.compile(r"\bage\b", re.IGNORECASE)
 # Years in the units that the JSON beside a table may state ages in, as words and as UCUM has them.
 _YEARS_IN = {
     **dict.fromkeys(("year", "years", "yr", "yrs", "y", "a"), 1.0),
@@ -93,7 +95,7 @@ def stated_years(
 
 
 def years_a_unit(*sidecars: Path) -> float:
-    """Return the years in the unit that a table's JSON states its ages in.
+    """Return the years in the unit that a table's JSON states for ages.
 
     Parameters
     ----------
@@ -120,17 +122,15 @@ def years_a_unit(*sidecars: Path) -> float:
             ) from error
         age = content.get("age") if isinstance(content, dict) else None
         stated = age.get("Units") if isinstance(age, dict) else None
-        if not isinstance(stated, str) or not stated.strip():
+        if not isinstance(stated, str) or not stated:
             continue
         # "Years (rounded)", "year(s)" and "years old" are years.
-        word = re.match("[a-z]*", stated.strip().lower())
-        assert word is not None
-        if word[0] not in _YEARS_IN:
+        word = re.split("[^a-z]", stated.strip().lower())[0]
+        if word not in _YEARS_IN:
             raise UsageError(
-                f"{sidecar}: the Units of age must be years, months, weeks or days; found "
-                f"{stated!r}."
+                f"{sidecar}: Units of age must be years, months, weeks or days; found {stated!r}."
             )
-        return _YEARS_IN[word[0]]
+        return _YEARS_IN[word]
     return 1.0
 
 
@@ -245,3 +245,57 @@ def read_participants(path: Path) -> Participants:
             f"{row['participant_id']}."
         )
     return Participants(table.assign(age=ages).set_index("participant_id"))
+
+
+def stated_ages(table: Path, names: str, remarks: list[str], *above: Path) -> dict[str, float]:
+    """Return the ages of one of a data set's own tables, which need be neither there nor right.
+
+    Whoever predicts may not be able to mend them, and no prediction needs an age.
+
+    Parameters
+    ----------
+    table : Path
+        ``participants.tsv`` or ``sub-…_sessions.tsv``.
+    names : str
+        Its column of names: ``participant_id`` or ``session_id``.
+    remarks : list of str
+        Told what makes ages unknown.
+    *above : Path
+        JSON that states units where that of the table's own name does not.
+
+    Returns
+    -------
+    dict of str to float
+        Years by name, without ``sub-`` or ``ses-``; of those that are known.
+    """
+    if not table.is_file():
+        # DataLad links files whose content was not fetched.
+        if table.is_symlink():
+            remarks.append(f"{table}: its ages are unknown, since it links to no file")
+        return {}
+    try:
+        content = read_given(table, "the table of ages")
+        if not {names, "age"} <= set(content.columns):
+            if _AGE_WORD.search(" ".join(content.columns)):
+                remarks.append(
+                    f"{table}: its ages are unknown, since its header must have the columns "
+                    f"{names} and age, separated by tabs; found "
+                    f"{printable(', '.join(map(repr, content.columns)))}"
+                )
+            return {}
+        unit = years_a_unit(table.with_suffix(".json"), *above)
+    except UsageError as error:
+        remarks.append(f"{error} Its ages are unknown")
+        return {}
+    who = content[names].str.replace("^(?:sub|ses)-", "", regex=True)
+    years, wrong = stated_years(content["age"], unit)
+    twice = who.duplicated(keep=False)
+    if (doubtful := twice | wrong).any():
+        first = content[doubtful].iloc[0]
+        remarks.append(
+            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since each must be "
+            f"{AN_AGE}, and its {names} stand once; found first: {printable(first[names])}, "
+            f"{first['age']!r}"
+        )
+    chosen = years.notna() & ~twice
+    return dict(zip(who[chosen], years[chosen].astype(float), strict=True))

@@ -500,6 +500,35 @@ def test_one_scan_stands_for_its_session_by_rule_and_that_is_said(
         assert f"sub-01_{name}_T1w.nii.gz" in remarks[0]
 
 
+def test_what_programs_made_of_scans_is_left_out_and_said(dataset: Callable[..., Path]) -> None:
+    """In a data set of derivatives there is nothing else; beside scans, the rest is read."""
+    made = ("sub-01_desc-preproc_T1w.nii.gz", "sub-01_space-MNI152Lin_T1w.nii.gz")
+    root = dataset(*made, "sub-01_rec-defaced_T1w.nii.gz", "sub-01_mod-T1w_defacemask.nii.gz")
+    scans, (remark,) = find_scans([root], Selection(one_a_session=True))
+    assert [s.path.name for s in scans] == ["sub-01_rec-defaced_T1w.nii.gz"]
+    assert "2 scans left out (sub-01/anat/sub-01_desc-preproc_T1w.nii.gz, ...)" in remark
+    scans[0].path.unlink()
+    with pytest.raises(UsageError, match=r"found none.*2 scans left out.*one by one"):
+        find_scans([root], ALL)
+
+
+def test_a_scan_in_somebody_else_s_folder_is_left_out_and_said(
+    dataset: Callable[..., Path],
+) -> None:
+    """A name may say less than its folders, but nothing else."""
+    root = dataset("sub-01_ses-a_T1w.nii.gz")
+    home = root / "sub-01" / "ses-a" / "anat"
+    for name in ("sub-01_run-2_T1w.nii.gz", "sub-02_T1w.nii.gz", "sub-01_ses-b_T1w.nii.gz"):
+        (home / name).touch()
+    scans, remarks = find_scans([root], ALL)
+    assert [(s.path.name, s.session_id) for s in scans] == [
+        ("sub-01_run-2_T1w.nii.gz", "a"),
+        ("sub-01_ses-a_T1w.nii.gz", "a"),
+    ]
+    assert "2 scans left out (sub-01/ses-a/anat/sub-01_ses-b_T1w.nii.gz, ...)" in remarks[0]
+    assert "another participant or session" in remarks[0]
+
+
 def test_all_runs_are_taken_unless_asked_and_that_is_said(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_run-1_T1w.nii.gz", "sub-01_run-2_T1w.nii.gz")
     scans, remarks = find_scans([root], ALL)
