@@ -15,8 +15,7 @@ from ermoe_ba.naming import ScanName
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
-# How tables write an age that is not known; BIDS lets data sets hide high ages as 89+, which is no
-# number of years to compare with.
+# How tables write an age that is not known; BIDS lets data sets hide high ages as 89+, no number.
 UNKNOWN_AGES = ("n/a", "", "89+")
 AN_AGE = f"a number of years from 0 to {MAX_AGE}, its decimals after a point (38.5)"
 # In a header that lacks the columns, a sign that ages are meant: "Age", or "participant_id,age".
@@ -117,20 +116,20 @@ def years_a_unit(*sidecars: Path) -> float:
             content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
             raise UsageError(
-                f"{sidecar}: must be readable JSON, since it may state the units of ages; found "
-                f"{error}."
+                f"{sidecar}: must be readable JSON, which may state units; found {error}."
             ) from error
         age = content.get("age") if isinstance(content, dict) else None
         stated = age.get("Units") if isinstance(age, dict) else None
-        if not isinstance(stated, str) or not stated:
+        if not isinstance(stated, str) or stated in UNKNOWN_AGES:
             continue
-        # "Years (rounded)", "year(s)" and "years old" are years.
-        word = re.split("[^a-z]", stated.strip().lower())[0]
-        if word not in _YEARS_IN:
+        # "Year(s)", "years old" and "in years" are years; "years and months" says nothing.
+        words = re.findall("[a-z]+", stated.lower())
+        units = {_YEARS_IN[word] for word in words if word in _YEARS_IN}
+        if len(units) != 1:
             raise UsageError(
                 f"{sidecar}: Units of age must be years, months, weeks or days; found {stated!r}."
             )
-        return _YEARS_IN[word]
+        return units.pop()
     return 1.0
 
 

@@ -279,7 +279,7 @@ def test_blanks_around_a_name_are_no_part_of_it(dataset: Callable[..., Path]) ->
         # Four years of 365.25 days; 104 weeks are 728 days.
         ("days", ("1461", "n/a"), [4.0, None]),
         ("weeks", ("104", "89+"), [728 / 365.25, None]),
-        ("years old", ("40", "1.5"), [40.0, 1.5]),
+        ("age in years", ("40", "1.5"), [40.0, 1.5]),
         ("", ("40", "1.5"), [40.0, 1.5]),
     ],
 )
@@ -301,6 +301,7 @@ def test_ages_are_in_the_units_that_the_data_set_states(
     ("sidecar", "says"),
     [
         ('{"age": {"Units": "z-score"}}', "must be years, months, weeks or days; found 'z-score'"),
+        ('{"age": {"Units": "years, months"}}', "found 'years, months'"),
         ("{", "must be readable JSON"),
     ],
 )
