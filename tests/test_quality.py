@@ -297,7 +297,7 @@ def test_a_second_brain_is_flagged_and_a_whole_one_refused_before_all_else(
     if refused:
         told = first.refusal()
         assert "must show one head" in told["must_hold"]
-        assert told["found"] == "second_brain_ml 1.3e+03, where at most 700 is due"
+        assert told["found"] == "second_brain_ml 1300, where at most 700 is due"
 
 
 def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:

@@ -87,8 +87,8 @@ class Check:
         word = "at least" if self.limit.side == "low" else "at most"
         return {
             "must_hold": must_hold,
-            "found": f"{self.limit.figure} {self.value:.3g}, where {word} "
-            f"{self.limit.refuse_at:.3g} is due",
+            "found": f"{self.limit.figure} {self.value:.4g}, where {word} "
+            f"{self.limit.refuse_at:.4g} is due",
             "remedy": f"{remedy} To have an age all the same, give --force.",
         }
 
