@@ -4,22 +4,23 @@ Needs the extra ``bids`` (pybids), which is imported when it is called.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from ermoe_ba.cohort import MAX_AGE, UNKNOWN_AGES, read_participants
-from ermoe_ba.errors import UsageError
-from ermoe_ba.tables import read_tsv
+from ermoe_ba.cohort import read_participants, stated_ages
+from ermoe_ba.errors import UsageError, printable
 
 DESCRIPTION = "dataset_description.json"
-# Of names in its tables.
-_PREFIX = r"^(?:sub|ses)-"
-# In a header that lacks the columns, a sign that ages are meant: "Age", or "participant_id,age".
-_AGE_WORD = re.compile(r"\bage\b", re.IGNORECASE)
+_NAME = re.compile(r"sub-(?P<sub>[A-Za-z0-9]+)(?:_ses-(?P<ses>[A-Za-z0-9]+))?_")
+_DERIVATIVE = re.compile(r"_(?:desc|space)-")
+# Why a T1w file of a data set is none of its scans.
+_DERIVED = (
+    "desc- and space- name what a program made of a scan. Give such files one by one if they are "
+    "meant"
+)
+_ASTRAY = "the names say another participant or session than their folders; rename or move them"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +92,8 @@ def scans_of(
 ) -> tuple[list[BidsScan], list[str]]:
     """Return the T1w scans of a data set, by path.
 
-    Phase, real and imaginary parts (``part-``) are left out: they show no anatomy.
+    Phase, real and imaginary parts (``part-``) are left out: they show no anatomy. So are what
+    other programs made of scans (``desc-``, ``space-``), and files in the folder of somebody else.
 
     Parameters
     ----------
@@ -105,8 +107,9 @@ def scans_of(
     Returns
     -------
     tuple
-        The scans, and a remark for each of the data set's own tables that holds what is no age, or
-        somebody twice, or ages under another header: such ages are unknown.
+        The scans, and a remark on scans that are left out, and for each of the data set's own
+        tables that holds what is no age, or somebody twice, or ages under another header: such ages
+        are unknown.
 
     Raises
     ------
@@ -154,7 +157,7 @@ def scans_of(
         gone = [label for label in labels if label not in there]
         if gone:
             folders = root.glob({"subject": "sub-*", "session": "sub-*/ses-*"}[entity])
-            others = sorted({re.sub(_PREFIX, "", folder.name) for folder in folders})
+            others = sorted({folder.name[4:] for folder in folders})
             raise UsageError(
                 f"{root}: {entity} {', '.join(gone)} must have T1w scans; found none. "
                 f"There are folders of {', '.join(others) or 'none'}."
@@ -162,14 +165,27 @@ def scans_of(
         if labels:
             found = {path: e for path, e in found.items() if e.get(entity) in labels}
     found = {path: e for path, e in found.items() if e.get("part") in (None, "mag")}
-    if not found:
-        raise UsageError(f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.")
     remarks: list[str] = []
+    for left_out, why in (
+        # What pybids knows of a raw data set's names holds no desc.
+        ({path for path in found if _DERIVATIVE.search(path.name)}, _DERIVED),
+        ({path for path, e in found.items() if not _is_at_home(path, e)}, _ASTRAY),
+    ):
+        if left_out:
+            found = {path: e for path, e in found.items() if path not in left_out}
+            first = printable(min(left_out).relative_to(top).as_posix())
+            more = ", ..." if len(left_out) > 1 else ""
+            remarks.append(f"{root}: {len(left_out)} scans left out ({first}{more}): {why}")
+    if not found:
+        told = "".join(f" {remark}." for remark in remarks)
+        raise UsageError(
+            f"{root}: a data set must hold T1w scans (anat/*_T1w.nii.gz); found none.{told}"
+        )
     if participants is not None:
         known = read_participants(participants).labelled.table["age"]
         ages = {str(name): float(age) for name, age in known.items()}
     else:
-        ages = _stated_ages(root / "participants.tsv", "participant_id", remarks)
+        ages = stated_ages(root / "participants.tsv", "participant_id", remarks)
     at_sessions: dict[str, dict[str, float]] = {}
     several: dict[str, bool] = {}
     scans = []
@@ -178,7 +194,9 @@ def scans_of(
         if session and participant not in at_sessions:
             home = root / f"sub-{participant}"
             table = home / f"sub-{participant}_sessions.tsv"
-            at_sessions[participant] = _stated_ages(table, "session_id", remarks)
+            at_sessions[participant] = stated_ages(
+                table, "session_id", remarks, root / "sessions.json"
+            )
             several[participant] = len(list(home.glob("ses-*/anat"))) > 1
         at_session = at_sessions[participant].get(session) if session else None
         scans.append(
@@ -194,6 +212,15 @@ def scans_of(
             )
         )
     return scans, remarks
+
+
+def _is_at_home(path: Path, entities: Mapping[str, Any]) -> bool:
+    """Tell whether a file's name says no other participant or session than its folders."""
+    said = _NAME.match(path.name)
+    if said is None:
+        return True
+    there = entities.get("subject"), entities.get("session")
+    return said["sub"] == there[0] and said["ses"] in (None, there[1])
 
 
 def _elsewhere(subject: Sequence[str], session: Sequence[str]) -> re.Pattern[str]:
@@ -236,42 +263,3 @@ def _merit(scan: BidsScan) -> tuple[bool, int, int, str]:
     entities = scan.entities
     extra = len(set(entities) - {"run"})
     return "ceagent" not in entities, -extra, int(entities.get("run", 0)), scan.path.name
-
-
-def _stated_ages(table: Path, names: str, remarks: list[str]) -> dict[str, float]:
-    """Return the ages of one of a data set's own tables, which need be neither there nor right.
-
-    Whoever predicts may not be able to mend the data set, and no prediction needs an age.
-    """
-    header = _header(table) if table.is_file() else []
-    if not {names, "age"} <= set(header):
-        if _AGE_WORD.search(" ".join(header)):
-            remarks.append(
-                f"{table}: its ages are unknown, since its header must have the columns {names} "
-                f"and age, separated by tabs; found {', '.join(map(repr, header))}"
-            )
-        return {}
-    try:
-        content = read_tsv(table)
-    except (OSError, ValueError) as error:
-        remarks.append(f"{table}: its ages cannot be read ({error}), and are unknown")
-        return {}
-    who = content[names].str.strip().str.replace(_PREFIX, "", regex=True)
-    years = pd.to_numeric(content["age"], errors="coerce")
-    known = years.between(0, MAX_AGE)
-    twice = who.duplicated(keep=False)
-    doubtful = twice | ~known & ~content["age"].isin(UNKNOWN_AGES)
-    if doubtful.any():
-        first = content[doubtful].iloc[0]
-        remarks.append(
-            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since they are no "
-            f"years from 0 to {MAX_AGE}, or their {names} stands twice (first: {first[names]}, "
-            f"{first['age']!r})"
-        )
-    chosen = known & ~twice
-    return dict(zip(who[chosen], years[chosen].astype(float), strict=True))
-
-
-def _header(table: Path) -> list[str]:
-    with table.open(encoding="utf-8-sig", errors="replace") as file:
-        return file.readline().rstrip("\r\n").split("\t")

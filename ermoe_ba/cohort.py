@@ -1,5 +1,7 @@
 """Who is in a study: the participants table."""
 
+import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +15,18 @@ from ermoe_ba.naming import ScanName
 
 # Years. Nobody was older than 122; a value beyond is a birth year or a date.
 MAX_AGE = 123
-# How tables write an age that is not known; BIDS lets data sets hide high ages as 89+, which is no
-# number of years to compare with.
+# How tables write an age that is not known; BIDS lets data sets hide high ages as 89+, no number.
 UNKNOWN_AGES = ("n/a", "", "89+")
+AN_AGE = f"a number of years from 0 to {MAX_AGE}, its decimals after a point (38.5)"
+# In a header that lacks the columns, a sign that ages are meant: "Age", or "participant_id,age".
+_AGE_WORD = re.compile(r"\bage\b", re.IGNORECASE)
+# Years in the units that the JSON beside a table may state ages in, as words and as UCUM has them.
+_YEARS_IN = {
+    **dict.fromkeys(("year", "years", "yr", "yrs", "y", "a"), 1.0),
+    **dict.fromkeys(("month", "months", "mo"), 1 / 12),
+    **dict.fromkeys(("week", "weeks", "wk"), 7 / 365.25),
+    **dict.fromkeys(("day", "days", "d"), 1 / 365.25),
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,71 @@ class Participants:
         """
         age = float(self.table["age"].loc[participant_id])
         return None if np.isnan(age) else age
+
+
+def stated_years(
+    cells: "pd.Series[str]", unit: float = 1.0
+) -> tuple["pd.Series[float]", "pd.Series[bool]"]:
+    """Return the ages that cells state, and which of them state what is no age.
+
+    Parameters
+    ----------
+    cells : Series of str
+        Numbers, those of `UNKNOWN_AGES`, or not a number where there is none.
+    unit : float
+        Years in the unit that they are stated in.
+
+    Returns
+    -------
+    Series of float
+        Years from 0 to `MAX_AGE`; not a number where unknown or no age.
+    Series of bool
+        Whether a cell holds neither an age nor that it is unknown.
+    """
+    known = cells.notna() & ~cells.isin(UNKNOWN_AGES)
+    years = pd.to_numeric(cells.where(known), errors="coerce").astype(float) * unit
+    wrong = known & ~years.between(0, MAX_AGE)
+    return years.where(~wrong), wrong
+
+
+def years_a_unit(*sidecars: Path) -> float:
+    """Return the years in the unit that a table's JSON states for ages.
+
+    Parameters
+    ----------
+    *sidecars : Path
+        Where it may lie; of those that state ``Units`` of ``age``, the first counts.
+
+    Returns
+    -------
+    float
+        1 where none states them: BIDS takes years.
+
+    Raises
+    ------
+    UsageError
+        If one cannot be read, or its units are none of time.
+    """
+    for sidecar in filter(Path.is_file, sidecars):
+        try:
+            content = json.loads(sidecar.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"{sidecar}: must be readable JSON, which may state units; found {error}."
+            ) from error
+        age = content.get("age") if isinstance(content, dict) else None
+        stated = age.get("Units") if isinstance(age, dict) else None
+        if not isinstance(stated, str) or stated in UNKNOWN_AGES:
+            continue
+        # "Year(s)", "years old" and "in years" are years; "years and months" says nothing.
+        words = re.findall("[a-z]+", stated.lower())
+        units = {_YEARS_IN[word] for word in words if word in _YEARS_IN}
+        if len(units) != 1:
+            raise UsageError(
+                f"{sidecar}: Units of age must be years, months, weeks or days; found {stated!r}."
+            )
+        return units.pop()
+    return 1.0
 
 
 def chronological_age(scan: ScanName, participants: Participants | None) -> float | None:
@@ -127,7 +203,7 @@ def read_participants(path: Path) -> Participants:
     ----------
     path : Path
         A tab-separated file with the columns ``participant_id`` and ``age``; ``n/a`` (or BIDS's
-        ``89+``) for unknown.
+        ``89+``) for unknown. A JSON of its name beside it may state the ``Units`` of ``age``.
 
     Returns
     -------
@@ -138,11 +214,9 @@ def read_participants(path: Path) -> Participants:
     ------
     UsageError
         If the file cannot be read, lacks a column, names a participant twice, or holds an age that
-        is no age.
+        is no age; or if the JSON cannot be read, or states units that are none of time.
     """
     table = read_given(path, "the participants table")
-    # With spaces around them no scan is found, and one site is two.
-    table = table.apply(lambda column: column.str.strip())
     table = table.mask(table.isin(UNKNOWN_AGES))
     missing = {"participant_id", "age"} - set(table.columns)
     if missing:
@@ -162,13 +236,65 @@ def read_participants(path: Path) -> Participants:
             "Keep one row a participant; in a BIDS data set, ages at several sessions stand in "
             "sub-<participant>_sessions.tsv."
         )
-    ages = pd.to_numeric(table["age"], errors="coerce")
-    wrong = table["age"].notna() & ~ages.between(0, MAX_AGE)
+    ages, wrong = stated_years(table["age"], years_a_unit(path.with_suffix(".json")))
     if wrong.any():
         row = table[wrong].iloc[0]
         raise UsageError(
-            f"{path}: an age must be a number of years from 0 to {MAX_AGE}, its decimals after a "
-            f"point (38.5), or n/a; found "
-            f"{row['age']!r} for {row['participant_id']}."
+            f"{path}: an age must be {AN_AGE}, or n/a; found {row['age']!r} for "
+            f"{row['participant_id']}."
         )
     return Participants(table.assign(age=ages).set_index("participant_id"))
+
+
+def stated_ages(table: Path, names: str, remarks: list[str], *above: Path) -> dict[str, float]:
+    """Return the ages of one of a data set's own tables, which need be neither there nor right.
+
+    Whoever predicts may not be able to mend them, and no prediction needs an age.
+
+    Parameters
+    ----------
+    table : Path
+        ``participants.tsv`` or ``sub-…_sessions.tsv``.
+    names : str
+        Its column of names: ``participant_id`` or ``session_id``.
+    remarks : list of str
+        Told what makes ages unknown.
+    *above : Path
+        JSON that states units where that of the table's own name does not.
+
+    Returns
+    -------
+    dict of str to float
+        Years by name, without ``sub-`` or ``ses-``; of those that are known.
+    """
+    if not table.is_file():
+        # DataLad links files whose content was not fetched.
+        if table.is_symlink():
+            remarks.append(f"{table}: its ages are unknown, since it links to no file")
+        return {}
+    try:
+        content = read_given(table, "the table of ages")
+        if not {names, "age"} <= set(content.columns):
+            if _AGE_WORD.search(" ".join(content.columns)):
+                remarks.append(
+                    f"{table}: its ages are unknown, since its header must have the columns "
+                    f"{names} and age, separated by tabs; found "
+                    f"{printable(', '.join(map(repr, content.columns)))}"
+                )
+            return {}
+        unit = years_a_unit(table.with_suffix(".json"), *above)
+    except UsageError as error:
+        remarks.append(f"{error} Its ages are unknown")
+        return {}
+    who = content[names].str.replace("^(?:sub|ses)-", "", regex=True)
+    years, wrong = stated_years(content["age"], unit)
+    twice = who.duplicated(keep=False)
+    if (doubtful := twice | wrong).any():
+        first = content[doubtful].iloc[0]
+        remarks.append(
+            f"{table}: the ages of {int(doubtful.sum())} rows count as unknown, since each must be "
+            f"{AN_AGE}, and its {names} stand once; found first: {printable(first[names])}, "
+            f"{first['age']!r}"
+        )
+    chosen = years.notna() & ~twice
+    return dict(zip(who[chosen], years[chosen].astype(float), strict=True))

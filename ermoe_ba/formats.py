@@ -9,6 +9,8 @@ SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mgz", ".mgh")
 _PACKED = (".gz", ".bz2", ".xz", ".zst", ".lz4", ".zip", ".7z", ".rar", ".tar", ".tgz")
 _DICOM = (".dcm", ".dicom", ".ima")
 _TABLES = (".csv", ".txt", ".xlsx", ".ods")
+# What stands in the place of a file whose content was not fetched, where it is no link.
+_POINTERS = {b"/annex/objects/": "git-annex", b"version https://git-lfs.": "Git LFS"}
 
 
 def is_volume(path: Path) -> bool:
@@ -150,10 +152,17 @@ def existing_files(path: Path) -> tuple[Path, Path]:
     Raises
     ------
     ScanError
-        If a file is missing.
+        If a file is missing, or its content was not fetched.
     """
     files = volume_files(path)
     for file in files:
+        if file.is_file() and (kind := _pointer(file)):
+            raise ScanError(
+                path,
+                must_hold="the input must be the image itself",
+                found=f"a pointer of {kind} in its place",
+                remedy="Fetch its content (datalad get; git lfs pull).",
+            )
         if not file.is_file():
             dangling = file.is_symlink() and not file.exists()
             what = f"a link to {file.readlink()}, which is not there," if dangling else "no file"
@@ -167,3 +176,14 @@ def existing_files(path: Path) -> tuple[Path, Path]:
                 remedy="Fetch its content (datalad get)." if dangling else "Check the path.",
             )
     return files
+
+
+def _pointer(file: Path) -> str:
+    """Return whose pointer stands in the place of a file's content; empty where none does."""
+    try:
+        with file.open("rb") as opened:
+            beginning = opened.read(max(map(len, _POINTERS)))
+    except OSError:
+        # Its reading will tell.
+        return ""
+    return next((kind for text, kind in _POINTERS.items() if beginning.startswith(text)), "")

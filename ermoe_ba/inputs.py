@@ -1,21 +1,24 @@
 """What the user points at, as scans: files, folders, DICOM series, data sets, tables of paths."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ermoe_ba.bids import DESCRIPTION, is_dataset, one_a_session, scans_of
-from ermoe_ba.cohort import MAX_AGE
+from ermoe_ba.cohort import AN_AGE, stated_years
 from ermoe_ba.dicom import dicom_files, patient_age
 from ermoe_ba.errors import UsageError
 from ermoe_ba.formats import volume_files
+from ermoe_ba.given_tables import read_given
 from ermoe_ba.naming import ScanName, name_scans, volumes_in
-from ermoe_ba.tables import read_tsv
 
 # A table of paths: one column is asked for, the others are the user's choice.
 PATH_COLUMN = "path"
-_TABLE_COLUMNS = ("participant_id", "session_id", "age")
+_TABLE_COLUMNS = ("participant_id", "session_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +187,8 @@ def _add_dataset(found: _Found, root: Path, selection: Selection) -> None:
 
 
 def _add_table(found: _Found, table: Path) -> None:
-    try:
-        content = read_tsv(table, gaps=["n/a", ""])
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{table}: the table of paths cannot be read ({error}).") from error
+    content = read_given(table, "the table of paths", verbatim=[PATH_COLUMN])
+    content = content.mask(content.isin(["n/a", ""]))
     if PATH_COLUMN not in content.columns or content[PATH_COLUMN].isna().any():
         raise UsageError(
             f"{table}: each row must name a scan in the column {PATH_COLUMN} (tab-separated); "
@@ -202,25 +203,19 @@ def _add_table(found: _Found, table: Path) -> None:
             f"{table}: each scan must stand in one row; found {twice[0]!r} in several. Whose it is "
             "would be a guess: keep one of them."
         )
-    for row in content.to_dict("records"):
+    ages, wrong = stated_years(content.get("age", pd.Series("n/a", index=content.index)))
+    if wrong.any():
+        first = content[wrong].iloc[0]
+        raise UsageError(
+            f"{table}: an age must be {AN_AGE}, or n/a; found {first['age']!r} for "
+            f"{first[PATH_COLUMN]}."
+        )
+    for row, age in zip(content.to_dict("records"), ages, strict=True):
         says = {name: row[name] for name in _TABLE_COLUMNS if isinstance(row.get(name), str)}
         path = table.parent / row[PATH_COLUMN]
-        if "age" in says:
-            says["chronological_age"] = _years(table, path, says.pop("age"))
+        if not math.isnan(age):
+            says["chronological_age"] = age
         for name, prefix in (("participant_id", "sub-"), ("session_id", "ses-")):
             if name in says:
                 says[name] = says[name].removeprefix(prefix)
         found.add(path, **says)
-
-
-def _years(table: Path, path: Path, age: str) -> float:
-    try:
-        years = float(age)
-    except ValueError:
-        years = -1.0
-    if not 0 <= years <= MAX_AGE:
-        raise UsageError(
-            f"{table}: an age must be a number of years from 0 to {MAX_AGE}, or n/a; found "
-            f"{age!r} for {path}."
-        )
-    return years

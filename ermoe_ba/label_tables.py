@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.tables import read_tsv
+from ermoe_ba.given_tables import read_given
 
 SUFFIXES = (".tsv", ".txt", ".json")
 _NUMBERED = re.compile(r"(\d+)\s+([^\s\d]\S*)((?:\s+\d+){3,4})?")
@@ -46,7 +46,7 @@ def read_labels(path: Path) -> pd.DataFrame:
     """
     try:
         if path.suffix == ".tsv":
-            labels = read_tsv(path, text=["name", "hemisphere"])
+            labels = _numbered(read_given(path, "the label table"))
         elif path.suffix == ".json":
             labels = _listed(json.loads(path.read_text(encoding="utf-8"))["labels"], first=0)
         elif path.suffix == ".txt":
@@ -89,6 +89,13 @@ def hemisphere_of(name: str) -> str:
         return "n/a"
     said = found["short"] or found["word"] or found["letter"]
     return said[0].upper()
+
+
+def _numbered(labels: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of text with numbers where its index tells them."""
+    if "index" not in labels:
+        return labels
+    return labels.assign(index=pd.to_numeric(labels["index"], errors="coerce"))
 
 
 def _listed(names: list[str], *, first: int) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from ermoe_ba.cohort import Participants
 from ermoe_ba.errors import UsageError
-from ermoe_ba.tables import read_tsv
+from ermoe_ba.given_tables import read_given
 
 # How folds are made: balanced in age and site, or one for each site.
 STRATIFIED, SITES = "stratified", "leave-site-out"
@@ -180,10 +180,7 @@ def read_splits(
     UsageError
         If somebody is missing, unknown, or stands in it twice, or a fold is empty or unknown.
     """
-    try:
-        table = read_tsv(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: the table of folds cannot be read ({error}).") from error
+    table = read_given(path, "the table of folds")
     columns = [fold_column(repeat) for repeat in range(num_repeats)]
     missing = {"participant_id", *columns} - set(table.columns)
     if missing:

@@ -54,12 +54,14 @@ def _check_header(path: Path, stored: StoredVolume) -> None:
             remedy="Save the magnitude image as integers or floats.",
         )
     sizes = np.linalg.norm(stored.affine[:3, :3], axis=0)
-    for name, mm in (("header", stored.header_mm), ("affine", sizes)):
+    for name, given in (("header", stored.header_mm), ("affine", sizes)):
+        # Headers keep seven digits: an oblique slice of 6 mm reads 6.0000002.
+        mm = np.round(given, 4)
         if not np.all(np.isfinite(mm)) or mm.min() < MIN_VOXEL_MM or mm.max() > MAX_VOXEL_MM:
             raise ScanError(
                 path,
                 must_hold=f"voxel sizes must lie between {MIN_VOXEL_MM} and {MAX_VOXEL_MM} mm",
-                found=f"{np.round(mm, 4).tolist()} mm in the {name}",
+                found=f"{mm.tolist()} mm in the {name}",
                 remedy="Correct the header (units must be mm).",
             )
     if not stored.oriented:

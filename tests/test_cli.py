@@ -481,6 +481,8 @@ def test_a_good_scan_is_fully_written_among_bad_ones(
         assert f"failed  {message}\n" in run.stderr
     failed = table.iloc[:4]
     assert failed[["predicted_age", "predicted_age_lower", "brain_age_gap"]].isna().all(axis=None)
+    # What the table says of a scan that failed stays known: n/a, as it says of sub-05, as well.
+    assert failed["chronological_age"].fillna(-1).tolist() == [41, 42, -1, 43]
     assert table["message"].isna().tolist() == [False] * 4 + [True]
     assert "4 of 5 scans failed" in run.stdout
     name = "sub-01_ses-2"

@@ -311,6 +311,11 @@ def test_splits_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert read_splits(path, people, 3, 2).equals(table)
 
 
+def test_spaces_in_a_table_of_folds_make_nobody_a_stranger(tmp_path: Path) -> None:
+    path = _splits(tmp_path, "participant_id \tfold\r\n sub-000 \t1 \r\n001\t 0\r\n")
+    assert read_splits(path, _people([20.0, 30.0]), 2, 1)["fold"].to_dict() == {"000": 1, "001": 0}
+
+
 @pytest.mark.parametrize(
     ("rows", "says"),
     [

@@ -13,7 +13,7 @@ from ermoe_ba.formats import (
     volume_files,
     volume_stem,
 )
-from ermoe_ba.t1w import read_t1w
+from ermoe_ba.t1w import content_hash, read_t1w
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,25 @@ def test_the_files_of_a_pair_are_known_from_either() -> None:
     assert volume_files(pair[0]) == volume_files(pair[1]) == pair
     assert volume_files(Path("A.IMG")) == (Path("A.HDR"), Path("A.IMG"))
     assert volume_files(Path("a.nii.gz")) == (Path("a.nii.gz"), Path("a.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        ("/annex/objects/MD5E-s10597--a4f3.nii.gz\n", "git-annex"),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n", "Git LFS"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.mgz", "a.img"])
+def test_a_pointer_is_told_from_a_damaged_scan(
+    tmp_path: Path, name: str, content: str, kind: str
+) -> None:
+    (tmp_path / "a.hdr").touch()
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    for read in (read_t1w, content_hash):
+        with pytest.raises(ScanError, match=f"found a pointer of {kind} in its place") as caught:
+            read(tmp_path / name)
+        assert "datalad get" in caught.value.remedy
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ermoe_ba.cohort import Participants, one_age_remark
+from ermoe_ba.cohort import Participants, one_age_remark, read_participants
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inputs import Selection, find_scans
 from ermoe_ba.naming import ScanName
@@ -59,6 +59,7 @@ def test_a_table_names_paths_people_and_ages(tmp_path: Path) -> None:
         ("path\tage\na.nii\told\n", "'old' for"),
         ("path\tage\na.nii\t1950\n", "from 0 to 123"),
         ("path\tage\na.nii\tnan\n", "'nan'"),
+        ("path\tage\na.nii\t38,5\n", "decimals after a point (38.5), or n/a; found '38,5'"),
         ("path\tage\n\t30\n", "rows without"),
         ("path\tparticipant_id\na.nii\tP1\nb.nii\tP2\na.nii\tP3\n", "'a.nii' in several"),
         ("path\tparticipant_id\na.nii\tP1\n./a.nii\tP2\n", "'./a.nii' in several"),
@@ -85,6 +86,14 @@ def test_no_name_in_a_table_becomes_part_of_a_path(tmp_path: Path, name: str) ->
         assert path.resolve().is_relative_to((tmp_path / "out").resolve())
         assert path.name.isascii()
         assert path.name.isprintable()
+
+
+def test_a_table_from_a_spreadsheet_says_what_it_means(tmp_path: Path) -> None:
+    """Spaces, a byte order mark, Windows line ends; BIDS hides high ages; names may end in one."""
+    rows = ["path \t participant_id\tage ", "a .nii\t sub-01 \t 40 ", "b.nii\t02\t89+"]
+    (tmp_path / "scans.tsv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(rows).encode())
+    scans, _ = find_scans([tmp_path / "scans.tsv"], ALL)
+    assert _who(scans) == [("a .nii", "01", None, 40.0), ("b.nii", "02", None, None)]
 
 
 # Folders
@@ -224,6 +233,7 @@ def test_a_data_set_needs_no_ages(dataset: Callable[..., Path]) -> None:
         # Hidden in another way than BIDS has, or no number at all.
         ("participant_id\tage\nsub-01\t>89\nsub-02\t40\n", [None, 40.0], "1 rows.*sub-01, '>89'"),
         ("age\tparticipant_id\n30\tsub-01\n1950\tsub-02\n", [30.0, None], "sub-02, '1950'"),
+        ("participant_id\tage\nsub-01\t38,5\nsub-02\t40\n", [None, 40.0], "point .*'38,5'"),
         # A row a session: which of the ages is that of the scan?
         (
             "participant_id\tage\nsub-01\t30\nsub-01\t32\nsub-02\t40\n",
@@ -259,6 +269,84 @@ def test_ages_that_the_header_hides_are_told(dataset: Callable[..., Path], heade
 def test_blanks_around_a_name_are_no_part_of_it(dataset: Callable[..., Path]) -> None:
     root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tage\nsub-01 \t 30 \n")
     assert find_scans([root], ALL)[0][0].chronological_age == 30.0
+
+
+@pytest.mark.parametrize(
+    ("units", "cells", "ages"),
+    [
+        ("months", ("480", "18"), [40.0, 1.5]),
+        ("Month(s)", ("480", "18"), [40.0, 1.5]),
+        # Four years of 365.25 days; 104 weeks are 728 days.
+        ("days", ("1461", "n/a"), [4.0, None]),
+        ("weeks", ("104", "89+"), [728 / 365.25, None]),
+        ("age in years", ("40", "1.5"), [40.0, 1.5]),
+        ("", ("40", "1.5"), [40.0, 1.5]),
+    ],
+)
+def test_ages_are_in_the_units_that_the_data_set_states(
+    dataset: Callable[..., Path], units: str, cells: tuple[str, str], ages: list[float | None]
+) -> None:
+    table = f"participant_id\tage\nsub-01\t{cells[0]}\nsub-02\t{cells[1]}\n"
+    root = dataset("sub-01_T1w.nii.gz", "sub-02_T1w.nii.gz", participants=table)
+    described = {"age": {"Description": "Age at entry", "Units": units}}
+    (root / "participants.json").write_text(json.dumps(described), encoding="utf-8")
+    scans, remarks = find_scans([root], ALL)
+    assert [scan.chronological_age for scan in scans] == pytest.approx(ages)
+    assert remarks == []
+    given = read_participants(root / "participants.tsv")
+    assert [given.age_of(name) for name in ("01", "02")] == pytest.approx(ages)
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "says"),
+    [
+        ('{"age": {"Units": "z-score"}}', "must be years, months, weeks or days; found 'z-score'"),
+        ('{"age": {"Units": "years, months"}}', "found 'years, months'"),
+        ("{", "must be readable JSON"),
+    ],
+)
+def test_units_that_are_none_of_time_leave_ages_unknown_and_a_given_table_unused(
+    dataset: Callable[..., Path], sidecar: str, says: str
+) -> None:
+    root = dataset("sub-01_T1w.nii.gz", participants="participant_id\tage\nsub-01\t40\n")
+    (root / "participants.json").write_text(sidecar, encoding="utf-8")
+    scans, remarks = find_scans([root], ALL)
+    assert scans[0].chronological_age is None
+    assert len(remarks) == 1
+    assert says in remarks[0]
+    with pytest.raises(UsageError, match=re.escape(says)):
+        read_participants(root / "participants.tsv")
+
+
+def test_ages_at_sessions_have_the_units_of_their_own_table_or_of_all(
+    dataset: Callable[..., Path],
+) -> None:
+    root = dataset(
+        *(f"sub-{who}_ses-a_T1w.nii.gz" for who in ("01", "02")),
+        **dict.fromkeys(("01", "02"), "session_id\tage\nses-a\t36\n"),
+    )
+    for path, units in (("sessions.json", "months"), ("sub-02/sub-02_sessions.json", "years")):
+        (root / path).write_text(json.dumps({"age": {"Units": units}}), encoding="utf-8")
+    scans, _ = find_scans([root], ALL)
+    assert [scan.chronological_age for scan in scans] == [3.0, 36.0]
+
+
+def test_tables_that_nobody_can_read_are_told_and_stop_nobody(
+    dataset: Callable[..., Path],
+) -> None:
+    """Content of a link that was not fetched; a spreadsheet's "Unicode text"."""
+    root = dataset("sub-01_T1w.nii.gz")
+    table = root / "participants.tsv"
+    table.symlink_to(root / ".git" / "annex" / "objects" / "x")
+    scans, remarks = find_scans([root], ALL)
+    assert scans[0].chronological_age is None
+    assert remarks == [f"{table}: its ages are unknown, since it links to no file"]
+    table.unlink()
+    table.write_text("participant_id\tage\n01\t40\n", encoding="utf-16")
+    scans, (remark,) = find_scans([root], ALL)
+    assert scans[0].chronological_age is None
+    assert "must be text in UTF-8" in remark
+    assert remark.endswith("Its ages are unknown")
 
 
 @pytest.mark.parametrize("above", ["sub-99", "ses-2", "pet"])
@@ -411,6 +499,35 @@ def test_one_scan_stands_for_its_session_by_rule_and_that_is_said(
     assert remarks[0].startswith(f"sub-01_{chosen}_T1w.nii.gz stands for its session; left out: ")
     for name in set(names) - {chosen}:
         assert f"sub-01_{name}_T1w.nii.gz" in remarks[0]
+
+
+def test_what_programs_made_of_scans_is_left_out_and_said(dataset: Callable[..., Path]) -> None:
+    """In a data set of derivatives there is nothing else; beside scans, the rest is read."""
+    made = ("sub-01_desc-preproc_T1w.nii.gz", "sub-01_space-MNI152Lin_T1w.nii.gz")
+    root = dataset(*made, "sub-01_rec-defaced_T1w.nii.gz", "sub-01_mod-T1w_defacemask.nii.gz")
+    scans, (remark,) = find_scans([root], Selection(one_a_session=True))
+    assert [s.path.name for s in scans] == ["sub-01_rec-defaced_T1w.nii.gz"]
+    assert "2 scans left out (sub-01/anat/sub-01_desc-preproc_T1w.nii.gz, ...)" in remark
+    scans[0].path.unlink()
+    with pytest.raises(UsageError, match=r"found none.*2 scans left out.*one by one"):
+        find_scans([root], ALL)
+
+
+def test_a_scan_in_somebody_else_s_folder_is_left_out_and_said(
+    dataset: Callable[..., Path],
+) -> None:
+    """A name may say less than its folders, but nothing else."""
+    root = dataset("sub-01_ses-a_T1w.nii.gz")
+    home = root / "sub-01" / "ses-a" / "anat"
+    for name in ("sub-01_run-2_T1w.nii.gz", "sub-02_T1w.nii.gz", "sub-01_ses-b_T1w.nii.gz"):
+        (home / name).touch()
+    scans, remarks = find_scans([root], ALL)
+    assert [(s.path.name, s.session_id) for s in scans] == [
+        ("sub-01_run-2_T1w.nii.gz", "a"),
+        ("sub-01_ses-a_T1w.nii.gz", "a"),
+    ]
+    assert "2 scans left out (sub-01/ses-a/anat/sub-01_ses-b_T1w.nii.gz, ...)" in remarks[0]
+    assert "another participant or session" in remarks[0]
 
 
 def test_all_runs_are_taken_unless_asked_and_that_is_said(dataset: Callable[..., Path]) -> None:

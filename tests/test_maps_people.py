@@ -173,15 +173,28 @@ def test_of_a_run_the_age_at_the_one_session_of_a_participant_counts_before_the_
     assert people["brain_age_gap"].to_dict() == {"a": 6.0, "b": 0.0, "c": 0.0}
     assert people["sex"].tolist() == ["F", "M", "F"]
     assert remark.startswith(
-        "1 participants have another age in --participants than at their one session in the run "
+        "1 participants have another age in --participants than at their sessions in the run "
         "(a: 40 and 44 years): that of the run counts."
     )
 
 
+def test_two_sessions_of_one_age_keep_it_as_two_of_different_ages_do() -> None:
+    """Scanned twice at 33, in whole years, and entered at 30: 33, whatever the other sessions."""
+    rows = _run(("a", "1", 33.0), ("a", "2", 33.0), ("b", "1", 33.0), ("b", "2", 35.0))
+    stated = _table(participant_id=["a", "b"], age=[30.0, 30.0])
+    table, remark = with_session_ages(stated, rows)
+    people = gather_people(_scans(rows), [40.0] * 4, table).table
+    assert people["chronological_age"].tolist() == [33.0, 34.0]
+    assert "(a: 30 and 33 years)" in remark
+    # Where the table says what the run was trained with, there is nothing to tell.
+    again = with_session_ages(_table(participant_id=["a", "b"], age=[33.0, 30.0]), rows)
+    assert again[0].table["age"].tolist() == [33.0, 30.0]
+    assert again[1] == ""
+
+
 def test_ages_of_a_run_without_sessions_give_way_to_the_table() -> None:
     stated = _table(participant_id=["a", "b"], age=[41.0, 35.0])
-    # Two sessions with one age: that of the person, and no age at a session.
-    rows = _run(("a", "n/a", 40.0), ("b", "1", 33.0), ("b", "2", 33.0))
+    rows = _run(("a", "n/a", 40.0), ("b", "n/a", 33.0), ("b", "n/a", 33.0))
     for without in (rows, rows[:1].drop(columns="session_id"), rows.replace("n/a", np.nan)):
         table, remark = with_session_ages(stated, without)
         assert table.table["age"].tolist() == [41.0, 35.0]

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import ants
+import cc3d
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from deepbet import BrainExtraction
 from monai.transforms import Compose, Transform
 from scipy.spatial.transform import Rotation
 
@@ -19,7 +22,7 @@ from ermoe_ba.errors import RefusedScanError, ScanError
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState, pipeline
 from ermoe_ba.preprocess import config as settings
 from ermoe_ba.preprocess.ants_bridge import from_ants, to_ants
-from ermoe_ba.preprocess.brain import ExtractBrain
+from ermoe_ba.preprocess.brain import ExtractBrain, FirstLook
 from ermoe_ba.preprocess.geometry import ToGrid, ToRas, ToWorkingBox, turn_degrees
 from ermoe_ba.preprocess.intensity import NormaliseIntensity, ToUnits
 from ermoe_ba.preprocess.register import MovingBrain, RegisterAffine, flattened, standardised
@@ -40,6 +43,31 @@ def _centre_of_mass_mm(volume: Volume) -> FloatArray:
     weights = np.asarray(volume.data, dtype=np.float64)
     ijk = (np.indices(weights.shape) * weights).reshape(3, -1).sum(axis=1) / weights.sum()
     return volume.grid.affine[:3, :3] @ ijk + volume.grid.affine[:3, 3]
+
+
+# From the file
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "edge"),
+    [
+        ((0.5, 0.5, 6.0), (190, 200, 20), 6.0),
+        ((5.0, 1.0, 1.0), (20, 96, 96), 5.0),
+        ((2.0000001, 2.0, 1.9999999), (50, 50, 50), 2.0),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("degrees", [0.0, 20.0])
+def test_the_longest_edge_of_a_voxel_is_measured_however_the_slices_lie(
+    write_head: WriteHead,
+    sizes: tuple[float, float, float],
+    shape: tuple[int, int, int],
+    edge: float,
+    degrees: float,
+) -> None:
+    turn = Rotation.from_euler("x", degrees, degrees=True).as_matrix()
+    scan = write_head(shape=shape, affine=nib.affines.from_matvec(turn @ np.diag(sizes)))
+    assert pipeline.LoadT1w()(ScanState(path=scan)).figures["voxel_edge_mm"] == edge
 
 
 # Into RAS+ order
@@ -177,13 +205,17 @@ class _BrightIsBrain:
 
     def __init__(self) -> None:
         self.seen: list[tuple[int, ...]] = []
+        self.bbox_model = FirstLook(lambda image: torch.cat([-image, image], dim=1))
 
     def run_model(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
         self.seen.append(data.shape)
+        self.bbox_model(torch.from_numpy(data > 50).float()[None, None])
         return (data > 50).astype(np.float32)
 
     def postprocess(self, mask: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return mask
+        """Keep the largest part, as deepbet does."""
+        parts = cc3d.connected_components(mask)
+        return parts == np.bincount(parts[mask]).argmax()
 
 
 def _head_in(border: int, voxel_mm: float) -> ScanState:
@@ -209,6 +241,35 @@ def test_no_more_than_8_mm_of_padding_have_a_say_in_the_brain(
     # The brain lies where it lay, and is all of it: 48 mm cubed.
     np.testing.assert_array_equal(result.mask.data, state.image.data == 100)
     assert result.figures["brain_volume_ml"] == pytest.approx(4.8**3)
+    assert result.figures["second_brain_ml"] == 0.0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_brain_beside_the_one_that_is_found_is_measured(
+    monkeypatch: pytest.MonkeyPatch, axis: int
+) -> None:
+    """Cubes of 48 and 40 mm side by side: 110.592 mL are the brain, and 64 mL another."""
+    monkeypatch.setattr(ExtractBrain, "_network", _BrightIsBrain())
+    one = _head_in(10, 2.0).image
+    other = np.where(one.data == 100, 10, one.data)
+    middle = one.grid.shape[0] // 2
+    other[(slice(middle - 10, middle + 10),) * 3] = 100
+    data = np.concatenate([other, one.data], axis=axis)
+    both = Volume(data, SpatialGrid(data.shape, one.grid.affine, "scan"))
+    figures = ExtractBrain(1.25, (100.0, 200.0), "cpu")(_state(both)).figures
+    assert figures["brain_volume_ml"] == pytest.approx(4.8**3)
+    assert figures["second_brain_ml"] == pytest.approx(4.0**3)
+
+
+def test_deepbet_tells_of_its_first_look_and_answers_as_it_would() -> None:
+    """The template's brain alone, and one above the other."""
+    step = ExtractBrain(1.25, (700.0, 2500.0), "cpu")
+    brain = template("desc-brain_T1w").data.astype(np.float32)
+    for times, share in ((1, False), (2, True)):
+        shown = np.concatenate([brain] * times, axis=2)
+        found = step._network.run_model(shown.copy())
+        assert (step._network.bbox_model.second_share > 0.1) == share
+        np.testing.assert_array_equal(found, BrainExtraction(no_gpu=True).run_model(shown.copy()))
 
 
 def test_an_image_that_is_even_shows_all_of_it_and_no_brain(

@@ -205,7 +205,7 @@ def test_the_shipped_limits_are_those_of_the_rules_and_say_where_they_come_from(
         (rule.flag, rule.figure, rule.side) for rule in RULES
     ]
     for limit, rule in zip(shipped.limits, RULES, strict=True):
-        assert (limit.refuse_at is not None) == rule.refuses
+        assert (limit.refuse_at is not None) == (rule.refuses or rule.fixed_refusal is not None)
         # A refusal is the harder verdict: whatever is refused is flagged as well.
         if limit.refuse_at is not None:
             assert limit.flags(limit.refuse_at)
@@ -268,6 +268,36 @@ def test_a_head_that_its_header_turns_by_a_right_angle_is_flagged_and_not_refuse
     verdict = assess(load_limits().limits, {"turn_degrees": degrees}, ())
     assert verdict.flags == ("orientation_doubtful",)
     assert verdict.refusing is None
+
+
+@pytest.mark.parametrize(("edge", "flags"), [(2.0, ()), (2.1, ("resolution_low",))])
+def test_voxels_coarser_than_those_learnt_from_are_flagged_and_not_refused(
+    edge: float, flags: tuple[str, ...]
+) -> None:
+    """The cohort's scans and the model grid have edges of 2 mm."""
+    assert MODEL_GRID.voxel_sizes.max() == LIMITS["resolution_low"].flag_at
+    verdict = assess(load_limits().limits, {"voxel_edge_mm": edge}, ())
+    assert (verdict.flags, verdict.refusing) == (flags, None)
+
+
+@pytest.mark.parametrize(
+    ("second_ml", "flags", "refused"),
+    [(0.0, (), False), (400.0, ("several_heads",), False), (1300.0, ("several_heads",), True)],
+)
+def test_a_second_brain_is_flagged_and_a_whole_one_refused_before_all_else(
+    second_ml: float, flags: tuple[str, ...], refused: bool
+) -> None:
+    verdict = assess(load_limits().limits, {"second_brain_ml": second_ml}, ())
+    assert verdict.flags == flags
+    assert (verdict.refusing is not None) == refused
+    cut = {"second_brain_ml": second_ml, "flat_end_cm2": 131.0}
+    first = assess(load_limits().limits, cut, ()).refusing
+    assert first is not None
+    assert first.limit.flag == ("several_heads" if refused else "mask_touches_border")
+    if refused:
+        told = first.refusal()
+        assert "must show one head" in told["must_hold"]
+        assert told["found"] == "second_brain_ml 1300, where at most 700 is due"
 
 
 def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:

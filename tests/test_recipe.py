@@ -180,7 +180,14 @@ def test_a_missing_recipe_is_refused_with_its_path(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(None, "No such file"), ("index\n1\n", "tissue"), ("index\ttissue\n1\tbone\n", "bone")],
+    [
+        (None, "No such file"),
+        ("index\n1\n", "missing: tissue"),
+        ("index\ttissue\n1\tbone\n", "found bone"),
+        ("index\ttissue\ttissue\n1\tcortex\twhite_matter\n", "'tissue' as columns 2 and 3"),
+        ("index\ttissue\n1\tcortex\n1\twhite_matter\n", "each once"),
+        ("index\ttissue\nn/a\tcortex\n", "whole numbers"),
+    ],
 )
 def test_a_wrong_label_table_is_refused(
     recipe_path: Path, tmp_path: Path, content: str | None, says: str

@@ -149,12 +149,12 @@ def with_interval(people: pd.DataFrame, half_width: float) -> pd.DataFrame:
 
 
 def with_session_ages(participants: Participants, rows: pd.DataFrame) -> tuple[Participants, str]:
-    """Let the ages of a run count before a table's for whoever was scanned at one session.
+    """Let the ages of a run count before a table's for whoever was scanned at sessions.
 
-    A run does not say which of its ages are those at sessions. Whoever has several ages in it has
-    them of the sessions. Of whoever was scanned at one session, the age may be that at the session
-    or the table's, and where the two differ, the table's may be that at entry, years apart: so that
-    of the run counts, which it was trained with.
+    A run states the age of each scan, and not whether it is that at the session or the table's. A
+    table states one age a participant, which may be that at entry, years apart. So that of the run
+    counts, which it was trained with: of several sessions, the age at each; a run that has one age
+    for all of them has it whatever the table says.
 
     Parameters
     ----------
@@ -173,12 +173,11 @@ def with_session_ages(participants: Participants, rows: pd.DataFrame) -> tuple[P
     """
     if "session_id" not in rows:
         return participants, ""
-    # A row without a session is of a session of its own, which has no name.
-    by_name = rows.assign(session_id=rows["session_id"].fillna("n/a")).groupby("participant_id")
-    first = by_name.first()
-    alone = (by_name["session_id"].nunique() == 1) & (first["session_id"] != "n/a")
-    one_age = by_name["chronological_age"].nunique() == 1
-    ages = first["chronological_age"][alone & one_age]
+    at_sessions = rows["participant_id"][rows["session_id"].fillna("n/a") != "n/a"]
+    given = rows.groupby("participant_id")["chronological_age"]
+    # Of whoever has several ages, `gather_people` takes that of each scan, and none of the table.
+    ages = given.first()[given.nunique() == 1]
+    ages = ages[ages.index.isin(at_sessions)]
     ages = ages[ages.index.isin(participants.table.index)]
     stated = participants.table["age"]
     other = [str(name) for name, age in ages.items() if stated[str(name)] != age]
@@ -188,8 +187,8 @@ def with_session_ages(participants: Participants, rows: pd.DataFrame) -> tuple[P
     name = other[0]
     there = "none" if np.isnan(stated[name]) else f"{stated[name]:g}"
     return Participants(table), (
-        f"{len(other)} participants have another age in --participants than at their one session "
-        f"in the run ({printable(name)}: {there} and {ages[name]:g} years"
+        f"{len(other)} participants have another age in --participants than at their sessions in "
+        f"the run ({printable(name)}: {there} and {ages[name]:g} years"
         f"{', ...' if len(other) > 1 else ''}): that of the run counts. If the table is right, "
         "cross-validate with it."
     )

@@ -1,5 +1,6 @@
 """Brain extraction by deepbet, and the recognition of scans that were extracted before."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -9,6 +10,7 @@ import cc3d
 import fill_voids
 import numpy as np
 from monai.transforms import Transform
+from torch import Tensor
 
 from ermoe_ba.errors import RefusedScanError
 from ermoe_ba.preprocess.field_of_view import flat_end_cm2
@@ -19,6 +21,28 @@ from ermoe_ba.space import Array, Volume
 # samples that box coarsely: half the image's size in zeros on every side moved an age by 1.5 years.
 # The 144 heads of the training cohort have up to 8 mm, and are seen whole.
 BORDER_MM = 8.0
+
+
+class FirstLook:
+    """Deepbet's first, coarse look, and what it saw beside the brain that deepbet then boxes in.
+
+    Parameters
+    ----------
+    network : callable
+        Of deepbet: from an image, shape (1, 1, I, J, K), to scores of shape (1, 2, I, J, K).
+    """
+
+    def __init__(self, network: Callable[[Tensor], Tensor]) -> None:
+        self._network = network
+        self.second_share = 0.0
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Look, and remember the second largest connected part as a share of the image."""
+        scores = self._network(image)
+        brains = (scores[0, 1] > 0.5).cpu().numpy()
+        sizes = np.sort(np.bincount(cc3d.connected_components(brains).ravel())[1:])
+        self.second_share = float(sizes[-2]) / brains.size if len(sizes) > 1 else 0.0
+        return scores
 
 
 class ExtractBrain(Transform):
@@ -48,20 +72,27 @@ class ExtractBrain(Transform):
     def _network(self) -> Any:
         from deepbet import BrainExtraction
 
-        return BrainExtraction(no_gpu=self.device == "cpu")
+        network = BrainExtraction(no_gpu=self.device == "cpu")
+        network.bbox_model = FirstLook(network.bbox_model)
+        return network
 
-    def _find(self, image: Volume) -> Array:
-        """Return deepbet's mask of a scan in RAS+ order, or an empty one where it finds nothing."""
+    def _find(self, image: Volume) -> tuple[Array, float]:
+        """Return deepbet's mask of a scan in RAS+ order, and how large another brain beside it is.
+
+        The mask is empty, and there is no other brain, where it finds nothing.
+        """
         network, mask = self._network, np.zeros(image.data.shape, dtype=bool)
         inside = _without_padding(image)
+        shown = image.data[inside].copy()
         try:
-            probability = network.run_model(image.data[inside].copy())
+            probability = network.run_model(shown)
         except (AssertionError, ValueError):
             # What deepbet raises where its first, coarse look finds no brain to box in.
-            return mask
+            return mask, 0.0
         if (probability > 0.5).any():
             mask[inside] = network.postprocess(probability > 0.5)
-        return mask
+        shown_ml = shown.size * image.grid.voxel_volume_ml
+        return mask, network.bbox_model.second_share * shown_ml
 
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan with its brain mask, both in RAS+ order."""
@@ -70,7 +101,7 @@ class ExtractBrain(Transform):
         # The one computes beside the other, mostly outside the interpreter's lock.
         with ThreadPoolExecutor(max_workers=1) as pool:
             task = pool.submit(_filled_foreground, data)
-            mask = self._find(state.image)
+            mask, second_ml = self._find(state.image)
         foreground = task.result()
         flags = state.flags
         if mask.any() and foreground.sum() <= self.stripped_ratio * mask.sum():
@@ -82,12 +113,13 @@ class ExtractBrain(Transform):
                 state.path,
                 must_hold=f"the image must show a brain of {low:g} to {high:g} mL",
                 found=f"{volume:.0f} mL that look like one",
-                remedy="Give a T1w scan of a whole adult head; check its voxel sizes.",
+                remedy="Give a T1w scan of one whole adult head; check its voxel sizes.",
             )
         result = state.image.same_grid(mask.astype(np.uint8))
         figures = {
             **state.figures,
             "brain_volume_ml": volume,
+            "second_brain_ml": float(second_ml),
             "flat_end_cm2": flat_end_cm2(state.image, result),
         }
         return replace(state, brain_mask=result, figures=figures, flags=flags)

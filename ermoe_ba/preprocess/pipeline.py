@@ -24,8 +24,13 @@ class LoadT1w(Transform):
     def __call__(self, state: ScanState) -> ScanState:
         """Return the scan on its own grid, in its own axis order."""
         image = read_t1w(state.path)
-        apart = form_disagreement_mm(state.path)
-        return replace(state, t1w=image, figures={**state.figures, "form_disagreement_mm": apart})
+        figures = {
+            **state.figures,
+            "form_disagreement_mm": form_disagreement_mm(state.path),
+            # Headers keep seven digits: edges of 2 mm read 2.0000001.
+            "voxel_edge_mm": round(float(image.grid.voxel_sizes.max()), 4),
+        }
+        return replace(state, t1w=image, figures=figures)
 
 
 class Preprocessor:

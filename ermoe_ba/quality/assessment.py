@@ -14,6 +14,10 @@ AGE_FLAG = "age_outside_training"
 # What a figure beyond its limit means, and what to do; shown where an age is refused. Of several,
 # the first is told: half a brain does not register well either, whatever its contrast.
 _REASONS = {
+    "several_heads": (
+        "the image must show one head, or nothing tells whose age is meant",
+        "Crop the image to one head.",
+    ),
     "mask_touches_border": (
         "the field of view must hold the whole brain",
         "Give a scan that is not cut.",
@@ -83,8 +87,8 @@ class Check:
         word = "at least" if self.limit.side == "low" else "at most"
         return {
             "must_hold": must_hold,
-            "found": f"{self.limit.figure} {self.value:.3g}, where {word} "
-            f"{self.limit.refuse_at:.3g} is due",
+            "found": f"{self.limit.figure} {self.value:.4g}, where {word} "
+            f"{self.limit.refuse_at:.4g} is due",
             "remedy": f"{remedy} To have an age all the same, give --force.",
         }
 

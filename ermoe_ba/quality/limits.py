@@ -48,6 +48,8 @@ class Rule:
         The limit of a fixed rule.
     refuses : bool
         Whether the cohort's worst head also gives a limit beyond which no age is given.
+    fixed_refusal : float, optional
+        The limit of refusal of a fixed rule, where that needs no cohort either.
     perfect : float, optional
         The figure of a perfect scan, where it is the distance from it that counts: an age is
         refused at twice the distance of the cohort's worst head.
@@ -59,6 +61,7 @@ class Rule:
     learnt: Literal["spread", "mirror", "fixed"] = "spread"
     fixed: float = 0.0
     refuses: bool = False
+    fixed_refusal: float | None = None
     perfect: float | None = None
 
 
@@ -106,6 +109,27 @@ RULES = (
         side="high",
         learnt="fixed",
         fixed=1.0,
+    ),
+    # Voxels of the training cohort's files and of the model grid: what is coarser holds less than
+    # any scan that was learnt from. Slices of 2.25, 3 and 6 mm moved ages of eight heads by up to
+    # 3.1, 4.3 and 11.5 years (`pipelines/robustness.py`, `thicken_slices`).
+    Rule(
+        flag="resolution_low",
+        figure="voxel_edge_mm",
+        side="high",
+        learnt="fixed",
+        fixed=2.0,
+    ),
+    # A brain beside the one that is read: nothing tells which of two is meant. As much as the
+    # preprocessing takes for a brain at least, and half of that. In the 144 heads of the cohort the
+    # first look of the brain extraction saw none of 1 mL.
+    Rule(
+        flag="several_heads",
+        figure="second_brain_ml",
+        side="high",
+        learnt="fixed",
+        fixed=350.0,
+        fixed_refusal=700.0,
     ),
 )
 
@@ -198,7 +222,7 @@ def learn_limits(figures: Mapping[str, Array]) -> tuple[Limit, ...]:
 
 def _learn(rule: Rule, figures: Mapping[str, Array]) -> Limit:
     sign = -1.0 if rule.side == "low" else 1.0
-    refuse_at = None
+    refuse_at = rule.fixed_refusal
     if rule.refuses:
         worst = float((sign * figures[rule.figure]).max() * sign)
         if rule.perfect is not None:

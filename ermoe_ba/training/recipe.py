@@ -6,15 +6,14 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-import pandas as pd
-
 from ermoe_ba.assets import atlas_root
 from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
-from ermoe_ba.model.config import TISSUES, ModelConfig
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.preprocess import PreprocessConfig
 from ermoe_ba.splits import SITES, SPLITS, STRATIFIED
 from ermoe_ba.training.age import AgeConfig
+from ermoe_ba.training.label_tissues import tissue_of_label
 from ermoe_ba.training.pretrain_config import NO_STAGES, PretrainConfig
 from ermoe_ba.training.region_targets import region_of_label
 from ermoe_ba.training.tissue import TissueConfig
@@ -132,20 +131,11 @@ class RunConfig:
         Raises
         ------
         UsageError
-            If the label table cannot be read, or names a tissue that the stem does not know.
+            As from `tissue_of_label`.
         """
         if self.label_table is None:
             return {}
-        path = self.label_table_path(root)
-        try:
-            table = pd.read_csv(path, sep="\t")
-            tissues = {int(i): str(t) for i, t in zip(table["index"], table["tissue"], strict=True)}
-        except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{path}: must be a table with index and tissue ({error}).") from error
-        unknown = set(tissues.values()) - set(TISSUES)
-        if unknown:
-            raise UsageError(f"{path}: unknown tissues {sorted(unknown)}; known are {TISSUES}.")
-        return tissues
+        return tissue_of_label(self.label_table_path(root))
 
     def regions(self, root: Path) -> dict[int, str]:
         """Return the region of each label, as `region_of_label` tells it.

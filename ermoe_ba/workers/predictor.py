@@ -95,6 +95,22 @@ class Predictor(Worker):
         self.preprocessor = Preprocessor(wanted, settings.device, force=settings.force)
         self.model = BrainAgeModel(self.ensemble, self.preprocessor)
 
+    def known(self, task: Task) -> dict[str, Any]:
+        """Return who a scan is of and how old, so far as that is known.
+
+        Parameters
+        ----------
+        task : Task
+            The scan.
+
+        Returns
+        -------
+        dict
+            As from `Worker.known`, and ``chronological_age`` in years or None.
+        """
+        age = chronological_age(task.scan, self.settings.participants)
+        return {**super().known(task), "chronological_age": age}
+
     def traced(self) -> dict[str, Any]:
         """Return the identities of model and preprocessing.
 
@@ -133,7 +149,7 @@ class Predictor(Worker):
             If results cannot be written.
         """
         scan, settings = task.scan, self.settings
-        age = chronological_age(scan, settings.participants)
+        age = row["chronological_age"]
         try:
             source = content_hash(scan.path)
         except ScanError:
@@ -151,7 +167,6 @@ class Predictor(Worker):
             before = {
                 **row,
                 "input": printable(scan.source),
-                "chronological_age": age,
                 "age_at_session": scan.age_at_session,
             }
             done = finished_row(
@@ -175,7 +190,6 @@ class Predictor(Worker):
         refusal = examined.refusal
         if refusal is not None:
             if not settings.force:
-                row["chronological_age"] = age
                 told = failure(row, str(refusal), clock.seconds, status="refused")
                 return replace(told, thumbnail=picture)
             row["message"] = one_line(f"forced: {refusal.why}")
@@ -189,7 +203,6 @@ class Predictor(Worker):
             "predicted_age_lower": found.interval[0],
             "predicted_age_upper": found.interval[1],
             "interval_widening": found.interval_widening,
-            "chronological_age": age,
             "brain_age_gap": found.brain_age_gap,
             "seconds": clock.seconds,
         }

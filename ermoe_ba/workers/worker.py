@@ -67,7 +67,7 @@ class Worker(ABC):
             If results cannot be written.
         """
         clock = Clock(announce)
-        row = {**known_of(task.scan), **self.traced()}
+        row = {**self.known(task), **self.traced()}
         try:
             return self.work(task, row, clock)
         except RefusedScanError as error:
@@ -86,6 +86,21 @@ class Worker(ABC):
             if self._debug:
                 traceback.print_exc()
         return failure(row, message, clock.seconds)
+
+    def known(self, task: Task) -> dict[str, Any]:
+        """Return what a row holds of its scan before any work, so that it does if the work fails.
+
+        Parameters
+        ----------
+        task : Task
+            The scan.
+
+        Returns
+        -------
+        dict
+            By columns of ``predictions.tsv``.
+        """
+        return known_of(task.scan)
 
     @abstractmethod
     def traced(self) -> dict[str, Any]:
