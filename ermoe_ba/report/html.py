@@ -39,6 +39,9 @@ FLAGS_IN_WORDS = {
     "mask.",
     "registration_doubtful": "The scan resembles the template less than those of the training "
     "cohort: look at Figure 1 before you use the age.",
+    "resolution_low": "The voxels are coarser, or the slices thicker, than those of the training "
+    "cohort: ages move by years.",
+    "several_heads": "There is another brain in the image: whose age this is, nothing tells.",
     "brain_volume_low": "The brain is smaller than those of the training cohort.",
     "brain_volume_high": "The brain is larger than those of the training cohort.",
     "contrast_low": "Grey and white matter differ less than on the scans of the training cohort.",
@@ -68,6 +71,8 @@ SEEN_IN_WORDS = {
 # Name, unit and decimals of the figures that the preprocessing measures.
 QUALITY_FIGURES = {
     "brain_volume_ml": ("Brain volume (intracranial)", " mL", 0),
+    "voxel_edge_mm": ("Longest edge of the voxels", " mm", 1),
+    "second_brain_ml": ("Another brain in the image", " mL", 0),
     "template_correlation": ("Correlation with the template", "", 3),
     "turn_degrees": ("Turn of the head against its header", "°", 0),
     "flat_end_cm2": ("Brain at the end of the image", " cm²", 1),
