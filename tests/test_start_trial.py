@@ -118,7 +118,7 @@ def test_rows_that_could_not_ship_are_no_candidates(
     rivals = {row.name for row in recipe.row if not trial["is_candidate"](recipe, row)}
     assert rivals == {
         "one-expert", "no-expert", "softmax", "subspace", "compression-0-one-expert",
-        "shrinkage-1-one-expert",
+        "shrinkage-1-one-expert", "one-expert-rank-32",
     }  # fmt: skip
     asked: list[list[str]] = []
     monkeypatch.setitem(
