@@ -51,7 +51,7 @@ def predict(folder: Path, *options: str | Path) -> pd.DataFrame:
 
 def save_variants(folder: Path, count: int) -> None:
     """Save the sample in other axis orders, flips, data types and header forms."""
-    image = nib.load(SAMPLE_HEAD)
+    image = nib.Nifti1Image.from_filename(SAMPLE_HEAD)
     orders = itertools.product(
         itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
     )
