@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from ermoe_ba.assets import SAMPLE_HEAD
+from ermoe_ba.tables import PREDICTIONS
 
 COMMANDS = Path(sys.executable).parent
 
@@ -46,7 +47,7 @@ def run(*command: str | Path) -> tuple[float, float]:
 def predict(folder: Path, *options: str | Path) -> pd.DataFrame:
     """Predict with the command line; return its table."""
     run(COMMANDS / "ermoe-ba", "predict", *options, "--out", folder, "--overwrite")
-    return pd.read_csv(folder / "predictions.tsv", sep="\t")
+    return pd.read_csv(folder / PREDICTIONS, sep="\t")
 
 
 def save_variants(folder: Path, count: int) -> None:
