@@ -38,12 +38,20 @@ from ermoe_ba.space import Volume
 
 Change = Callable[[Volume, float, np.random.Generator], Volume]
 
+
+def _drawing_nothing(change: Callable[[Volume, float], Volume]) -> Change:
+    """Return a change as it stands among those that need a source of noise."""
+    return lambda volume, amount, _: change(volume, amount)
+
+
 CHANGES: dict[str, Change] = {
-    change.__name__: change
-    for change in (
-        reorder_axes, tilt_header, shift_origin, scale_values, offset_values, damage_voxel,
-        surround, turn_head,
-        thicken_slices, add_noise, add_bias, bend_contrast, blur, take_slices, invert, cut_top,
-        blank_top, mirror, ghost, move_head, empty, ball,
-    )
+    **{change.__name__: change for change in (add_noise, empty, ball)},
+    **{
+        change.__name__: _drawing_nothing(change)
+        for change in (
+            reorder_axes, tilt_header, shift_origin, scale_values, offset_values, damage_voxel,
+            surround, turn_head, thicken_slices, add_bias, bend_contrast, blur, take_slices,
+            invert, cut_top, blank_top, mirror, ghost, move_head,
+        )
+    },
 }  # fmt: skip

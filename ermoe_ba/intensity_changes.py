@@ -25,7 +25,7 @@ def bright(volume: Volume) -> float:
     return float(np.percentile(shown, 98)) if shown.size else 1.0
 
 
-def scale_values(volume: Volume, factor: float, _: np.random.Generator) -> Volume:
+def scale_values(volume: Volume, factor: float) -> Volume:
     """Multiply all intensities.
 
     Parameters
@@ -34,8 +34,6 @@ def scale_values(volume: Volume, factor: float, _: np.random.Generator) -> Volum
         The scan, shape (I, J, K), on its own grid.
     factor : float
         Above 0.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -45,7 +43,7 @@ def scale_values(volume: Volume, factor: float, _: np.random.Generator) -> Volum
     return volume.same_grid((volume.data * np.float64(factor)).astype(np.float32))
 
 
-def offset_values(volume: Volume, share: float, _: np.random.Generator) -> Volume:
+def offset_values(volume: Volume, share: float) -> Volume:
     """Lower all intensities by a share of the brightness, so that some are negative, or raise them.
 
     Parameters
@@ -54,8 +52,6 @@ def offset_values(volume: Volume, share: float, _: np.random.Generator) -> Volum
         The scan, shape (I, J, K), on its own grid.
     share : float
         Of the brightness (`bright`), -1 to 1; below 0 intensities are raised.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -65,7 +61,7 @@ def offset_values(volume: Volume, share: float, _: np.random.Generator) -> Volum
     return volume.same_grid((volume.data - share * bright(volume)).astype(np.float32))
 
 
-def damage_voxel(volume: Volume, factor: float, _: np.random.Generator) -> Volume:
+def damage_voxel(volume: Volume, factor: float) -> Volume:
     """Give the voxel in the middle of the image a value that no tissue has.
 
     Parameters
@@ -74,8 +70,6 @@ def damage_voxel(volume: Volume, factor: float, _: np.random.Generator) -> Volum
         The scan, shape (I, J, K), on its own grid.
     factor : float
         Times the brightness (`bright`); any number.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -112,7 +106,7 @@ def add_noise(volume: Volume, share: float, rng: np.random.Generator) -> Volume:
     return volume.same_grid(np.hypot(volume.data + real, imaginary).astype(np.float32))
 
 
-def add_bias(volume: Volume, strength: float, _: np.random.Generator) -> Volume:
+def add_bias(volume: Volume, strength: float) -> Volume:
     """Darken from one corner of the image to the other by a factor of ``exp(2 strength)``.
 
     Parameters
@@ -122,8 +116,6 @@ def add_bias(volume: Volume, strength: float, _: np.random.Generator) -> Volume:
     strength : float
         From one corner to the other, the values change from ``exp(-strength)`` to ``exp(strength)``
         times what they were.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -135,7 +127,7 @@ def add_bias(volume: Volume, strength: float, _: np.random.Generator) -> Volume:
     return volume.same_grid((volume.data * field).astype(np.float32))
 
 
-def bend_contrast(volume: Volume, exponent: float, _: np.random.Generator) -> Volume:
+def bend_contrast(volume: Volume, exponent: float) -> Volume:
     """Raise intensities, relative to the brightness, to a power: above 1 grey matter darkens.
 
     Parameters
@@ -144,8 +136,6 @@ def bend_contrast(volume: Volume, exponent: float, _: np.random.Generator) -> Vo
         The scan, shape (I, J, K), on its own grid.
     exponent : float
         Above 0; 1 changes nothing.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -157,7 +147,7 @@ def bend_contrast(volume: Volume, exponent: float, _: np.random.Generator) -> Vo
     return volume.same_grid((unit * shares**exponent).astype(np.float32))
 
 
-def blur(volume: Volume, fwhm_mm: float, _: np.random.Generator) -> Volume:
+def blur(volume: Volume, fwhm_mm: float) -> Volume:
     """Blur by a Gaussian of this full width at half maximum.
 
     Parameters
@@ -166,8 +156,6 @@ def blur(volume: Volume, fwhm_mm: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     fwhm_mm : float
         Full width at half maximum in mm, at least 0.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -178,7 +166,7 @@ def blur(volume: Volume, fwhm_mm: float, _: np.random.Generator) -> Volume:
     return volume.same_grid(np.asanyarray(smooth.dataobj))
 
 
-def invert(volume: Volume, _: float, __: np.random.Generator) -> Volume:
+def invert(volume: Volume, _: float) -> Volume:
     """Turn the contrast of the head upside down; air stays 0.
 
     Parameters
@@ -187,8 +175,6 @@ def invert(volume: Volume, _: float, __: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     _ : float
         Of no use here: there is one way.
-    __ : Generator
-        Nor this: nothing is drawn.
 
     Returns
     -------
@@ -201,7 +187,7 @@ def invert(volume: Volume, _: float, __: np.random.Generator) -> Volume:
     return volume.same_grid(flipped.astype(np.float32))
 
 
-def ghost(volume: Volume, share: float, _: np.random.Generator) -> Volume:
+def ghost(volume: Volume, share: float) -> Volume:
     """Add the image moved by half the field of view along the first axis.
 
     Parameters
@@ -210,8 +196,6 @@ def ghost(volume: Volume, share: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     share : float
         Of the image that is added to itself, at least 0.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -222,7 +206,7 @@ def ghost(volume: Volume, share: float, _: np.random.Generator) -> Volume:
     return volume.same_grid((volume.data + share * moved).astype(np.float32))
 
 
-def move_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
+def move_head(volume: Volume, degrees: float) -> Volume:
     """Let the head nod and sink during the scan: blocks of k-space lines alternate between poses.
 
     Sixteen blocks, the middle ones (the image's brightness) at rest, every other one turned by
@@ -234,8 +218,6 @@ def move_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     degrees : float
         Turn in the plane of the first two axes; half as many voxels along each is the shift.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------

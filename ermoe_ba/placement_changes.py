@@ -31,7 +31,7 @@ def _turn(degrees: float) -> Array:
     return np.asarray(nib.affines.from_matvec(turn.as_matrix()))
 
 
-def reorder_axes(volume: Volume, amount: float, _: np.random.Generator) -> Volume:
+def reorder_axes(volume: Volume, amount: float) -> Volume:
     """Save in another of the 48 axis orders and flips; `amount` is its number, from 0.
 
     Parameters
@@ -40,8 +40,6 @@ def reorder_axes(volume: Volume, amount: float, _: np.random.Generator) -> Volum
         The scan, shape (I, J, K), on its own grid.
     amount : float
         Whole number from 0 to 47: six orders of the axes, eight sets of flips.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def reorder_axes(volume: Volume, amount: float, _: np.random.Generator) -> Volum
     return Volume(data, SpatialGrid(data.shape, turned.affine, volume.grid.space))
 
 
-def tilt_header(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
+def tilt_header(volume: Volume, degrees: float) -> Volume:
     """Turn the head in the scanner by an oblique affine; no voxel changes.
 
     Parameters
@@ -66,8 +64,6 @@ def tilt_header(volume: Volume, degrees: float, _: np.random.Generator) -> Volum
         The scan, shape (I, J, K), on its own grid.
     degrees : float
         Angle about an oblique axis through the origin of the world.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -77,7 +73,7 @@ def tilt_header(volume: Volume, degrees: float, _: np.random.Generator) -> Volum
     return _moved(volume, _turn(degrees))
 
 
-def shift_origin(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
+def shift_origin(volume: Volume, mm: float) -> Volume:
     """Move the head in the scanner along the space diagonal; no voxel changes.
 
     Parameters
@@ -86,8 +82,6 @@ def shift_origin(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     mm : float
         How far; negative for the other way.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -97,7 +91,7 @@ def shift_origin(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
     return _moved(volume, nib.affines.from_matvec(np.eye(3), np.full(3, mm / np.sqrt(3.0))))
 
 
-def surround(volume: Volume, share: float, _: np.random.Generator) -> Volume:
+def surround(volume: Volume, share: float) -> Volume:
     """Put empty voxels around the image, as conforming it to a cube does.
 
     Parameters
@@ -106,8 +100,6 @@ def surround(volume: Volume, share: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     share : float
         Of the image's size, on either side of each axis; at least 0.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -119,7 +111,7 @@ def surround(volume: Volume, share: float, _: np.random.Generator) -> Volume:
     return Volume(data, _window(volume.grid, -before, np.array(data.shape)))
 
 
-def turn_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
+def turn_head(volume: Volume, degrees: float) -> Volume:
     """Turn the head in the image: voxels are interpolated, the field of view stays where it is.
 
     Parameters
@@ -128,8 +120,6 @@ def turn_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     degrees : float
         Angle about an oblique axis through the middle of the image.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -151,7 +141,7 @@ def turn_head(volume: Volume, degrees: float, _: np.random.Generator) -> Volume:
     return result.same_grid(np.clip(result.data, 0, None))
 
 
-def thicken_slices(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
+def thicken_slices(volume: Volume, mm: float) -> Volume:
     """Sample at 1 x 1 mm in slices of this thickness from below to above, as thick slices blur.
 
     Parameters
@@ -161,8 +151,6 @@ def thicken_slices(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
     mm : float
         Thickness of a slice, at least that of the scan's own; a Gaussian of which the full width
         makes up the difference blurs it.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -181,7 +169,7 @@ def thicken_slices(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
     return resample(thin, SpatialGrid((i, j, k), affine, volume.grid.space), order=1)
 
 
-def take_slices(volume: Volume, first: float, _: np.random.Generator) -> Volume:
+def take_slices(volume: Volume, first: float) -> Volume:
     """Keep every other slice along the first axis, from `first` (0 or 1): half the information.
 
     Parameters
@@ -190,8 +178,6 @@ def take_slices(volume: Volume, first: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     first : float
         0 or 1.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -205,7 +191,7 @@ def take_slices(volume: Volume, first: float, _: np.random.Generator) -> Volume:
     return Volume(data, SpatialGrid(data.shape, affine, volume.grid.space))
 
 
-def cut_top(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
+def cut_top(volume: Volume, mm: float) -> Volume:
     """Cut the image this far below the top of what it shows.
 
     Parameters
@@ -214,8 +200,6 @@ def cut_top(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     mm : float
         From the highest voxel above 0 down, at least 0, and less than what is shown.
-    _ : Generator
-        Of no use here: nothing is drawn.
 
     Returns
     -------
@@ -230,7 +214,7 @@ def cut_top(volume: Volume, mm: float, _: np.random.Generator) -> Volume:
     return Volume(data, SpatialGrid(data.shape, canonical.affine, volume.grid.space))
 
 
-def blank_top(volume: Volume, mm: float, rng: np.random.Generator) -> Volume:
+def blank_top(volume: Volume, mm: float) -> Volume:
     """Cut as `cut_top` does, and fill up with zeros to the shape from before.
 
     Parameters
@@ -239,19 +223,17 @@ def blank_top(volume: Volume, mm: float, rng: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     mm : float
         As of `cut_top`.
-    rng : Generator
-        Source of the noise.
 
     Returns
     -------
     Volume
         float32, on the grid of `volume`; 0 in what was cut.
     """
-    part = cut_top(volume, mm, rng)
+    part = cut_top(volume, mm)
     return resample(_real(part), volume.grid, order=0)
 
 
-def mirror(volume: Volume, _: float, __: np.random.Generator) -> Volume:
+def mirror(volume: Volume, _: float) -> Volume:
     """Swap left and right: the header lies about the first axis of the world.
 
     Parameters
@@ -260,8 +242,6 @@ def mirror(volume: Volume, _: float, __: np.random.Generator) -> Volume:
         The scan, shape (I, J, K), on its own grid.
     _ : float
         Of no use here: there is one way.
-    __ : Generator
-        Nor this: nothing is drawn.
 
     Returns
     -------

@@ -9,7 +9,8 @@ import pandas as pd
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_text
 
-# predictions.tsv, one row a scan: name, and what it holds.
+# The table of ages, one row a scan, and its columns: name, and what it holds.
+PREDICTIONS = "predictions.tsv"
 PREDICTION_COLUMNS: dict[str, str] = {
     "participant_id": "BIDS participant, without sub-",
     "session_id": "BIDS session, without ses-; n/a where the name has none",

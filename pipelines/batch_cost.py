@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,18 +35,25 @@ MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 class Cost:
     """What a process and its children used."""
 
+    seconds: float
     processor_seconds: float
     peak_mb: float
 
 
-def cost_of(command: Sequence[str]) -> Cost:
-    """Run a command to its end; return its user and system seconds and peak memory (MB)."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+def cost_of(command: Sequence[str | Path], *, quiet: bool = False) -> Cost:
+    """Run a command to its end; return its seconds by the clock, user and system, and peak MB.
+
+    `quiet` keeps its progress and remarks off the screen as well.
+    """
+    start, errors = time.perf_counter(), subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors) as process:
+        # wait4 gives the memory of this very child; RUSAGE_CHILDREN that of the largest so far.
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
-        sys.exit(f"batch_cost.py: {' '.join(command)} must end well; found {process.returncode}.")
-    return Cost(usage.ru_utime + usage.ru_stime, usage.ru_maxrss * MAXRSS_BYTES / 1e6)
+        sys.exit(f"{' '.join(map(str, command))} must end well; found {process.returncode}.")
+    seconds, peak_mb = time.perf_counter() - start, usage.ru_maxrss * MAXRSS_BYTES / 1e6
+    return Cost(seconds, usage.ru_utime + usage.ru_stime, peak_mb)
 
 
 def link_heads(heads: Path, out: Path, count: int) -> tuple[Path, Path]:

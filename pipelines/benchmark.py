@@ -13,45 +13,31 @@ import argparse
 import itertools
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
+from batch_cost import cost_of
 
 from ermoe_ba.assets import SAMPLE_HEAD
+from ermoe_ba.tables import PREDICTIONS
 
 COMMANDS = Path(sys.executable).parent
 
 
-def run(*command: str | Path) -> tuple[float, float]:
-    """Run a command; return its wall-clock seconds and its peak memory in GB."""
-    start = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        # wait4 gives the memory of this very child; RUSAGE_CHILDREN that of the largest so far.
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        sys.exit(f"{command[0]} ended with {process.returncode}")
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1e9 if platform.system() == "Darwin" else 1e6
-    return seconds, usage.ru_maxrss / unit
-
-
 def predict(folder: Path, *options: str | Path) -> pd.DataFrame:
     """Predict with the command line; return its table."""
-    run(COMMANDS / "ermoe-ba", "predict", *options, "--out", folder, "--overwrite")
-    return pd.read_csv(folder / "predictions.tsv", sep="\t")
+    program = COMMANDS / "ermoe-ba"
+    cost_of([program, "predict", *options, "--out", folder, "--overwrite"], quiet=True)
+    return pd.read_csv(folder / PREDICTIONS, sep="\t")
 
 
 def save_variants(folder: Path, count: int) -> None:
     """Save the sample in other axis orders, flips, data types and header forms."""
-    image = nib.load(SAMPLE_HEAD)
+    image = nib.Nifti1Image.from_filename(SAMPLE_HEAD)
     orders = itertools.product(
         itertools.permutations(range(3)), itertools.product((1, -1), repeat=3)
     )
@@ -75,19 +61,22 @@ def main() -> None:
         work = Path(name)
         pairs = []
         for number in range(1 if quick else 5):
-            ours = run(
-                COMMANDS / "ermoe-ba", "predict", SAMPLE_HEAD, "--out", work / f"cold{number}"
+            out = work / f"cold{number}"
+            ours = cost_of(
+                [COMMANDS / "ermoe-ba", "predict", SAMPLE_HEAD, "--out", out], quiet=True
             )
-            deepbet = run(
-                COMMANDS / "deepbet-cli", "-i", SAMPLE_HEAD, "-o", work / "b.nii.gz", "-g"
+            mask = work / "b.nii.gz"
+            alone = cost_of(
+                [COMMANDS / "deepbet-cli", "-i", SAMPLE_HEAD, "-o", mask, "-g"], quiet=True
             )
-            pairs.append((*ours, *deepbet))
+            pairs.append((ours.seconds / alone.seconds, ours.peak_mb / 1000))
             print(
-                f"pair {number}: ermoe-ba {ours[0]:.1f} s, {ours[1]:.2f} GB; deepbet-cli "
-                f"{deepbet[0]:.1f} s, {deepbet[1]:.2f} GB; ratio {ours[0] / deepbet[0]:.2f}"
+                f"pair {number}: ermoe-ba {ours.seconds:.1f} s, {ours.peak_mb / 1000:.2f} GB; "
+                f"deepbet-cli {alone.seconds:.1f} s, {alone.peak_mb / 1000:.2f} GB; "
+                f"ratio {pairs[-1][0]:.2f}"
             )
-        ratio = np.median([a[0] / a[2] for a in pairs])
-        memory = max(a[1] for a in pairs)
+        ratio = np.median([ratio for ratio, _ in pairs])
+        memory = max(peak_gb for _, peak_gb in pairs)
         print(f"median ratio {ratio:.2f} (at most 2.5); peak memory {memory:.2f} GB (at most 2.5)")
         ages = [predict(work / f"same{n}", SAMPLE_HEAD, "--no-maps") for n in range(2)]
         first, second = (table["predicted_age"].iloc[0] for table in ages)

@@ -19,7 +19,9 @@ target = Path(__file__).parents[1] / "atlases" / f"tpl-{TEMPLATE_SPACE}"
 
 maps = {}
 for name in ("t1", "gm", "wm"):
-    image = nib.load(source / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz")
+    image = nib.Nifti1Image.from_filename(
+        source / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    )
     # From 1 mm to 2 mm: the blur that makes a 1 mm voxel as wide as a 2 mm one, sqrt(2^2 - 1^2).
     image = smooth_image(nib.Nifti1Image(image.get_fdata(), image.affine), fwhm=np.sqrt(3.0))
     maps[name] = resample_from_to(image, (MODEL_GRID.shape, MODEL_GRID.affine), order=1)

@@ -39,19 +39,22 @@ def print_errors(
         print(f"{name:{width}}  {with_interval(**found['mae'])}   {difference} years")
 
 
-def with_interval(value: float, lower: float, upper: float, sign: str = "") -> str:
+def with_interval(
+    value: float | None, lower: float | None, upper: float | None, sign: str = ""
+) -> str:
     """Return a figure as text, with its interval.
 
     Parameters
     ----------
-    value, lower, upper : float
-        The figure, and the ends of its interval.
+    value, lower, upper : float or None
+        The figure, and the ends of its interval; None where there is none, as of four people.
     sign : str
         "+" shows the sign, as that of differences.
 
     Returns
     -------
     str
-        Two decimals.
+        Two decimals, or n/a.
     """
-    return f"{value:{sign}.2f} ({lower:{sign}.2f} to {upper:{sign}.2f})"
+    told, low, high = ("n/a" if x is None else f"{x:{sign}.2f}" for x in (value, lower, upper))
+    return f"{told} ({low} to {high})"

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from pictures import write_pictures
 from safetensors.numpy import load_file
 
 from ermoe_ba.assets import template
@@ -11,7 +13,7 @@ from ermoe_ba.attribution.trial import NETWORKS, TRAINED
 from ermoe_ba.attribution.trial_figures import Targets, cohort_table, map_table
 from ermoe_ba.attribution.trial_maps import IDEAL
 from ermoe_ba.checkpoint import Ensemble
-from ermoe_ba.io import write_json, write_whole
+from ermoe_ba.io import write_json
 from ermoe_ba.report.evidence import PlantedRow, draw_concordance, draw_curves, draw_planted
 from ermoe_ba.report.evidence_checks import (
     draw_emergence,
@@ -29,7 +31,7 @@ REAL, RIVAL = "real", "softmax_routing"
 
 
 def gather(
-    parts: dict[str, dict],
+    parts: dict[str, dict[str, Any]],
     simulated: Sequence[str],
     targets: Targets,
     ensemble: Ensemble,
@@ -74,13 +76,12 @@ def gather(
         if name in parts:
             print(f"{name}: what an expert's name tells, as a share of the experts' entropy")
             print(pd.DataFrame(parts[name]["specialisation"]).T.to_string(float_format="%.3f"))
-    for name, picture in pictures.items():
-        write_whole(out / f"{name}.png", lambda path, picture=picture: path.write_bytes(picture))
+    write_pictures(out, pictures)
     print(f"Written: {out}")
     return all(part["verdict"]["met"] for part in planted.values())
 
 
-def planted_picture(planted: dict[str, dict], tokens: TokenGrid, out: Path) -> bytes:
+def planted_picture(planted: dict[str, dict[str, Any]], tokens: TokenGrid, out: Path) -> bytes:
     """Draw the maps of all planted cohorts."""
     brain = template("desc-brain_T1w")
     rows = []

@@ -43,7 +43,8 @@ print(f"volumes are normalised to a cavity of {reference / 1000:.0f} mL")
 
 rows = []
 for region in REGIONS:
-    total = sum(normalised[name] for name in region.norms)
+    first, *others = (normalised[name] for name in region.norms)
+    total = sum(others, start=first)
     t = age_units(total.index.to_numpy(dtype=float))
     median = np.log(total["centile_50"].to_numpy() / reference)
     # Summing centiles takes parts of one region to vary together, as neighbours nearly do.

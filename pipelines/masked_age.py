@@ -34,7 +34,8 @@ def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor)
     placed_btd = content_btd + attention.position_td
 
     def heads(y_btd: Tensor) -> Tensor:
-        return y_btd.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        y_bthd: Tensor = y_btd.unflatten(-1, (attention.num_heads, -1))
+        return y_bthd.transpose(1, 2)
 
     context_bhtd = functional.scaled_dot_product_attention(
         heads(attention.query(placed_btd)),
@@ -55,4 +56,5 @@ def masked_age(network: ErmoeBrainAge, described_btfc: Tensor, inside_t: Tensor)
     routing = network.router(placed_bter, context_bter, region_bte)
     says_bte = routing.weights_bte * network.experts(z_bter, u_edr)
     score_b = network.baseline + network.scale * says_bte[:, inside_t].sum(dim=2).mean(dim=1)
-    return network.curve(score_b)
+    age_b: Tensor = network.curve(score_b)
+    return age_b

@@ -15,6 +15,7 @@ import random
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -89,11 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             tab = browser.new_page()
             tab.set_default_timeout(PATIENCE_MS)
             actions: dict[str, Callable[[], object]] = {
-                "open": lambda tab=tab, path=path: tab.goto(path.as_uri()),
-                "sort by age": lambda tab=tab: tab.click("#scans th:nth-child(6) button"),
-                "search": lambda tab=tab: tab.fill("#search", "noisy 77"),
-                "all again": lambda tab=tab: tab.fill("#search", ""),
-                "turn": lambda tab=tab: tab.locator("#pages button").nth(1).click(),
+                "open": partial(tab.goto, path.as_uri()),
+                "sort by age": partial(tab.click, "#scans th:nth-child(6) button"),
+                "search": partial(tab.fill, "#search", "noisy 77"),
+                "all again": partial(tab.fill, "#search", ""),
+                "turn": tab.locator("#pages button").nth(1).click,
             }
             print(f"{path.name}: {path.stat().st_size / 1e6:.1f} MB, {given.scans} scans")
             for name, action in actions.items():

@@ -10,6 +10,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +47,7 @@ def main() -> None:
         source = PhantomDataset(Path(folder), PhantomConfig(seed=1), atlas).source
         # The first loads and prepares what all others share.
         first = cpu_seconds(lambda: make_subject(source, 1))
-        costs = [
-            cpu_seconds(lambda index=index: make_subject(source, index))
-            for index in range(2, 2 + number)
-        ]
+        costs = [cpu_seconds(partial(make_subject, source, n)) for n in range(2, 2 + number)]
     # Linux counts in kB.
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"first subject {first:.2f} s, then {np.mean(costs):.2f} s a subject (processor time)")

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pictures import write_pictures
 
-from ermoe_ba.io import read_volume, write_whole
+from ermoe_ba.config import from_plain
+from ermoe_ba.io import read_volume
 from ermoe_ba.phantom.anatomy import muse_regions
 from ermoe_ba.phantom.config import PhantomConfig
 from ermoe_ba.phantom.floors import latent_floor, regression_floors, volume_floor
@@ -78,7 +80,7 @@ parser.add_argument("real", type=Path, nargs="?", metavar="REAL")
 options = parser.parse_args()
 folder = options.cohort
 settings = json.loads((folder / "phantom.json").read_text(encoding="utf-8"))["config"]
-config = PhantomConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
+config = from_plain(PhantomConfig, settings)
 table = pd.read_csv(folder / "participants.tsv", sep="\t")
 print(f"{len(table)} subjects; smallest Jacobian {table['smallest_jacobian'].min():.4f}")
 print_agreement(table)
@@ -103,6 +105,5 @@ pictures = {
 }
 if options.real is not None:
     pictures["decades"] = draw_decades(table, measure(options.real))
-for name, png in pictures.items():
-    write_whole(figures / f"{name}.png", lambda path, png=png: path.write_bytes(png))
-    print(f"Written: {figures / name}.png")
+for path in write_pictures(figures, pictures):
+    print(f"Written: {path}")

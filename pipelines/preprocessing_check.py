@@ -35,7 +35,8 @@ AIM_MEAN, AIM_LEAST = 0.97, 0.94
 
 def dice(a: Array, b: Array) -> float:
     """Return the overlap of two masks, 0 to 1."""
-    return float(2 * np.count_nonzero(a & b) / max(np.count_nonzero(a) + np.count_nonzero(b), 1))
+    both = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / max(both, 1)
 
 
 def check(preprocessor: Preprocessor, t1w: Path, labels: Path, warped: Path) -> dict[str, object]:
@@ -98,7 +99,7 @@ overlap = table["dice"]
 print(
     f"{len(table)} of {count} heads; Dice of masks with labels > 0: mean {overlap.mean():.4f} "
     f"(aim {AIM_MEAN}), least {overlap.min():.4f} (aim {AIM_LEAST}) of "
-    f"{table['participant_id'][overlap.idxmin()]}"
+    f"{table['participant_id'].iloc[overlap.argmin()]}"
 )
 maps_nv = np.stack(maps)
 labels = np.unique(maps_nv)

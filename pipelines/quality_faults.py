@@ -108,11 +108,11 @@ for number, path in enumerate(chosen):
 table = pd.DataFrame(rows)
 write_table(out / "faults.tsv", table)
 print(f"\n{len(chosen)} heads; of each fault: refused or failed, flagged, unnoticed; flags")
-for fault, group in table.groupby("fault", sort=False):
+for kind, group in table.groupby("fault", sort=False):
     stopped = group["status"] != "ok"
     flagged = ~stopped & (group["flags"] != "")
     words = group["flags"].str.split(";").explode()
     told = ", ".join(f"{w} {n}" for w, n in words[words != ""].value_counts().items())
     unnoticed = int((~stopped & ~flagged).sum())
-    print(f"{fault:20} {int(stopped.sum())} {int(flagged.sum())} {unnoticed}  {told}")
+    print(f"{kind:20} {int(stopped.sum())} {int(flagged.sum())} {unnoticed}  {told}")
 print(f"Written: {out / 'faults.tsv'}")

@@ -35,13 +35,15 @@ def main() -> None:
     folder = model_folder(parser.parse_args().model)
     model = BrainAgeModel.load(str(folder))
     found = model.predict(SAMPLE_HEAD, maps=False)
+    widening = found.interval_widening
     sample = SAMPLE_HEAD.name.removesuffix("_T1w.nii.gz")
     record = {
         "model_id": model.ensemble.model_id,
         "files": hashes(folder),
         "ages": {sample: round(found.predicted_age, 2)},
         "intervals": {sample: [round(end, 2) for end in found.interval]},
-        "interval_widenings": {sample: round(found.interval_widening, 3)},
+        # Null of a model without a rule by which its intervals widen.
+        "interval_widenings": {sample: None if widening is None else round(widening, 3)},
         "note": "SHA-256 of each file, and what `ermoe-ba predict` gave of the sample head in "
         "years when the weights were shipped (pipelines/record_model.py)",
     }

@@ -18,13 +18,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
+from pictures import write_pictures
 
 from ermoe_ba.changes import CHANGES
 from ermoe_ba.checkpoint import load_ensemble
 from ermoe_ba.cohort import read_participants
 from ermoe_ba.config import from_plain
 from ermoe_ba.errors import ScanError
-from ermoe_ba.io import write_json, write_text, write_volume, write_whole
+from ermoe_ba.io import write_json, write_text, write_volume
 from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.predict import predict_age
 from ermoe_ba.preprocess import Preprocessor
@@ -154,7 +155,7 @@ def main() -> int:
     text = markdown_table(table, 3) + "\n" + markdown_table(pd.DataFrame(retests), 3)
     write_text(options.out / "robustness.md", text)
     picture = draw_robustness(wide, table, REFERENCE.name, settings.lossless_tolerance)
-    write_whole(options.out / "robustness.png", lambda path: path.write_bytes(picture))
+    write_pictures(options.out, {"robustness": picture})
     print(text)
     lossless = table[table["lossless"]]
     # A head that was not predicted at all is no head that stayed where it was.

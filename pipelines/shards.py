@@ -21,7 +21,7 @@ from ermoe_ba.errors import UsageError
 from ermoe_ba.inputs import PATH_COLUMN
 from ermoe_ba.io import write_whole
 from ermoe_ba.parquet import write_parquet_beside
-from ermoe_ba.tables import PREDICTION_COLUMNS
+from ermoe_ba.tables import PREDICTION_COLUMNS, PREDICTIONS
 
 
 def count(table: Path, size: int) -> int:
@@ -105,7 +105,7 @@ def join(folder: Path, shards: int, out: Path) -> tuple[int, int]:
         nonlocal done, failed
         yield columns
         for number in range(shards):
-            table = folder / f"{number:05d}" / "predictions.tsv"
+            table = folder / f"{number:05d}" / PREDICTIONS
             shard = _read(table)
             found = next(shard, [])
             if found != columns:

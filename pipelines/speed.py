@@ -220,7 +220,7 @@ class Speed(PairedTimes):
             products = counter.get_total_flops() / (2 * size**3)
             name = f"6. a product of {size} cubed / forward, {str(dtype).removeprefix('torch.')}"
             remark = f"the forward's operations fill {products:.2f} such products"
-            self.ratio(name, remark, lambda a=a: a @ a, run)
+            self.ratio(name, remark, partial(torch.matmul, a, a), run)
             self.keep(f"{name}: share of the peak", products * self.found[name], "at least 0.5")
 
     def dispatch(self) -> None:

@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.cohort import Participants
+from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.model.rivals.additive import AdditiveReadout
 from ermoe_ba.model.rivals.roster import make_dense, make_mixture
 from ermoe_ba.space import Array
@@ -79,11 +80,13 @@ def start_ages(
     """Return the ages that a row's network gives at its start."""
     config, age = recipe.model_of(row), recipe.age_of(row)
     tokens = place_regions(token_grid(config), config)
+    network: ErmoeBrainAge | AdditiveReadout
     if row.backbone == "experts":
         network = make_mixture(row.router, config, tokens, row.orthogonal)
     else:
-        network = make_dense(row.backbone, config, tokens)
-        assert isinstance(network, AdditiveReadout), "only read-outs have a ridge start"
+        dense = make_dense(row.backbone, config, tokens)
+        assert isinstance(dense, AdditiveReadout), "only read-outs have a ridge start"
+        network = dense
     network.eval()
     ages = torch.as_tensor(ages_n, dtype=torch.float32)
     centre_on(network, train_nv[:, 0].float(), ages, age.spread_floor)

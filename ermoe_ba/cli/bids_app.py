@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from ermoe_ba.bids import is_dataset
-from ermoe_ba.cli.predict import TABLE, cannot_write, load_ahead, predict_settings, write_rows
+from ermoe_ba.cli.predict import cannot_write, load_ahead, predict_settings, write_rows
 from ermoe_ba.cli.progress import run_tasks
 from ermoe_ba.cli.scans import meant_scans, tell_missing, tell_one_age
 from ermoe_ba.cli.summary import exit_code, summarise
@@ -20,7 +20,7 @@ from ermoe_ba.derivatives import Derivative, derivatives_of
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import remove_file
 from ermoe_ba.parquet import write_parquet_beside
-from ermoe_ba.tables import read_predictions, write_table
+from ermoe_ba.tables import PREDICTIONS, read_predictions, write_table
 from ermoe_ba.workers import Outcome, Task
 
 
@@ -95,15 +95,15 @@ def _group(options: argparse.Namespace) -> int:
         )
     rows = pd.concat(map(read_predictions, there))
     try:
-        write_table(options.out / TABLE, rows)
-        parquet = write_parquet_beside(options.out / TABLE, len(rows))
+        write_table(options.out / PREDICTIONS, rows)
+        parquet = write_parquet_beside(options.out / PREDICTIONS, len(rows))
     except OSError as error:
         raise cannot_write(options.out, error) from error
     for table in set(tables) - set(there):
         print(f"note    no results yet: {table}", file=sys.stderr)
     failed = int((rows["status"] != "ok").sum())
     print(f"{len(rows)} scans of {len(there)} sessions, {failed} failed.")
-    files = [options.out / TABLE, *([parquet] if parquet else [])]
+    files = [options.out / PREDICTIONS, *([parquet] if parquet else [])]
     print("\n".join(["Written:", *(f"  {path}" for path in files)]))
     return 0 if not failed and len(there) == len(tables) else 1
 
@@ -111,4 +111,4 @@ def _group(options: argparse.Namespace) -> int:
 def _table(home: Derivative) -> Path:
     """Return the table of the session that a scan belongs to."""
     names = "_".join(p for p in home.session.parts[-2:] if p.startswith(("sub-", "ses-")))
-    return home.session / f"{names}_{TABLE}"
+    return home.session / f"{names}_{PREDICTIONS}"

@@ -12,6 +12,7 @@ from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.recipe import read_recipe
+from ermoe_ba.training.run_folder import PREDICTIONS
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:
@@ -58,8 +59,9 @@ def run_cross_validate(options: argparse.Namespace) -> int:
     for name, value in metrics.items():
         parts = value if isinstance(value, dict) else {"": value}
         print(f"{name:32} {'  '.join(f'{k} {np.round(v, 3)}'.strip() for k, v in parts.items())}")
-    evaluation = evaluate(options.out / "predictions.tsv", options.participants)
-    write_parquet_beside(options.out / "predictions.tsv", len(evaluation.table))
+    table = options.out / PREDICTIONS
+    evaluation = evaluate(table, options.participants)
+    write_parquet_beside(table, len(evaluation.table))
     write_evaluation(evaluation, options.out, recipe.run.name)
     print_evaluation(evaluation)
     return 0

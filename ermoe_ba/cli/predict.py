@@ -22,14 +22,14 @@ from ermoe_ba.model_card import DEFAULT_MODEL
 from ermoe_ba.parquet import PARQUET_SUFFIX, write_parquet_beside
 from ermoe_ba.partial import prefix_of
 from ermoe_ba.scan_files import other_scans, remove_scan, require_no_loss
-from ermoe_ba.tables import predictions_table, write_table
+from ermoe_ba.tables import PREDICTIONS, predictions_table, write_table
 from ermoe_ba.workers import Outcome, PredictSettings, Task
 
-TABLE, PAGE = "predictions.tsv", "qc.html"
+PAGE = "qc.html"
 # What `ermoe-ba report` makes beside them.
 INDEX = "index.html"
 # What a large batch has beside its table.
-PARQUET = f"{Path(TABLE).stem}{PARQUET_SUFFIX}"
+PARQUET = f"{Path(PREDICTIONS).stem}{PARQUET_SUFFIX}"
 # While a batch runs, its table is written anew when it has grown by this share: each row some
 # hundred times, not once for every later one. What a stop loses of it, --resume finds on disk.
 TABLE_GROWTH = 0.01
@@ -53,7 +53,7 @@ def run_predict(options: argparse.Namespace) -> int:
     UsageError
         If the call itself is wrong: before anything is computed.
     """
-    table_path, page_path = options.out / TABLE, options.out / PAGE
+    table_path, page_path = options.out / PREDICTIONS, options.out / PAGE
     own = options.overwrite or options.resume
     if table_path.exists() and not own:
         raise _taken(options.out)
@@ -112,7 +112,7 @@ def _take(folder: Path) -> None:
 
     The rows of all others would be lost, since each run writes the whole table.
     """
-    table = folder / TABLE
+    table = folder / PREDICTIONS
     # Whole under a name of its own first; a link, other than a renamed file, replaces nothing.
     own = folder / f"{prefix_of(table)}claim"
     write_rows(own, [])
@@ -129,8 +129,8 @@ def _take(folder: Path) -> None:
 
 def _taken(folder: Path) -> UsageError:
     return UsageError(
-        f"{folder} already holds {TABLE}; give --resume to go on with that run, --overwrite, or "
-        "another --out."
+        f"{folder} already holds {PREDICTIONS}; give --resume to go on with that run, --overwrite, "
+        "or another --out."
     )
 
 

@@ -16,7 +16,6 @@ from ermoe_ba.workers import (
     PredictSettings,
     PreprocessSettings,
     Task,
-    lost,
 )
 
 
@@ -34,7 +33,8 @@ def run_tasks(
     settings : PredictSettings or PreprocessSettings
         What worker processes start from.
     worker : Predictor or DerivativeMaker
-        Does the work where it is done in this process.
+        Does the work where it is done in this process, and knows what is known of a scan whose
+        process was killed.
     tasks : sequence of Task
         What to do.
     jobs : int
@@ -53,7 +53,7 @@ def run_tasks(
         alone = jobs == 1 or len(tasks) < 2
         here = partial(worker, announce=bar.set_postfix_str)
         start = (lambda: here) if alone else settings.start
-        for number, outcome in run_batch(start, tasks, jobs, lost):
+        for number, outcome in run_batch(start, tasks, jobs, worker.lost):
             outcomes[number] = outcome
             row = outcome.row
             if row["status"] != "ok":

@@ -1,7 +1,7 @@
 """What a worker process does with one scan, to predict or preprocess it."""
 
 from ermoe_ba.workers.derivative_maker import DerivativeMaker, PreprocessSettings
-from ermoe_ba.workers.outcome import Outcome, Task, lost
+from ermoe_ba.workers.outcome import Outcome, Task
 from ermoe_ba.workers.predictor import Predictor, PredictSettings
 
 __all__ = [
@@ -11,5 +11,4 @@ __all__ = [
     "Predictor",
     "PreprocessSettings",
     "Task",
-    "lost",
 ]

@@ -97,26 +97,6 @@ def one_line(message: str) -> str:
     return printable(" ".join(message.split()))
 
 
-def lost(task: Task) -> Outcome:
-    """Return the outcome of a scan whose worker process was killed or crashed.
-
-    Parameters
-    ----------
-    task : Task
-        What it was at work on.
-
-    Returns
-    -------
-    Outcome
-        Failed, with the likely reason.
-    """
-    return failure(
-        known_of(task.scan),
-        f"{task.scan.path}: its process must live to the end; found that it was killed or crashed. "
-        "Most often memory ran out: give fewer --jobs.",
-    )
-
-
 def known_of(scan: ScanName) -> dict[str, Any]:
     """Return what a row holds of a scan before any work.
 

@@ -67,7 +67,7 @@ class Worker(ABC):
             If results cannot be written.
         """
         clock = Clock(announce)
-        row = {**self.known(task), **self.traced()}
+        row = self._begun(task)
         try:
             return self.work(task, row, clock)
         except RefusedScanError as error:
@@ -86,6 +86,29 @@ class Worker(ABC):
             if self._debug:
                 traceback.print_exc()
         return failure(row, message, clock.seconds)
+
+    def lost(self, task: Task) -> Outcome:
+        """Return the outcome of a scan whose worker process was killed or crashed.
+
+        Parameters
+        ----------
+        task : Task
+            What that process was at work on.
+
+        Returns
+        -------
+        Outcome
+            Failed, with the likely reason, and what every row holds from the start.
+        """
+        return failure(
+            self._begun(task),
+            f"{task.scan.path}: its process must live to the end; found that it was killed or "
+            "crashed. Most often memory ran out: give fewer --jobs.",
+        )
+
+    def _begun(self, task: Task) -> dict[str, Any]:
+        """Return the row of a scan before any work."""
+        return {**self.known(task), **self.traced()}
 
     def known(self, task: Task) -> dict[str, Any]:
         """Return what a row holds of its scan before any work, so that it does if the work fails.

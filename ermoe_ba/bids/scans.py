@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ermoe_ba.bids.ignored import BIDSIGNORE, IgnoredFiles
 from ermoe_ba.cohort import read_participants, stated_ages
 from ermoe_ba.errors import UsageError, printable
 
@@ -20,6 +21,7 @@ _DERIVED = (
     "desc- and space- name what a program made of a scan. Give such files one by one if they are "
     "meant"
 )
+_IGNORED = f"{BIDSIGNORE} names them; take its lines out if such files are meant"
 _ASTRAY = "the names say another participant or session than their folders; rename or move them"
 
 
@@ -93,7 +95,8 @@ def scans_of(
     """Return the T1w scans of a data set, by path.
 
     Phase, real and imaginary parts (``part-``) are left out: they show no anatomy. So are what
-    other programs made of scans (``desc-``, ``space-``), and files in the folder of somebody else.
+    other programs made of scans (``desc-``, ``space-``), files in the folder of somebody else, and
+    what the data set's ``.bidsignore`` names (`IgnoredFiles`).
 
     Parameters
     ----------
@@ -114,8 +117,8 @@ def scans_of(
     Raises
     ------
     UsageError
-        If the extra is not installed, the data set cannot be read, it has no such scan, or the
-        table given by `participants` cannot be used.
+        If the extra is not installed, the data set or its ``.bidsignore`` cannot be read, it has no
+        such scan, or the table given by `participants` cannot be used.
     """
     try:
         from bids import BIDSLayout
@@ -166,7 +169,9 @@ def scans_of(
             found = {path: e for path, e in found.items() if e.get(entity) in labels}
     found = {path: e for path, e in found.items() if e.get("part") in (None, "mag")}
     remarks: list[str] = []
+    ignored = IgnoredFiles.read(root)
     for left_out, why in (
+        ({path for path in found if path.relative_to(top).as_posix() in ignored}, _IGNORED),
         # What pybids knows of a raw data set's names holds no desc.
         ({path for path in found if _DERIVATIVE.search(path.name)}, _DERIVED),
         ({path for path, e in found.items() if not _is_at_home(path, e)}, _ASTRAY),
