@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ermoe_ba.bids.ignored import BIDSIGNORE, IgnoredFiles
 from ermoe_ba.cohort import read_participants, stated_ages
 from ermoe_ba.errors import UsageError, printable
 
@@ -21,7 +20,7 @@ _DERIVED = (
     "desc- and space- name what a program made of a scan. Give such files one by one if they are "
     "meant"
 )
-_IGNORED = f"{BIDSIGNORE} names them; take its lines out if such files are meant"
+_IGNORED = ".bidsignore names them; take its lines out if such files are meant"
 _ASTRAY = "the names say another participant or session than their folders; rename or move them"
 
 
@@ -96,7 +95,7 @@ def scans_of(
 
     Phase, real and imaginary parts (``part-``) are left out: they show no anatomy. So are what
     other programs made of scans (``desc-``, ``space-``), files in the folder of somebody else, and
-    what the data set's ``.bidsignore`` names (`IgnoredFiles`).
+    what the data set's ``.bidsignore`` names (`read_ignored`).
 
     Parameters
     ----------
@@ -123,6 +122,8 @@ def scans_of(
     try:
         from bids import BIDSLayout
         from bids.layout import BIDSLayoutIndexer, parse_file_entities
+
+        from ermoe_ba.bids.ignored import read_ignored
     except ImportError as error:
         raise UsageError(
             f"{root}: reading a BIDS data set needs an extra; install it: "
@@ -169,9 +170,9 @@ def scans_of(
             found = {path: e for path, e in found.items() if e.get(entity) in labels}
     found = {path: e for path, e in found.items() if e.get("part") in (None, "mag")}
     remarks: list[str] = []
-    ignored = IgnoredFiles.read(root)
+    ignored = read_ignored(root)
     for left_out, why in (
-        ({path for path in found if path.relative_to(top).as_posix() in ignored}, _IGNORED),
+        ({path for path in found if ignored.match_file(path.relative_to(top))}, _IGNORED),
         # What pybids knows of a raw data set's names holds no desc.
         ({path for path in found if _DERIVATIVE.search(path.name)}, _DERIVED),
         ({path for path, e in found.items() if not _is_at_home(path, e)}, _ASTRAY),
