@@ -7,7 +7,6 @@ import pytest
 
 from ermoe_ba.assets import template
 from ermoe_ba.errors import UsageError
-from ermoe_ba.preprocess.field_of_view import flat_end_cm2
 from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
 from ermoe_ba.quality.figures import GREY_CERTAIN, WHITE_CERTAIN, entropy_focus
 from ermoe_ba.quality.limits import (
@@ -309,42 +308,3 @@ def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
     whole = assess(load_limits().limits, half | {"flat_end_cm2": 0.0}, ())
     assert whole.refusing is not None
     assert whole.refusing.limit.flag == "registration_doubtful"
-
-
-# The end of the image
-
-
-def _block(first: tuple[int, int, int], last: tuple[int, int, int]) -> tuple[Volume, Volume]:
-    """A brain of 1 in a head of 5 that fills a grid of 2 x 3 x 1.5 mm voxels."""
-    grid = SpatialGrid((12, 14, 16), np.diag([2.0, 3.0, 1.5, 1.0]), "scan")
-    brain = np.zeros(grid.shape, np.uint8)
-    brain[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = 1
-    image = np.full(grid.shape, 5, np.int16)
-    image[0, 0, 0] = 0
-    return Volume(image, grid), Volume(brain, grid)
-
-
-def test_a_brain_inside_the_image_has_no_flat_end() -> None:
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 13))) == 0.0
-
-
-def test_the_area_of_a_cut_is_in_square_centimetres() -> None:
-    # 8 voxels of 2 mm by 10 of 3 mm, at the upper end: 16 x 30 mm.
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 15))) == pytest.approx(4.8)
-    # The larger of two: above 8 of 2 mm by 12 of 3 mm; in front 8 of 2 mm by 14 of 1.5 mm.
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 13, 15))) == pytest.approx(max(5.76, 3.36))
-
-
-def test_zeros_end_an_image_as_its_border_does() -> None:
-    image, brain = _block((2, 2, 2), (9, 11, 12))
-    image.data[:, :, 13:] = 0
-    assert flat_end_cm2(image, brain) == pytest.approx(4.8)
-
-
-def test_image_and_mask_of_two_grids_have_no_common_end() -> None:
-    image, _ = _block((2, 2, 2), (9, 11, 13))
-    with pytest.raises(ValueError, match="one grid"):
-        flat_end_cm2(image, Volume(np.zeros((5, 5, 5), np.uint8), MODEL_GRID_LIKE))
-
-
-MODEL_GRID_LIKE = SpatialGrid((5, 5, 5), np.eye(4), "scan")
