@@ -2,6 +2,8 @@
 
 import runpy
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,6 +90,28 @@ def recipe_names(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, A
         return runpy.run_path(str(PIPELINES / f"{script}.py"))["main"].__globals__
 
     return names
+
+
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended and been waited for."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.fixture
+def fresh_python() -> Callable[[str], str]:
+    """Run lines of Python in an interpreter that has imported nothing; give what they printed."""
+
+    def run(code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture(scope="session")

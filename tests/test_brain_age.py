@@ -1,8 +1,6 @@
 """Brain ages from Python: those of the command line, from a package that loads nothing early."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -74,7 +72,9 @@ def test_from_python_the_age_is_that_of_the_command_line(
         model.predict("none.nii.gz")
 
 
-def test_the_package_offers_what_it_names_and_loads_torch_only_then() -> None:
+def test_the_package_offers_what_it_names_and_loads_torch_only_then(
+    fresh_python: Callable[[str], str],
+) -> None:
     call = "; ".join(
         [
             "import sys, ermoe_ba",
@@ -87,5 +87,4 @@ def test_the_package_offers_what_it_names_and_loads_torch_only_then() -> None:
             "assert 'torch' in sys.modules",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    fresh_python(call)

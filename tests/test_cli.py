@@ -1,7 +1,6 @@
 """The command line: what it takes, its exit codes, and messages of one line."""
 
 import io
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_torch_thread", "atlases_in_place")
 __all__ = ["predict", "stand_ins"]
 
 
-def test_help_is_given_without_loading_torch() -> None:
+def test_help_is_given_without_loading_torch(fresh_python: Callable[[str], str]) -> None:
     call = "; ".join(
         [
             "import sys",
@@ -28,10 +27,9 @@ def test_help_is_given_without_loading_torch() -> None:
             "assert not heavy, heavy",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    told = fresh_python(call)
     for word in ("predict", "preprocess", "--jobs", "--resume", "info", "--participants"):
-        assert word in done.stdout
+        assert word in told
 
 
 @pytest.mark.parametrize(
@@ -84,7 +82,9 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"ermoe-ba {__version__}\n"
 
 
-def test_one_scan_loads_nothing_that_other_inputs_need() -> None:
+def test_one_scan_loads_nothing_that_other_inputs_need(
+    fresh_python: Callable[[str], str],
+) -> None:
     call = "; ".join(
         [
             "import sys",
@@ -93,8 +93,7 @@ def test_one_scan_loads_nothing_that_other_inputs_need() -> None:
             "assert not heavy & set(sys.modules), heavy & set(sys.modules)",
         ]
     )
-    done = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    fresh_python(call)
 
 
 def _usage_cases(folder: Path) -> dict[str, tuple[list[str], str]]:
@@ -153,8 +152,7 @@ def test_a_wrong_call_gives_two_and_one_line_and_touches_nothing(
 
 
 def test_debug_shows_where_a_wrong_call_went_wrong(tmp_path: Path) -> None:
-
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError, match="no-such"):
         main(["predict", "x.nii", "--out", str(tmp_path), "--atlas", "no-such", "--debug"])
 
 

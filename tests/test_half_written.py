@@ -1,8 +1,6 @@
 """What a killed run left half written is removed, and nothing else."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,14 +10,6 @@ from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.partial import prefix_of
 from ermoe_ba.study import read_study
 from ermoe_ba.training.ready_study import make_ready
-
-
-@pytest.fixture
-def dead() -> int:
-    """The number of a process that has ended and been waited for."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
 
 
 def _half_written(path: Path, process: int, host: str = "") -> Path:

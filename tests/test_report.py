@@ -5,8 +5,6 @@ import dataclasses
 import hashlib
 import io
 import re
-import subprocess
-import sys
 from html import unescape
 from html.parser import HTMLParser
 
@@ -206,10 +204,10 @@ def test_parts_that_do_not_match_are_refused():
         content(brain_mask=Volume(np.zeros(SHAPE, dtype=np.uint8), GRID))
 
 
-def test_pyplot_and_torch_stay_out():
+def test_pyplot_and_torch_stay_out(fresh_python):
     code = (
         "import sys, ermoe_ba.report as r; "
         "bad = {'matplotlib.pyplot', 'torch', 'ants'} & set(sys.modules); "
         "sys.exit(str(bad) if bad else 0)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    fresh_python(code)

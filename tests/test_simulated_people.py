@@ -6,11 +6,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from quick_settings import STAGES
-from tiny_study import write_raw
+from tiny_study import lone_scan, write_raw
 
 from ermoe_ba.errors import UsageError
 from ermoe_ba.inspection import UNUSABLE_COLUMNS
-from ermoe_ba.study import Study, StudyScan
+from ermoe_ba.study import Study
 from ermoe_ba.training.pretrain_config import NO_STAGES, PretrainConfig
 from ermoe_ba.training.ready_study import ReadyStudy
 from ermoe_ba.training.simulated_people import simulated_people
@@ -47,14 +47,7 @@ def ready(tmp_path: Path) -> ReadyStudy:
     from ermoe_ba.inspection import inspect_scans
 
     write_raw(tmp_path / "01_T1w.nii.gz", 3)
-    scan = StudyScan(
-        name="01",
-        participant_id="01",
-        session_id=None,
-        chronological_age=50.0,
-        t1w=tmp_path / "01_T1w.nii.gz",
-        labels=None,
-    )
+    scan = lone_scan(tmp_path / "01_T1w.nii.gz")
     table = pd.DataFrame({"age": [50.0]}, index=pd.Index(["01"], name="participant_id"))
     study = Study(tmp_path, (scan,), table)
     scans, _ = inspect_scans(study, None)

@@ -1,13 +1,13 @@
 """A scan is read only if it can be one head, and says why not."""
 
 import gzip
-import tracemalloc
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from peak_memory import with_peak
 from spoilt_scans import WriteHead, refusal_of, spoil_header
 
 from ermoe_ba.t1w import read_t1w
@@ -182,12 +182,7 @@ def test_a_header_that_announces_gigabytes_is_refused_before_memory_is_taken(
     content = header.binaryblock + bytes(1000)
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    tracemalloc.start()
-    try:
-        error = refusal_of(path)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
+    error, peak = with_peak(lambda: refusal_of(path))
     assert "at most" in error.must_hold
     assert str(shape) in error.found
     assert peak < 10e6
