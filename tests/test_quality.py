@@ -130,11 +130,16 @@ def test_cells_of_mirror_images_are_mirror_images() -> None:
 
 
 def test_the_shipped_reference_knows_left_from_right() -> None:
-    """The template is symmetric: it has no sides."""
+    """The template is symmetric and has no sides; the cohort's mean has them, and so its mirror."""
     reference = load_reference()
     t1w = template("desc-brain_T1w").data.astype(np.float32) / 255
     score = reference.side_score(cell_means(Volume(t1w, MODEL_GRID), _brain()))
     assert abs(score) < abs(LIMITS["mirrored_look"].flag_at)
+    mean = np.zeros(inside_cells().shape)
+    mean[inside_cells()] = reference.mean_c
+    # Kept in single precision.
+    assert reference.side_score(mean) == pytest.approx(1.0, abs=1e-5)
+    assert LIMITS["mirrored_look"].flags(reference.side_score(mean[::-1]))
 
 
 def test_few_scans_describe_no_cohort(cohort) -> None:
