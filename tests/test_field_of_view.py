@@ -28,6 +28,18 @@ def test_the_area_of_a_cut_is_in_square_centimetres() -> None:
     assert flat_end_cm2(*_block((2, 2, 2), (9, 13, 15))) == pytest.approx(max(5.76, 3.36))
 
 
+def test_the_area_is_the_mean_of_the_outermost_3_mm_from_the_second_voxel_on() -> None:
+    """Planes of 1.5 mm: two of them count, of 8 x 10 voxels of 6 square mm or of half as many."""
+    image, brain = _block((2, 2, 2), (9, 11, 15))
+    brain.data[2:6, :, 15] = 0
+    assert flat_end_cm2(image, brain) == pytest.approx((2.4 + 4.8) / 2)
+    # Extraction shuns the outermost plane: without it, the two below count.
+    brain.data[:, :, 15] = 0
+    assert flat_end_cm2(image, brain) == pytest.approx(4.8)
+    brain.data[:, :, 14] = 0
+    assert flat_end_cm2(image, brain) == 0.0
+
+
 def test_zeros_end_an_image_as_its_border_does() -> None:
     image, brain = _block((2, 2, 2), (9, 11, 12))
     image.data[:, :, 13:] = 0
