@@ -1,6 +1,9 @@
-"""Fixtures that several tests share: an awkward grid, and heads written to disk."""
+"""Fixtures that several tests share: an awkward grid, heads written to disk, small networks."""
 
 import runpy
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +14,15 @@ import numpy.typing as npt
 import pytest
 from hypothesis import settings
 
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.assets import atlas_root, template
+from ermoe_ba.io import write_volume
+from ermoe_ba.space import TEMPLATE_SPACE, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ermoe_ba.checkpoint import Ensemble
     from ermoe_ba.model.config import ModelConfig
     from ermoe_ba.model.ermoe import ErmoeBrainAge
     from ermoe_ba.model_card import ModelCard
@@ -86,12 +92,84 @@ def recipe_names(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, A
     return names
 
 
+@pytest.fixture
+def dead() -> int:
+    """The number of a process that has ended and been waited for."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    return child.pid
+
+
+@pytest.fixture
+def fresh_python() -> Callable[[str], str]:
+    """Run lines of Python in an interpreter that has imported nothing; give what they printed."""
+
+    def run(code: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def one_torch_thread() -> None:
     """Several threads gain nothing on small tensors and make busy machines crawl."""
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def atlases(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The template, and one atlas: left and right half of the brain."""
+    root = tmp_path_factory.mktemp("atlases")
+    shutil.copytree(atlas_root() / f"tpl-{TEMPLATE_SPACE}", root / f"tpl-{TEMPLATE_SPACE}")
+    brain = template("desc-brain_mask")
+    halves = np.where(brain.data > 0, 1, 0).astype(np.int16)
+    halves[46:] *= 2
+    write_volume(root / "halves.nii.gz", brain.same_grid(halves))
+    (root / "halves.tsv").write_text(
+        "index\tname\themisphere\n1\tleft half\tL\n2\tright half\tR\n", encoding="utf-8"
+    )
+    (root / "registry.toml").write_text(
+        '[atlas.MUSEIXI]\nfile = "halves.nii.gz"\nlabels = "halves.tsv"\n'
+        'licence = "CC0"\ndescription = "Two halves"\n',
+        encoding="utf-8",
+    )
+    return root
+
+
+@pytest.fixture
+def atlases_in_place(atlases: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(atlases))
+
+
+@pytest.fixture(scope="session")
+def ensemble(one_torch_thread: None) -> "Ensemble":
+    """Two members with random weights on the real model grid, coarse and narrow to be quick."""
+    import torch
+    from coarse_model import CARD, COARSE
+
+    from ermoe_ba.checkpoint import Ensemble, token_grid
+    from ermoe_ba.model.ermoe import ErmoeBrainAge
+
+    tokens = token_grid(COARSE)
+    members = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        member = ErmoeBrainAge(COARSE, tokens)
+        with torch.no_grad():
+            for parameter in member.experts.parameters():
+                parameter.add_(0.5 * torch.randn_like(parameter))
+            member.location_tfc.fill_(0.1)
+            member.spread_tfc.fill_(0.1)
+            member.baseline.fill_(47.0 + seed)
+            member.scale.fill_(16.0)
+        members.append(member.eval())
+    return Ensemble(CARD, members, tokens, "random-000000000000")
 
 
 @pytest.fixture

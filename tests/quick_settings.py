@@ -1,7 +1,10 @@
 """Settings for networks that train in moments: what tests of training start from."""
 
+from typing import Any
+
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.loop import OptimiserConfig
+from ermoe_ba.training.pretrain_config import MaskedStage, PhantomStage, PretrainStage, VolumesStage
 from ermoe_ba.training.tissue import TissueConfig
 
 OPTIMISER = OptimiserConfig(
@@ -27,3 +30,9 @@ TISSUE = TissueConfig(
     noise_sd=0.02,
     optimiser=OPTIMISER,
 )
+STEPS: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "optimiser": OPTIMISER}
+STAGES: dict[str, PretrainStage] = {
+    "phantom": PhantomStage(participants="phantom/participants.tsv", **STEPS),
+    "masked": MaskedStage(share=0.5, **STEPS),
+    "volumes": VolumesStage(**STEPS),
+}

@@ -1,7 +1,12 @@
 """A small report's content, which several tests show: an ellipsoid of a brain, two regions."""
 
+import dataclasses
+import re
+from html import unescape
+
 import numpy as np
 import pandas as pd
+import pytest
 
 from ermoe_ba.report import ReportContent
 from ermoe_ba.space import SpatialGrid, Volume
@@ -80,3 +85,23 @@ def content(**changes):
         "coverage": 0.9,
     }
     return ReportContent(**(values | changes))
+
+
+def with_row(**changes):
+    base = content()
+    return dataclasses.replace(base, row=base.row | changes)
+
+
+def text_of(html):
+    """Return what a reader sees, white space folded."""
+    body = html.split("<body>")[1]
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", body.split("<script>")[0])).split())
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Leave the pictures out where only words are looked at: they take most of the time."""
+    for name in ("quality_control", "routing_weights", "contributions"):
+        monkeypatch.setattr(f"ermoe_ba.report.html.draw_{name}", lambda content: b"")
+    for name in ("age_chart", "years_chart"):
+        monkeypatch.setattr(f"ermoe_ba.report.html.draw_{name}", lambda content: "")

@@ -1,14 +1,18 @@
-"""Descriptions that rivals read, and settings that train them in moments."""
+"""What tests of rivals share: descriptions, rivals of random weights, settings that are quick."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 import torch
 from quick_settings import AGE, OPTIMISER
 from torch import Tensor
 
-from ermoe_ba.model.config import FAMILIES, TISSUES
+from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.content import TokenContent
+from ermoe_ba.model.ermoe import ErmoeBrainAge
+from ermoe_ba.model.rivals.roster import make_mixture
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig
 from ermoe_ba.training.content_centre import content_spread
@@ -34,3 +38,20 @@ def age_config(**changes: Any) -> AgeConfig:
     optimiser = replace(OPTIMISER, warmup_share=0.5)
     few = replace(AGE, num_variants=0, batch_size=2, weight_decay=0.1, optimiser=optimiser)
     return replace(few, **changes)
+
+
+@pytest.fixture
+def make_rival(small_config: ModelConfig, small_tokens: TokenGrid) -> Callable[..., ErmoeBrainAge]:
+    """Make a mixture whose read-outs no longer stand at zero, in evaluation mode."""
+
+    def make(router: str) -> ErmoeBrainAge:
+        torch.manual_seed(2)
+        member = make_mixture(router, small_config, small_tokens)
+        with torch.no_grad():
+            for parameter in member.experts.parameters():
+                parameter.add_(0.3 * torch.randn_like(parameter))
+            member.reference_te.uniform_(-0.01, 0.01)
+            centre_network(member, random_descriptions(small_tokens))
+        return member.eval()
+
+    return make

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -171,13 +169,13 @@ def test_results_are_neither_overwritten_nor_mixed(place: Place) -> None:
         place.ablation(resume=True).run(7)
 
 
-def test_descriptions_that_a_killed_start_left_half_written_are_removed(place: Place) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
+def test_descriptions_that_a_killed_start_left_half_written_are_removed(
+    place: Place, dead: int
+) -> None:
     path = place.folder / "out" / "described" / "0123456789abcdef_described.safetensors"
     name, host, _, _ = prefix_of(path).rsplit("-", 3)
     path.parent.mkdir(parents=True)
-    for process in (child.pid, os.getpid()):
+    for process in (dead, os.getpid()):
         path.with_name(f"{name}-{host}-{process}-x.safetensors").touch()
     place.ablation()
     left = [partial.name for partial in path.parent.iterdir()]

@@ -1,4 +1,4 @@
-"""Experts tied to regions of an atlas: shares by hand, who serves where, what weights keep."""
+"""Regions of an atlas that experts are tied to: shares by hand, and what cannot be placed."""
 
 import json
 from collections.abc import Callable
@@ -9,27 +9,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from torch import Tensor
+from tied_config import make_tied_config
 
 from ermoe_ba.assets import template
 from ermoe_ba.atlas import Atlas
-from ermoe_ba.checkpoint import load_ensemble, load_member, save_member, token_grid
+from ermoe_ba.checkpoint import token_grid
 from ermoe_ba.config import changed, from_plain
 from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_volume
-from ermoe_ba.maps.experts import expert_labels
-from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
-from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model.rivals.roster import FORMS, GATES, make_mixture
-from ermoe_ba.model_card import ModelCard, save_card
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.space import SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.ablation_recipe import read_ablation
 from ermoe_ba.training.atlas_regions import place_regions
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
+# Fixtures, which pytest finds by name.
+__all__ = ["make_tied_config"]
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 
 
@@ -58,18 +54,6 @@ def atlas(oblique_grid: SpatialGrid, monkeypatch: pytest.MonkeyPatch) -> Atlas:
     return made
 
 
-@pytest.fixture
-def make_config(small_config: ModelConfig) -> Callable[..., ModelConfig]:
-    """As TOML gives it; every expert is eligible by its score, and a token may take all."""
-
-    def make(regions: list[str], labels: dict[str, list[str | int]], **more: Any) -> ModelConfig:
-        plain = {"regions": regions, "region_labels": labels, "region_atlas": "tiny.nii.gz"}
-        top_k = len(regions) + small_config.num_free_experts
-        return changed(small_config, plain | {"top_k": top_k, "score_threshold": -9.0} | more)
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("labels", "first", "last"),
     [
@@ -86,13 +70,13 @@ def make_config(small_config: ModelConfig) -> Callable[..., ModelConfig]:
 @pytest.mark.usefixtures("atlas")
 def test_shares_of_the_voxels_of_each_token_by_hand(
     tokens: TokenGrid,
-    make_config: Callable[..., ModelConfig],
+    make_tied_config: Callable[..., ModelConfig],
     labels: list[str | int],
     first: int,
     last: int,
 ) -> None:
     """Of 4 x 4 x 4 voxels a token, the padding included; tokens in C order."""
-    config = make_config(["part"], {"part": labels}, region_min_fraction=0.01)
+    config = make_tied_config(["part"], {"part": labels}, region_min_fraction=0.01)
     placed = place_regions(tokens, config)
     expected = np.zeros(12)
     expected[0], expected[11] = first / 64, last / 64
@@ -127,13 +111,13 @@ def test_an_atlas_may_be_a_file_with_its_table_beside_it(
 
 
 def test_no_atlas_is_read_where_no_expert_needs_one(
-    tokens: TokenGrid, make_config: Callable[..., ModelConfig], monkeypatch: pytest.MonkeyPatch
+    tokens: TokenGrid, make_tied_config: Callable[..., ModelConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A region that is defined, and not named, has no expert."""
     monkeypatch.setattr(
         "ermoe_ba.training.atlas_regions.load_atlas", lambda _: pytest.fail("the atlas was read")
     )
-    assert place_regions(tokens, make_config(["csf"], {"part": [1]})) is tokens
+    assert place_regions(tokens, make_tied_config(["csf"], {"part": [1]})) is tokens
 
 
 @pytest.mark.parametrize(
@@ -147,19 +131,19 @@ def test_no_atlas_is_read_where_no_expert_needs_one(
 )
 @pytest.mark.usefixtures("atlas")
 def test_a_label_that_the_atlas_has_not_is_refused(
-    tokens: TokenGrid, make_config: Callable[..., ModelConfig], label: str | int, says: str
+    tokens: TokenGrid, make_tied_config: Callable[..., ModelConfig], label: str | int, says: str
 ) -> None:
     with pytest.raises(UsageError, match=says):
-        place_regions(tokens, make_config(["part"], {"part": ["pole", label]}))
+        place_regions(tokens, make_tied_config(["part"], {"part": ["pole", label]}))
 
 
 @pytest.mark.parametrize(("least", "refused"), [(1 / 64, False), (1.01 / 64, True)])
 @pytest.mark.usefixtures("atlas")
 def test_a_region_that_reaches_no_token_is_refused(
-    tokens: TokenGrid, make_config: Callable[..., ModelConfig], least: float, refused: bool
+    tokens: TokenGrid, make_tied_config: Callable[..., ModelConfig], least: float, refused: bool
 ) -> None:
     """One voxel of 64 is 0.0156 of a token."""
-    config = make_config(["deep"], {"deep": [7]}, region_min_fraction=least)
+    config = make_tied_config(["deep"], {"deep": [7]}, region_min_fraction=least)
     if refused:
         with pytest.raises(UsageError, match=r"deep: must fill .* found 0\.0156 at most"):
             place_regions(tokens, config)
@@ -169,19 +153,19 @@ def test_a_region_that_reaches_no_token_is_refused(
 
 @pytest.mark.usefixtures("atlas")
 def test_a_region_outside_all_tokens_is_refused_where_no_fraction_is_asked_for(
-    tokens: TokenGrid, make_config: Callable[..., ModelConfig]
+    tokens: TokenGrid, make_tied_config: Callable[..., ModelConfig]
 ) -> None:
     rest = replace(tokens, positions=tokens.positions[:11])
-    config = make_config(["deep"], {"deep": [7]}, region_min_fraction=0.0)
+    config = make_tied_config(["deep"], {"deep": [7]}, region_min_fraction=0.0)
     with pytest.raises(UsageError, match="found 0 at most"):
         place_regions(rest, config)
 
 
 def test_an_atlas_on_another_grid_is_refused(
-    atlas: Atlas, small_tokens: TokenGrid, make_config: Callable[..., ModelConfig]
+    atlas: Atlas, small_tokens: TokenGrid, make_tied_config: Callable[..., ModelConfig]
 ) -> None:
     with pytest.raises(ValueError, match="not on the token grid"):
-        place_regions(small_tokens, make_config(["part"], {"part": [1]}))
+        place_regions(small_tokens, make_tied_config(["part"], {"part": [1]}))
 
 
 @pytest.mark.parametrize(
@@ -216,146 +200,17 @@ def test_a_shape_that_cannot_work_is_refused(
         replace(small_config, **(given | changes))
 
 
-def test_labels_of_an_atlas_are_names_or_numbers(make_config: Callable[..., ModelConfig]) -> None:
-    config = make_config(["csf", "part", "deep"], {"deep": [7], "part": ["Pole", 7]})
+def test_labels_of_an_atlas_are_names_or_numbers(
+    make_tied_config: Callable[..., ModelConfig],
+) -> None:
+    config = make_tied_config(["csf", "part", "deep"], {"deep": [7], "part": ["Pole", 7]})
     assert config.region_labels == {"deep": (7,), "part": ("Pole", 7)}
     assert config.atlas_regions == ("part", "deep")
     assert config.tissues_of("part") == ()
     # Once more through plain values, as a model's card keeps them.
     assert from_plain(ModelConfig, json.loads(json.dumps(asdict(config)))) == config
     with pytest.raises(ValueError, match="region_labels"):
-        make_config(["part"], {"part": [1.5]})
-
-
-def _share(tokens: TokenGrid, even: float, odd: float) -> TokenGrid:
-    share_t = np.where(np.arange(len(tokens)) % 2 == 0, even, odd)
-    return replace(tokens, region_shares={"part": share_t})
-
-
-def _cortex(tokens: TokenGrid) -> Tensor:
-    """One scan in which every token is cortex through and through."""
-    described = torch.zeros(1, len(tokens), len(FAMILIES), len(TISSUES))
-    described[:, :, 0, TISSUES.index("cortex")] = 1.0
-    return described
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("router", ["eigenbasis", "subspace", *FORMS])
-def test_an_expert_of_an_atlas_region_serves_where_it_lies(
-    small_tokens: TokenGrid, make_config: Callable[..., ModelConfig], router: str
-) -> None:
-    """A fifth is due: a quarter of each even token is enough, three sixteenths of the odd are not.
-
-    Tissues decide of the regions beside it, whatever their order: all is cortex, nothing fluid.
-    """
-    config = make_config(["csf", "part", "grey_matter"], {"part": [1]})
-    torch.manual_seed(0)
-    network = make_mixture(router, config, _share(small_tokens, 0.25, 0.1875)).eval()
-    selected = network.read_age(_cortex(small_tokens)).routing.selected_bte[0]
-    free = [True, True, True]
-    assert selected[::2].unique(dim=0).tolist() == [[False, True, True, *free]]
-    assert selected[1::2].unique(dim=0).tolist() == [[False, False, True, *free]]
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("router", ["soft", *GATES])
-def test_a_gate_ties_no_expert_to_an_atlas(
-    small_tokens: TokenGrid, make_config: Callable[..., ModelConfig], router: str
-) -> None:
-    network = make_mixture(router, make_config(["part"], {"part": [1]}, top_k=2), small_tokens)
-    assert network.read_age(_cortex(small_tokens)).age_b.isfinite().all()
-    assert "atlas_shares.share_te" not in network.state_dict()
-
-
-def test_without_the_shares_no_network_routes(
-    small_tokens: TokenGrid, make_config: Callable[..., ModelConfig]
-) -> None:
-    network = ErmoeBrainAge(make_config(["csf", "part"], {"part": [1]}), small_tokens)
-    with pytest.raises(ValueError, match="How much of each token part fill must be known"):
-        network.read_age(_cortex(small_tokens))
-
-
-def test_networks_without_atlas_regions_keep_what_they_kept(
-    make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
-) -> None:
-    """Also where the tokens know regions: weights of earlier versions must fit."""
-    member = make_member(tokens=_share(small_tokens, 0.5, 0.5))
-    assert not [name for name in member.state_dict() if name.startswith("atlas_shares")]
-    tissue_bte = torch.rand(1, len(small_tokens), 2)
-    assert member.atlas_shares(tissue_bte) is tissue_bte
-
-
-@pytest.fixture
-def placed_member(
-    make_member: Callable[..., ErmoeBrainAge],
-    make_config: Callable[..., ModelConfig],
-    small_tokens: TokenGrid,
-) -> ErmoeBrainAge:
-    """A network whose second expert's region fills a quarter of even tokens, an eighth of odd."""
-    labels: dict[str, list[str | int]] = {"part": ["a label of an atlas that is gone"]}
-    config = make_config(["csf", "part"], labels, top_k=2)
-    return make_member(config=config, tokens=_share(small_tokens, 0.25, 0.125))
-
-
-@torch.no_grad()
-def test_trained_weights_hold_the_shares_and_need_no_atlas(
-    tmp_path: Path, placed_member: ErmoeBrainAge, small_tokens: TokenGrid, small_scans: Tensor
-) -> None:
-    path, config = tmp_path / "fold-0.safetensors", placed_member.config
-    save_member(path, placed_member)
-    loaded = load_member(path, config, small_tokens)
-    expected = torch.zeros(len(small_tokens), 2)
-    expected[::2, 1], expected[1::2, 1] = 0.25, 0.125
-    assert torch.equal(loaded.state_dict()["atlas_shares.share_te"], expected)
-    assert torch.equal(loaded(small_scans).age_b, placed_member(small_scans).age_b)
-    # Of another shape: a network without the region has no place for its shares.
-    with pytest.raises(UsageError, match="cannot be read"):
-        load_member(path, replace(config, regions=("csf", "grey_matter")), small_tokens)
-
-
-def test_tokens_may_learn_the_shares_from_weights(
-    placed_member: ErmoeBrainAge, make_member: Callable[..., ErmoeBrainAge], small_tokens: TokenGrid
-) -> None:
-    """A network like it is made without the atlas; of tissues alone, there is nothing to learn."""
-    placed = placed_member.atlas_shares.placed(small_tokens)
-    assert set(placed.region_shares) == {"part"}
-    np.testing.assert_array_equal(placed.region_shares["part"][:2], [0.25, 0.125])
-    alike = ErmoeBrainAge(placed_member.config, placed)
-    assert torch.equal(*(n.state_dict()["atlas_shares.share_te"] for n in (alike, placed_member)))
-    assert make_member().atlas_shares.placed(small_tokens) is small_tokens
-    blank = ErmoeBrainAge(placed_member.config, small_tokens)
-    with pytest.raises(ValueError, match="How much of each token part fill must be known"):
-        blank.atlas_shares.placed(small_tokens)
-
-
-@torch.no_grad()
-def test_a_model_with_atlas_regions_is_loaded_without_the_atlas(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    placed_member: ErmoeBrainAge,
-    small_tokens: TokenGrid,
-    card: ModelCard,
-) -> None:
-    """The region's name is the expert's, in every table."""
-    save_member(tmp_path / "fold-0.safetensors", placed_member)
-    save_card(tmp_path, replace(card, model=placed_member.config))
-    monkeypatch.setattr("ermoe_ba.checkpoint.token_grid", lambda _: small_tokens)
-    ensemble = load_ensemble(str(tmp_path))
-    described = _cortex(small_tokens)
-    expected = placed_member.read_age(described)
-    assert torch.equal(ensemble.members[0].read_age(described).age_b, expected.age_b)
-    assert expert_labels(ensemble.card.model)["name"].tolist()[:3] == ["csf", "part", "free_1"]
-
-
-@torch.no_grad()
-def test_renaming_free_experts_leaves_atlas_regions_in_place(
-    placed_member: ErmoeBrainAge, small_scans: Tensor
-) -> None:
-    before = placed_member(small_scans).age_b
-    placed_member.permute_experts(torch.tensor([0, 1, 4, 2, 3]))
-    torch.testing.assert_close(placed_member(small_scans).age_b, before)
-    with pytest.raises(ValueError, match="tied to their regions"):
-        placed_member.permute_experts(torch.tensor([1, 0, 2, 3, 4]))
+        make_tied_config(["part"], {"part": [1.5]})
 
 
 def test_the_lobes_of_the_recipe_part_the_brain() -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,42 @@ def test_a_terminal_of_few_signs_shows_the_others_by_their_numbers(encoding: str
     assert done.stdout.decode(encoding).splitlines() == (
         text.encode(encoding, "backslashreplace").decode(encoding).splitlines()
     )
+
+
+@pytest.mark.usefixtures("atlases_in_place")
+def test_info_is_json_with_versions_atlases_and_grid(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["info", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["atlases"] == {"MUSEIXI": {"description": "Two halves", "licence": "CC0"}}
+    assert content["libraries"]["torch"] == version("torch")
+    assert content["grid"]["shape"] == [91, 109, 91]
+
+
+def test_info_shows_the_card_of_a_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--model", "ixi-hh"]) == 0
+    shown = capsys.readouterr().out
+    assert shown == (WEIGHTS / "ixi-hh" / "MODEL_CARD.md").read_text(encoding="utf-8")
+    (tmp_path / "model.json").write_text("{}", encoding="utf-8")
+    assert main(["info", "--model", str(tmp_path)]) == 2
+    assert "no card" in capsys.readouterr().err
+    assert main(["info", "--model", "absent"]) == 2
+    assert "There is no model 'absent'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("atlases_in_place")
+def test_info_in_words_tells_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    stdout = capsys.readouterr().out
+    for line in ("atlases:", "  MUSEIXI:", "    licence: CC0", "  shape: 91, 109, 91"):
+        assert line in stdout.splitlines()
+
+
+def test_info_does_without_bundled_atlases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "registry.toml").touch()
+    monkeypatch.setenv("ERMOE_BA_ATLASES", str(tmp_path))
+    assert main(["info", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["atlases"] == {}

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 from line_network import OPTIMISER, Line
-from quick_settings import AGE as QUICK_AGE
-from quick_settings import OPTIMISER as QUICK_OPTIMISER
+from nine_people import AGE, AGES, draw_descriptions
 from torch import Tensor, nn
 
 from ermoe_ba.errors import ErmoeError
-from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import AgeConfig, train_age
@@ -84,24 +83,12 @@ def test_a_stage_that_a_full_disk_stopped_goes_on_from_the_snapshot_before(
     assert again.w.item() == straight.w.item()
 
 
-def _described(tokens: TokenGrid, num_scans: int) -> Tensor:
-    random = np.random.default_rng(11)
-    shape = (num_scans, 2, len(tokens), len(FAMILIES), len(TISSUES))
-    return torch.as_tensor(random.uniform(0.05, 0.15, shape), dtype=torch.float32).half()
-
-
-AGE = replace(QUICK_AGE, batch_size=3, optimiser=replace(QUICK_OPTIMISER, warmup_share=0.5))
-
-
-AGES = np.linspace(20.0, 80.0, 9)
-
-
 def _train(
     config: ModelConfig, tokens: TokenGrid, age: AgeConfig, **settings: Any
 ) -> tuple[ErmoeBrainAge, History]:
     torch.manual_seed(2)
     member = ErmoeBrainAge(config, tokens)
-    return member, train_age(member, _described(tokens, len(AGES)), AGES, age, 4, **settings)
+    return member, train_age(member, draw_descriptions(tokens), AGES, age, 4, **settings)
 
 
 def test_the_same_seed_draws_the_same_curve(

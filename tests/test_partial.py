@@ -1,11 +1,7 @@
 """Half-written files: those of the dead are swept, those of the living are left alone."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from ermoe_ba.io import remove_file, write_text
 from ermoe_ba.partial import prefix_of, sweep
@@ -15,14 +11,6 @@ def _prefix_by(process: int, path: Path, host: str = "") -> str:
     """What `prefix_of` gives in another process, or on another machine."""
     beginning, own_host, _, _ = prefix_of(path).rsplit("-", 3)
     return f"{beginning}-{host or own_host}-{process}-"
-
-
-@pytest.fixture
-def dead() -> int:
-    """The number of a process that has ended and been waited for."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
 
 
 def test_only_what_dead_processes_of_this_machine_left_is_swept(tmp_path: Path, dead: int) -> None:

@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_study import write_raw
+from tiny_study import lone_scan, write_raw
 
 from ermoe_ba.dataset import PreparedCohort
 from ermoe_ba.io import write_volume
 from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
 from ermoe_ba.space import MODEL_GRID, SpatialGrid, Volume
-from ermoe_ba.study import StudyScan
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
 
@@ -28,14 +27,7 @@ def test_labels_that_come_after_the_scan_are_prepared_as_well(
     cohort = PreparedCohort(tmp_path, Preprocessor(PreprocessConfig()))
     monkeypatch.setattr(Preprocessor, "__call__", lambda _, path, *__: calls.append(path) or state)
     write_raw(tmp_path / "t1w.nii.gz", 1)
-    scan = StudyScan(
-        name="01",
-        participant_id="01",
-        session_id=None,
-        chronological_age=50.0,
-        t1w=tmp_path / "t1w.nii.gz",
-        labels=None,
-    )
+    scan = lone_scan(tmp_path / "t1w.nii.gz")
     cohort.prepare(scan)
     assert cohort.read(scan).labels is None
     labels = np.zeros(MODEL_GRID.shape, np.int16)

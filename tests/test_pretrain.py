@@ -6,20 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from quick_settings import AGE, OPTIMISER
+from quick_settings import AGE, OPTIMISER, STAGES, STEPS
 from torch import Tensor
 
 import ermoe_ba.training.loop
-from ermoe_ba.errors import UsageError
-from ermoe_ba.inspection import UNUSABLE_COLUMNS
-from ermoe_ba.io import write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.space import SpatialGrid, Volume
-from ermoe_ba.study import Study, StudyScan
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import train_age
 from ermoe_ba.training.content_centre import centre_content
@@ -30,23 +24,12 @@ from ermoe_ba.training.pretrain_config import (
     MaskedStage,
     PhantomStage,
     PretrainConfig,
-    PretrainStage,
     VolumesStage,
 )
 from ermoe_ba.training.readout_start import start_readouts
-from ermoe_ba.training.ready_study import ReadyStudy
-from ermoe_ba.training.region_targets import region_of_label, region_targets
 from ermoe_ba.training.scan_batches import ScanBatches
-from ermoe_ba.training.simulated_people import simulated_people
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-STEPS: dict[str, Any] = {"num_epochs": 3, "batch_size": 8, "optimiser": OPTIMISER}
-STAGES: dict[str, PretrainStage] = {
-    "phantom": PhantomStage(participants="phantom/participants.tsv", **STEPS),
-    "masked": MaskedStage(share=0.5, **STEPS),
-    "volumes": VolumesStage(**STEPS),
-}
 # Of ErmoeBrainAge: all that the age stage trains but its read-outs.
 LEARNT = (
     "embed.weight",
@@ -254,38 +237,6 @@ def test_read_outs_start_from_what_was_learnt_before(
     assert not torch.allclose(found["none"], found["masked"], rtol=0.01)
 
 
-def test_sides_are_one_region(tmp_path: Path) -> None:
-    """By a name that both bear, or by its end where that is the side the table states."""
-    path = tmp_path / "dseg.tsv"
-    rows = [
-        (1, "ventricle_L", "L"),
-        (2, "ventricle_R", "R"),
-        (5, "Accumbens Area", "R"),
-        (6, "Accumbens Area", "L"),
-        (7, "NA", "n/a"),
-        (8, "lobe_L", "n/a"),
-    ]
-    table = pd.DataFrame(rows, columns=["index", "name", "hemisphere"])
-    table.to_csv(path, sep="\t", index=False)
-    found = region_of_label(path, [1, 2, 5, 6, 7, 8])
-    accumbens = "Accumbens Area"
-    assert found == ["ventricle", "ventricle", accumbens, accumbens, "NA", "lobe_L"]
-    with pytest.raises(UsageError, match=r"dseg\.tsv.*\(9\)"):
-        region_of_label(path, [1, 9])
-    table.drop(columns="hemisphere").to_csv(path, sep="\t", index=False)
-    with pytest.raises(UsageError, match="index, name and hemisphere"):
-        region_of_label(path, [1])
-
-
-def test_targets_by_hand() -> None:
-    """Left and right add up to 3 and 5, which is 4 -+ 1; what never varies teaches nothing."""
-    volumes = np.array([[1.0, 7.0, 2.0], [4.0, 7.0, 1.0]])
-    found = region_targets(volumes, {4: "b", 5: "c", 9: "b"})
-    assert found.tolist() == [[-1.0], [1.0]]
-    with pytest.raises(UsageError, match="must vary"):
-        region_targets(volumes[:, 1:2], {5: "c"})
-
-
 def test_stages_come_in_one_order_whatever_the_recipe_s() -> None:
     config = PretrainConfig(
         volumes=VolumesStage(**STEPS), phantom=PhantomStage(participants="p", **STEPS)
@@ -309,77 +260,3 @@ def test_stages_come_in_one_order_whatever_the_recipe_s() -> None:
 def test_wrong_settings_are_refused(make: Callable[[], Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         make()
-
-
-class _Cohort:
-    """Stands for `PreparedCohort`: nothing is prepared."""
-
-    folder = Path("not-there")
-
-    def prepare_all(self, scans: Any, jobs: int) -> pd.DataFrame:
-        return pd.DataFrame(columns=list(UNUSABLE_COLUMNS))
-
-
-def _head(path: Path, number: int) -> Path:
-    data = np.random.default_rng(number).integers(1, 200, (17, 18, 19)).astype(np.float32)
-    grid = SpatialGrid((17, 18, 19), np.diag([6.0, 6.0, 6.0, 1.0]), "scan")
-    write_volume(path, Volume(data, grid))
-    return path
-
-
-def _phantom(root: Path, numbers: list[int]) -> None:
-    """Write a BIDS data set of heads, aged by their number."""
-    pytest.importorskip("bids")
-    rows = "".join(f"sub-P{n}\t{20 + n}\n" for n in numbers)
-    (root / "phantom").mkdir(exist_ok=True)
-    (root / "phantom" / "participants.tsv").write_text(f"participant_id\tage\n{rows}", "utf-8")
-    (root / "phantom" / "dataset_description.json").write_text(
-        '{"Name": "phantom", "BIDSVersion": "1.9.0"}', "utf-8"
-    )
-    for n in numbers:
-        folder = root / "phantom" / f"sub-P{n}" / "anat"
-        folder.mkdir(parents=True, exist_ok=True)
-        _head(folder / f"sub-P{n}_T1w.nii.gz", n)
-
-
-@pytest.fixture
-def ready(tmp_path: Path) -> ReadyStudy:
-    from ermoe_ba.inspection import inspect_scans
-
-    scan = StudyScan(
-        name="01",
-        participant_id="01",
-        session_id=None,
-        chronological_age=50.0,
-        t1w=_head(tmp_path / "01_T1w.nii.gz", 3),
-        labels=None,
-    )
-    table = pd.DataFrame({"age": [50.0]}, index=pd.Index(["01"], name="participant_id"))
-    study = Study(tmp_path, (scan,), table)
-    scans, _ = inspect_scans(study, None)
-    return ReadyStudy(study, scans, _Cohort())  # type: ignore[arg-type]
-
-
-def test_simulated_people_are_found_beside_the_study(ready: ReadyStudy, tmp_path: Path) -> None:
-    _phantom(tmp_path, [11, 12])
-    config = PretrainConfig(phantom=STAGES["phantom"])  # type: ignore[arg-type]
-    people = simulated_people(config, ready, tmp_path / "out")
-    assert people is not None
-    ages = {scan.participant_id: scan.chronological_age for scan in people.study.scans}
-    assert ages == {"P11": 31.0, "P12": 32.0}
-    # Going on with the same is no matter; with others it is.
-    again = simulated_people(config, ready, tmp_path / "out")
-    assert again is not None
-    assert again.study.scans == people.study.scans
-    _phantom(tmp_path, [11, 13])
-    with pytest.raises(UsageError, match="begun with other people"):
-        simulated_people(config, ready, tmp_path / "out")
-    assert simulated_people(NO_STAGES, ready, tmp_path / "out") is None
-
-
-def test_nobody_of_the_study_can_be_taken_for_simulated(ready: ReadyStudy, tmp_path: Path) -> None:
-    """The head with number 3 is the study's own, under another name and age."""
-    _phantom(tmp_path, [11, 3])
-    config = PretrainConfig(phantom=STAGES["phantom"])  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match=r"no scan of the study.*P3"):
-        simulated_people(config, ready, tmp_path / "out")

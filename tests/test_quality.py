@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from template_scans import template_brain
 
 from ermoe_ba.assets import template
 from ermoe_ba.errors import UsageError
-from ermoe_ba.preprocess.field_of_view import flat_end_cm2
 from ermoe_ba.quality import age_limits, assess, load_limits, load_reference, measure_figures
 from ermoe_ba.quality.figures import GREY_CERTAIN, WHITE_CERTAIN, entropy_focus
 from ermoe_ba.quality.limits import (
@@ -18,44 +18,23 @@ from ermoe_ba.quality.limits import (
     learn_limits,
     save_limits,
 )
-from ermoe_ba.quality.reference import (
-    COMPONENTS,
-    cell_means,
-    fit_reference,
-    inside_cells,
-    save_reference,
-)
-from ermoe_ba.space import MODEL_GRID, SpatialGrid, Volume
+from ermoe_ba.space import MODEL_GRID, Volume
 
 LIMITS = {limit.flag: limit for limit in load_limits().limits}
-
-
-def _brain() -> Volume:
-    return Volume((template("desc-brain_mask").data > 0).astype(np.uint8), MODEL_GRID)
 
 
 def _scan(white: float, grey: float) -> Volume:
     """Two even tissues."""
     image = np.where(template("label-WM_probseg").data >= WHITE_CERTAIN, white, 0.5)
     image = np.where(template("label-GM_probseg").data >= GREY_CERTAIN, grey, image)
-    return Volume((image * _brain().data).astype(np.float32), MODEL_GRID)
-
-
-@pytest.fixture(scope="module")
-def cohort() -> np.ndarray:
-    """Thirty scans: noise about the template's brain, the left hemisphere a little brighter."""
-    rng = np.random.default_rng(3)
-    means = cell_means(Volume(np.ones(MODEL_GRID.shape, np.float32), MODEL_GRID), _brain())
-    side = np.zeros_like(means)
-    side[: len(means) // 2] = 0.05
-    return means + side + rng.normal(0, 0.05, (30, *means.shape))
+    return Volume((image * template_brain().data).astype(np.float32), MODEL_GRID)
 
 
 # Figures
 
 
 def test_contrast_of_two_even_tissues_is_that_of_the_formula() -> None:
-    even = measure_figures(_scan(1.0, 0.8), _brain(), load_reference())
+    even = measure_figures(_scan(1.0, 0.8), template_brain(), load_reference())
     assert even["white_grey_contrast"] == pytest.approx(0.2, abs=1e-6)
     # Without any spread there is no noise to divide by.
     assert even["cnr"] == even["snr_white_matter"] == 0.0
@@ -65,13 +44,13 @@ def test_noise_of_a_known_deviation_is_found() -> None:
     scan = _scan(1.0, 0.7)
     rng = np.random.default_rng(1)
     noisy = scan.same_grid((scan.data + rng.normal(0, 0.1, scan.data.shape)).astype(np.float32))
-    found = measure_figures(noisy, _brain(), load_reference())
+    found = measure_figures(noisy, template_brain(), load_reference())
     assert found["snr_white_matter"] == pytest.approx(1 / 0.1, rel=0.03)
     assert found["cnr"] == pytest.approx(0.3 / np.hypot(0.1, 0.1), rel=0.03)
 
 
 def test_grey_brighter_than_white_has_a_negative_contrast_and_is_refused() -> None:
-    found = measure_figures(_scan(0.6, 0.9), _brain(), load_reference())
+    found = measure_figures(_scan(0.6, 0.9), template_brain(), load_reference())
     assert found["white_grey_contrast"] == pytest.approx(-0.5, abs=1e-6)
     verdict = assess(load_limits().limits, found, ())
     assert verdict.refusing is not None
@@ -86,70 +65,6 @@ def test_entropy_focus_is_1_of_equal_values_and_0_of_a_point() -> None:
     # Two equal values among four: m = sqrt(2), so -2 (1/sqrt 2) ln(1/sqrt 2) over 2 ln 2.
     expected = np.sqrt(2) * np.log(np.sqrt(2)) / (2 * np.log(2))
     assert entropy_focus(np.array([1.0, 0.0, 1.0, 0.0])) == pytest.approx(expected)
-
-
-def test_a_scan_on_another_grid_cannot_be_measured() -> None:
-    other = SpatialGrid(MODEL_GRID.shape, MODEL_GRID.affine, "scan")
-    volume = Volume(np.zeros(other.shape, np.float32), other)
-    with pytest.raises(ValueError, match="model grid"):
-        cell_means(volume, volume)
-
-
-# The cohort's centre, spread and sides
-
-
-def test_the_mean_scan_lies_at_distance_0_and_distance_is_in_standard_deviations(cohort) -> None:
-    reference = fit_reference(cohort)
-    mean = np.zeros(cohort.shape[1:])
-    mean[inside_cells()] = reference.mean_c
-    assert reference.training_distance(mean) == pytest.approx(0.0, abs=1e-9)
-    away = mean.copy()
-    step = 3 * np.sqrt(reference.variance_k[0])
-    away[inside_cells()] += step * reference.components_kc[0]
-    # Three deviations along one of C directions: sqrt(9 / C).
-    count = int(inside_cells().sum())
-    assert reference.training_distance(away) == pytest.approx(3 / np.sqrt(count))
-
-
-def test_the_mirror_image_has_the_opposite_score_and_equal_sides_none(cohort) -> None:
-    reference = fit_reference(cohort)
-    for cells in cohort[:5]:
-        assert reference.side_score(cells[::-1]) == pytest.approx(-reference.side_score(cells))
-        assert reference.side_score(cells) > 0.5
-        assert reference.side_score(cells + cells[::-1]) == pytest.approx(0.0, abs=1e-12)
-    assert reference.side_score(cohort.mean(axis=0)) == pytest.approx(1.0)
-
-
-def test_cells_of_mirror_images_are_mirror_images() -> None:
-    rng = np.random.default_rng(2)
-    scan = Volume(rng.random(MODEL_GRID.shape).astype(np.float32), MODEL_GRID)
-    mirrored = Volume(scan.data[::-1].copy(), MODEL_GRID)
-    everywhere = Volume(np.ones(MODEL_GRID.shape, np.uint8), MODEL_GRID)
-    np.testing.assert_allclose(
-        cell_means(mirrored, everywhere), cell_means(scan, everywhere)[::-1], rtol=1e-5
-    )
-
-
-def test_the_shipped_reference_knows_left_from_right() -> None:
-    """The template is symmetric: it has no sides."""
-    reference = load_reference()
-    t1w = template("desc-brain_T1w").data.astype(np.float32) / 255
-    score = reference.side_score(cell_means(Volume(t1w, MODEL_GRID), _brain()))
-    assert abs(score) < abs(LIMITS["mirrored_look"].flag_at)
-
-
-def test_few_scans_describe_no_cohort(cohort) -> None:
-    with pytest.raises(ValueError, match=f"More than {COMPONENTS + 1} scans"):
-        fit_reference(cohort[: COMPONENTS + 1])
-
-
-def test_a_reference_survives_the_disk(cohort, tmp_path: Path) -> None:
-    reference = fit_reference(cohort)
-    save_reference(tmp_path / "cohort.safetensors", reference)
-    again = load_reference(tmp_path / "cohort.safetensors")
-    assert again.side_score(cohort[0]) == pytest.approx(reference.side_score(cohort[0]), rel=1e-4)
-    with pytest.raises(UsageError, match=r"absent\.safetensors"):
-        load_reference(tmp_path / "absent.safetensors")
 
 
 # Limits
@@ -309,42 +224,3 @@ def test_of_a_cut_head_the_cut_is_told_and_not_what_follows_from_it() -> None:
     whole = assess(load_limits().limits, half | {"flat_end_cm2": 0.0}, ())
     assert whole.refusing is not None
     assert whole.refusing.limit.flag == "registration_doubtful"
-
-
-# The end of the image
-
-
-def _block(first: tuple[int, int, int], last: tuple[int, int, int]) -> tuple[Volume, Volume]:
-    """A brain of 1 in a head of 5 that fills a grid of 2 x 3 x 1.5 mm voxels."""
-    grid = SpatialGrid((12, 14, 16), np.diag([2.0, 3.0, 1.5, 1.0]), "scan")
-    brain = np.zeros(grid.shape, np.uint8)
-    brain[tuple(slice(a, b + 1) for a, b in zip(first, last, strict=True))] = 1
-    image = np.full(grid.shape, 5, np.int16)
-    image[0, 0, 0] = 0
-    return Volume(image, grid), Volume(brain, grid)
-
-
-def test_a_brain_inside_the_image_has_no_flat_end() -> None:
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 13))) == 0.0
-
-
-def test_the_area_of_a_cut_is_in_square_centimetres() -> None:
-    # 8 voxels of 2 mm by 10 of 3 mm, at the upper end: 16 x 30 mm.
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 11, 15))) == pytest.approx(4.8)
-    # The larger of two: above 8 of 2 mm by 12 of 3 mm; in front 8 of 2 mm by 14 of 1.5 mm.
-    assert flat_end_cm2(*_block((2, 2, 2), (9, 13, 15))) == pytest.approx(max(5.76, 3.36))
-
-
-def test_zeros_end_an_image_as_its_border_does() -> None:
-    image, brain = _block((2, 2, 2), (9, 11, 12))
-    image.data[:, :, 13:] = 0
-    assert flat_end_cm2(image, brain) == pytest.approx(4.8)
-
-
-def test_image_and_mask_of_two_grids_have_no_common_end() -> None:
-    image, _ = _block((2, 2, 2), (9, 11, 13))
-    with pytest.raises(ValueError, match="one grid"):
-        flat_end_cm2(image, Volume(np.zeros((5, 5, 5), np.uint8), MODEL_GRID_LIKE))
-
-
-MODEL_GRID_LIKE = SpatialGrid((5, 5, 5), np.eye(4), "scan")

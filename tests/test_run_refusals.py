@@ -13,13 +13,14 @@ from tiny_study import (
     ages,
     begin,
     given_splits,
+    lone_scan,
     make_scan,
     study,
     write_raw,
 )
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.study import Study, StudyScan
+from ermoe_ba.study import Study
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.study_hash import data_hash
 
@@ -42,14 +43,7 @@ def test_a_folder_of_another_run_is_refused(study: TinyStudy, ages: dict[str, fl
 def test_the_data_hash_follows_every_file_of_a_scan(tmp_path: Path, changed: str) -> None:
     for name in ("a.hdr", "a.img", "a_dseg.nii"):
         (tmp_path / name).write_bytes(b"before")
-    scan = StudyScan(
-        name="a",
-        participant_id="a",
-        session_id=None,
-        chronological_age=50.0,
-        t1w=tmp_path / "a.hdr",
-        labels=tmp_path / "a_dseg.nii",
-    )
+    scan = lone_scan(tmp_path / "a.hdr", tmp_path / "a_dseg.nii")
     study = Study(tmp_path, (scan,), pd.DataFrame())
     before = data_hash(study)
     assert data_hash(study) == before

@@ -2,13 +2,13 @@
 
 import gzip
 import struct
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from peak_memory import with_peak
 
 from ermoe_ba.errors import ScanError
 from ermoe_ba.stored_volume import MAX_DISAGREEMENT_MM, MAX_OFFSET
@@ -222,21 +222,13 @@ def _bomb(path: Path, header: bytes, megabytes: int) -> Path:
     return path
 
 
-def _memory_of_refusal(path: Path) -> tuple[ScanError, int]:
-    tracemalloc.start()
-    try:
-        return _refusal(path), tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 def test_a_packed_file_that_hides_its_voxels_far_away_is_not_unpacked(
     write_head: WriteHead, tmp_path: Path
 ) -> None:
     """NIfTI keeps the place of the voxels as a float at byte 108."""
     header = bytearray(write_head("head.nii").read_bytes()[:352])
     struct.pack_into("<f", header, 108, float(2 * MAX_OFFSET))
-    error, peak = _memory_of_refusal(_bomb(tmp_path / "bomb.nii.gz", bytes(header), 64))
+    error, peak = with_peak(lambda: _refusal(_bomb(tmp_path / "bomb.nii.gz", bytes(header), 64)))
     assert "start at byte" in error.found
     assert peak < 4e6
 
@@ -251,13 +243,8 @@ def test_an_extension_that_claims_gigabytes_takes_no_memory(
     content = bytes(whole[:348]) + b"\1\0\0\0" + notes + bytes(whole[352:])
     path = tmp_path / "notes.nii.gz"
     path.write_bytes(gzip.compress(content))
-    tracemalloc.start()
-    try:
-        data = read_t1w(path).data
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    np.testing.assert_array_equal(data, read_t1w(tmp_path / "head.nii").data)
+    volume, peak = with_peak(lambda: read_t1w(path))
+    np.testing.assert_array_equal(volume.data, read_t1w(tmp_path / "head.nii").data)
     assert peak < 4e6
 
 
@@ -266,13 +253,8 @@ def test_a_packed_file_is_unpacked_hardly_further_than_its_voxels(
 ) -> None:
     """64 MB of zeros behind a good head: the head is read, and one of them for a checksum."""
     path = _bomb(tmp_path / "tail.nii.gz", write_head("head.nii").read_bytes(), 64)
-    tracemalloc.start()
-    try:
-        data = read_t1w(path).data
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    np.testing.assert_array_equal(data, read_t1w(tmp_path / "head.nii").data)
+    volume, peak = with_peak(lambda: read_t1w(path))
+    np.testing.assert_array_equal(volume.data, read_t1w(tmp_path / "head.nii").data)
     assert peak < 4e6
 
 

@@ -1,44 +1,20 @@
 """Who takes part: found by pattern or in a data set, read at once, nobody under two names."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_study import Picky, voxels_of, write_ages, write_scan, write_study
 
 from ermoe_ba.dataset import PreparedCohort
-from ermoe_ba.errors import ScanError, UsageError
-from ermoe_ba.fingerprint import voxel_hash
+from ermoe_ba.errors import UsageError
 from ermoe_ba.inspection import SCAN_COLUMNS, inspect_scans, refuse_twins
-from ermoe_ba.partial import prefix_of
-from ermoe_ba.preprocess import PreprocessConfig, Preprocessor, ScanState
-from ermoe_ba.space import MODEL_GRID, Volume
+from ermoe_ba.preprocess import PreprocessConfig, Preprocessor
 from ermoe_ba.study import read_study
 from ermoe_ba.t1w import read_t1w
 from ermoe_ba.training.ready_study import make_ready
-
-SHAPE = (17, 18, 19)
-
-
-def _voxels(number: int) -> np.ndarray:
-    return np.random.default_rng(number).integers(1, 200, SHAPE).astype(np.uint8)
-
-
-def _write(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    affine = np.diag([6.0, 6.0, 6.0, 1.0]) if affine is None else affine
-    nib.Nifti1Image(data, affine).to_filename(path)
-    return path
-
-
-def _table(path: Path, rows: str) -> Path:
-    path.write_text(f"participant_id\tage\n{rows}", encoding="utf-8")
-    return path
 
 
 @pytest.mark.parametrize(
@@ -48,7 +24,7 @@ def test_ages_beyond_a_models_bounds_are_refused_by_name(
     tmp_path: Path, bounds: tuple[float, ...], named: str
 ) -> None:
     """At a bound, 61 years, is beyond: the score that it would need is infinite."""
-    table = _table(tmp_path / "participants.tsv", "a\t20.5\nb\t61\n")
+    table = write_ages(tmp_path / "participants.tsv", "a\t20.5\nb\t61\n")
     study = read_study(table, "{participant_id}.nii", None)
     if not named:
         study.refuse_beyond(bounds)
@@ -58,48 +34,11 @@ def test_ages_beyond_a_models_bounds_are_refused_by_name(
     assert f": {named} (" in str(told.value)
 
 
-# Fingerprints
-
-
-def _hash(path: Path) -> str:
-    return voxel_hash(read_t1w(path))
-
-
-@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
-@pytest.mark.parametrize("dtype", [np.int16, np.float32])
-def test_a_scan_that_was_saved_again_has_the_same_fingerprint(
-    tmp_path: Path, axes: tuple[int, int, int], dtype: type
-) -> None:
-    """Other axes, a flip, another data type, no compression, another scale, another name."""
-    data = _voxels(1)
-    first = _write(tmp_path / "a.nii.gz", data)
-    affine = np.zeros((4, 4))
-    for column, axis in enumerate(axes):
-        affine[axis, column] = 6.0
-    affine[:, 0] *= -1
-    affine[:, 3] = [50, -20, 7, 1]
-    turned = np.flip(data.transpose(axes), 0).astype(dtype) * dtype(3)
-    again = _write(tmp_path / "b.nii", turned, affine)
-    assert _hash(again) == _hash(first)
-
-
-def test_other_voxels_have_another_fingerprint(tmp_path: Path) -> None:
-    data = _voxels(1)
-    changed = data.copy()
-    # The dimmest voxel becomes the brightest: every second voxel is looked at, this one among them.
-    changed[0, 0, 0] = 250 if data[0, 0, 0] < 200 else 1
-    hashes = {
-        _hash(_write(tmp_path / f"{n}.nii.gz", voxels))
-        for n, voxels in enumerate([data, changed, np.flip(data, 0), data[:16], _voxels(2)])
-    }
-    assert len(hashes) == 5
-
-
 # Finding scans
 
 
 def test_scans_are_found_by_pattern_for_everybody_with_an_age(tmp_path: Path) -> None:
-    table = _table(tmp_path / "participants.tsv", "sub-02\t61.5\nsub-01\t20\nsub-03\tn/a\n")
+    table = write_ages(tmp_path / "participants.tsv", "sub-02\t61.5\nsub-01\t20\nsub-03\tn/a\n")
     study = read_study(table, "t1/{participant_id}.nii", "seg/{scan}_dseg.nii")
     assert [(s.name, s.participant_id, s.chronological_age) for s in study.scans] == [
         ("02", "02", 61.5),
@@ -123,11 +62,11 @@ def dataset(tmp_path: Path) -> Path:
             "sub-3/anat/sub-3_T1w",
         ]
     ):
-        _write(root / f"{name}.nii.gz", _voxels(number))
+        write_scan(root / f"{name}.nii.gz", voxels_of(number))
     (root / "dataset_description.json").write_text(
         json.dumps({"Name": "x", "BIDSVersion": "1.10.0"}), encoding="utf-8"
     )
-    _table(root / "participants.tsv", "sub-1\t30\nsub-2\t40\nsub-3\tn/a\nsub-4\t50\n")
+    write_ages(root / "participants.tsv", "sub-1\t30\nsub-2\t40\nsub-3\tn/a\nsub-4\t50\n")
     (root / "sub-1" / "sub-1_sessions.tsv").write_text(
         "session_id\tage\nses-a\t31\nses-b\t33.5\n", encoding="utf-8"
     )
@@ -160,13 +99,13 @@ def test_sessions_at_one_age_are_told_of(dataset: Path) -> None:
 
 
 def test_another_table_in_the_data_set_says_who_takes_part(dataset: Path) -> None:
-    controls = _table(dataset / "controls.tsv", "sub-2\t41\n")
+    controls = write_ages(dataset / "controls.tsv", "sub-2\t41\n")
     study = read_study(controls, None, None)
     assert [(s.name, s.chronological_age) for s in study.scans] == [("sub-2", 41.0)]
 
 
 def test_without_pattern_and_data_set_the_way_out_is_named(tmp_path: Path) -> None:
-    table = _table(tmp_path / "participants.tsv", "sub-1\t30\n")
+    table = write_ages(tmp_path / "participants.tsv", "sub-1\t30\n")
     with pytest.raises(UsageError, match=r"dataset_description\.json.*t1w ="):
         read_study(table, None, None)
 
@@ -174,35 +113,12 @@ def test_without_pattern_and_data_set_the_way_out_is_named(tmp_path: Path) -> No
 # Reading them all before anything is trained
 
 
-def _study(tmp_path: Path, names: list[str]) -> Path:
-    for number, name in enumerate(names):
-        _write(tmp_path / f"{name}.nii.gz", _voxels(number))
-    rows = "".join(f"{name}\t{30 + n}\n" for n, name in enumerate(names))
-    return _table(tmp_path / "participants.tsv", rows)
-
-
-class _Picky:
-    """Stands for `Preprocessor`: cannot use scans of a name."""
-
-    def __init__(self, refused: str = "-") -> None:
-        self.config, self.refused = PreprocessConfig(), refused
-        self.calls: list[str] = []
-
-    def __call__(self, path: Path) -> ScanState:
-        self.calls.append(path.name)
-        if self.refused in path.name:
-            raise ScanError(path, must_hold="a brain", found="none", remedy="Look.")
-        level = float(read_t1w(path).data[0, 0, 0])
-        zeros = Volume(np.full(MODEL_GRID.shape, level, np.float32), MODEL_GRID)
-        return ScanState(path=path, t1w=zeros, brain_mask=zeros, scan_to_template=np.eye(4))
-
-
 def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
-    table = _study(tmp_path, ["a", "b", "c", "d"])
+    table = write_study(tmp_path, ["a", "b", "c", "d"])
     (tmp_path / "b.nii.gz").unlink()
     (tmp_path / "d.nii.gz").write_bytes(b"no scan")
     study = read_study(table, "{participant_id}.nii.gz", None)
-    cohort = PreparedCohort(tmp_path / "prepared", _Picky())  # type: ignore[arg-type]
+    cohort = PreparedCohort(tmp_path / "prepared", Picky())  # type: ignore[arg-type]
     out = tmp_path / "out"
     with pytest.raises(UsageError, match=r"2 scans cannot be used, and nothing") as caught:
         make_ready(study, cohort, out, jobs=1, skip_unusable=False)
@@ -214,84 +130,17 @@ def test_all_that_cannot_be_read_is_named_at_once(tmp_path: Path) -> None:
     assert ready.scans["scan"].tolist() == ["a", "c"]
     # Mended: everybody takes part, and no table says otherwise.
     for number, name in ((1, "b"), (3, "d")):
-        _write(tmp_path / f"{name}.nii.gz", _voxels(number))
+        write_scan(tmp_path / f"{name}.nii.gz", voxels_of(number))
     ready = make_ready(study, cohort, out, jobs=1, skip_unusable=False)
     assert [scan.name for scan in ready.study.scans] == ["a", "b", "c", "d"]
     assert not (out / "unusable.tsv").exists()
 
 
-@pytest.fixture
-def dead() -> int:
-    """The number of a process that has ended and been waited for."""
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    return child.pid
-
-
-def _half_written(path: Path, process: int, host: str = "") -> Path:
-    """A file as a process leaves it that is killed while it writes `path`."""
-    name, own_host, _, _ = prefix_of(path).rsplit("-", 3)
-    partial = path.with_name(f"{name}-{host or own_host}-{process}-x_1{path.suffix}")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.touch()
-    return partial
-
-
-def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path, dead: int) -> None:
-    """Descriptions of a fold may be gigabytes; those that another process writes now must stay."""
-    table, out = _study(tmp_path, ["a"]), tmp_path / "out"
-    cohort = PreparedCohort(tmp_path / "prepared", _Picky())  # type: ignore[arg-type]
-    path = out / "kept" / "fold-0_described.safetensors"
-    _half_written(path, dead)
-    stay = {_half_written(path, os.getpid()), _half_written(path, dead, "farhost")}
-    path.touch()
-    study = read_study(table, "{participant_id}.nii.gz", None)
-    make_ready(study, cohort, out, jobs=1, skip_unusable=False)
-    assert set(path.parent.iterdir()) == {path, *stay}
-
-
-def test_prepared_scans_that_runs_share_are_swept_by_the_same_rule(
-    tmp_path: Path, dead: int
-) -> None:
-    """They lie outside the run's folder; deeper than prepared scans lie, nothing is looked at."""
-    table, prepared = _study(tmp_path, ["a"]), tmp_path / "shared"
-    cohort = PreparedCohort(prepared, _Picky())  # type: ignore[arg-type]
-    path = prepared / "0123456789ab" / "0123456789abcdef_desc-preproc_T1w.nii.gz"
-    _half_written(path, dead)
-    stay = {_half_written(path, os.getpid()), _half_written(path, dead, "farhost")}
-    deeper = _half_written(prepared / "a" / "b" / "c.nii.gz", dead)
-    study = read_study(table, "{participant_id}.nii.gz", None)
-    make_ready(study, cohort, tmp_path / "out", jobs=1, skip_unusable=False)
-    assert set(path.parent.iterdir()) == stay
-    assert deeper.exists()
-
-
-def test_what_others_left_in_a_shared_folder_stops_nobody(
-    tmp_path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A folder of another user, in which this one may read and not remove."""
-    table, prepared = _study(tmp_path, ["a"]), tmp_path / "shared"
-    cohort = PreparedCohort(prepared, _Picky())  # type: ignore[arg-type]
-    left = _half_written(prepared / "0123456789ab" / "a.nii.gz", dead)
-    unlink = Path.unlink
-
-    def refuse(path: Path, missing_ok: bool = False) -> None:
-        if path == left:
-            raise PermissionError(13, "Permission denied")
-        unlink(path, missing_ok)
-
-    monkeypatch.setattr(Path, "unlink", refuse)
-    study = read_study(table, "{participant_id}.nii.gz", None)
-    ready = make_ready(study, cohort, tmp_path / "out", jobs=1, skip_unusable=False)
-    assert [scan.name for scan in ready.study.scans] == ["a"]
-    assert left.exists()
-
-
 def test_what_preprocessing_refuses_is_listed_with_what_cannot_be_read(tmp_path: Path) -> None:
-    table = _study(tmp_path, ["a", "b", "c"])
+    table = write_study(tmp_path, ["a", "b", "c"])
     (tmp_path / "a.nii.gz").unlink()
     study = read_study(table, "{participant_id}.nii.gz", None)
-    cohort = PreparedCohort(tmp_path / "prepared", _Picky("b.nii"))  # type: ignore[arg-type]
+    cohort = PreparedCohort(tmp_path / "prepared", Picky("b.nii"))  # type: ignore[arg-type]
     ready = make_ready(study, cohort, tmp_path / "out", jobs=1, skip_unusable=True)
     assert [scan.name for scan in ready.study.scans] == ["c"]
     assert ready.scans["scan"].tolist() == ["c"]
@@ -299,15 +148,17 @@ def test_what_preprocessing_refuses_is_listed_with_what_cannot_be_read(tmp_path:
 
 
 def test_a_label_map_that_is_missing_is_named_as_well(tmp_path: Path) -> None:
-    study = read_study(_study(tmp_path, ["a"]), "{participant_id}.nii.gz", "{scan}_dseg.nii.gz")
+    study = read_study(
+        write_study(tmp_path, ["a"]), "{participant_id}.nii.gz", "{scan}_dseg.nii.gz"
+    )
     scans, unusable = inspect_scans(study)
     assert scans.empty
     assert "a_dseg.nii.gz" in unusable["message"][0]
 
 
 def test_one_person_under_two_names_is_refused_whatever_the_file(tmp_path: Path) -> None:
-    table = _study(tmp_path, ["a", "b", "c"])
-    _write(tmp_path / "c.nii.gz", _voxels(0).astype(np.float32) / 7)
+    table = write_study(tmp_path, ["a", "b", "c"])
+    write_scan(tmp_path / "c.nii.gz", voxels_of(0).astype(np.float32) / 7)
     scans, _ = inspect_scans(read_study(table, "{participant_id}.nii.gz", None))
     assert list(scans.columns) == list(SCAN_COLUMNS)
     assert scans["content_hash"].nunique() == 3
@@ -320,9 +171,9 @@ def test_one_person_under_two_names_is_refused_whatever_the_file(tmp_path: Path)
 def test_files_known_by_content_are_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    study = read_study(_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
+    study = read_study(write_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
     known, _ = inspect_scans(study)
-    _write(tmp_path / "b.nii.gz", _voxels(9))
+    write_scan(tmp_path / "b.nii.gz", voxels_of(9))
     read: list[str] = []
     monkeypatch.setattr(
         "ermoe_ba.inspection.read_t1w", lambda path: read.append(path.name) or read_t1w(path)
@@ -336,27 +187,27 @@ def test_files_known_by_content_are_not_read_again(
 
 
 def test_prepared_scans_are_found_by_content_and_not_by_name(tmp_path: Path) -> None:
-    preprocessor = _Picky()
+    preprocessor = Picky()
     cohort = PreparedCohort(tmp_path / "prepared", preprocessor)  # type: ignore[arg-type]
-    study = read_study(_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
+    study = read_study(write_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
     assert cohort.prepare_all(study.scans).empty
     assert preprocessor.calls == ["a.nii.gz", "b.nii.gz"]
     # Another run, another name, the same file: nothing to do. A changed file: made anew.
     (tmp_path / "z.nii.gz").write_bytes((tmp_path / "a.nii.gz").read_bytes())
-    _write(tmp_path / "b.nii.gz", _voxels(7))
-    table = _table(tmp_path / "others.tsv", "z\t50\nb\t51\n")
+    write_scan(tmp_path / "b.nii.gz", voxels_of(7))
+    table = write_ages(tmp_path / "others.tsv", "z\t50\nb\t51\n")
     others = read_study(table, "{participant_id}.nii.gz", None)
     later = PreparedCohort(tmp_path / "prepared", preprocessor)  # type: ignore[arg-type]
     assert later.prepare_all(others.scans).empty
     assert preprocessor.calls[2:] == ["b.nii.gz"]
     first = [float(later.read(scan).t1w.data[0, 0, 0]) for scan in others.scans]
-    assert first == [_voxels(0)[0, 0, 0], _voxels(7)[0, 0, 0]]
+    assert first == [voxels_of(0)[0, 0, 0], voxels_of(7)[0, 0, 0]]
 
 
 def test_another_preprocessing_has_a_folder_of_its_own(tmp_path: Path) -> None:
-    study = read_study(_study(tmp_path, ["a"]), "{participant_id}.nii.gz", None)
+    study = read_study(write_study(tmp_path, ["a"]), "{participant_id}.nii.gz", None)
     for config in (PreprocessConfig(), PreprocessConfig(affine_steps=(5, 5))):
-        preprocessor = _Picky()
+        preprocessor = Picky()
         preprocessor.config = config
         PreparedCohort(tmp_path / "prepared", preprocessor).prepare_all(study.scans)  # type: ignore[arg-type]
         assert preprocessor.calls == ["a.nii.gz"]
@@ -365,7 +216,7 @@ def test_another_preprocessing_has_a_folder_of_its_own(tmp_path: Path) -> None:
 
 def test_several_processes_list_what_none_of_them_can_use(tmp_path: Path) -> None:
     """Real preprocessing in two processes; noise is no brain, and says so twice."""
-    study = read_study(_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
+    study = read_study(write_study(tmp_path, ["a", "b"]), "{participant_id}.nii.gz", None)
     cohort = PreparedCohort(tmp_path / "prepared", Preprocessor(PreprocessConfig()))
     unusable = cohort.prepare_all(study.scans, jobs=2)
     assert unusable["scan"].tolist() == ["a", "b"]

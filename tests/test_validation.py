@@ -7,12 +7,11 @@ import numpy as np
 import pytest
 import torch
 from line_network import OPTIMISER, Line
-from quick_settings import AGE as QUICK_AGE
-from quick_settings import OPTIMISER as QUICK_OPTIMISER
+from nine_people import AGE, AGES, draw_descriptions
 from torch import Tensor, nn
 
 from ermoe_ba.errors import UsageError
-from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
+from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.age import train_age
@@ -23,18 +22,6 @@ from ermoe_ba.training.scan_batches import ScanBatches, set_aside
 from ermoe_ba.training.stage import Validation
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
-
-def _described(tokens: TokenGrid, num_scans: int) -> Tensor:
-    random = np.random.default_rng(11)
-    shape = (num_scans, 2, len(tokens), len(FAMILIES), len(TISSUES))
-    return torch.as_tensor(random.uniform(0.05, 0.15, shape), dtype=torch.float32).half()
-
-
-AGE = replace(QUICK_AGE, batch_size=3, optimiser=replace(QUICK_OPTIMISER, warmup_share=0.5))
-
-
-AGES = np.linspace(20.0, 80.0, 9)
 
 
 def _watched(model: Line, errors: list[float]) -> Validation:
@@ -163,7 +150,7 @@ def test_nothing_is_learnt_from_scans_set_aside(
     for ages in (AGES, AGES + 30.0 * np.isin(np.arange(len(AGES)), aside)):
         torch.manual_seed(2)
         member = ErmoeBrainAge(small_config, small_tokens)
-        described = _described(small_tokens, len(AGES))
+        described = draw_descriptions(small_tokens)
         history = train_age(member, described, ages, age, 4, participants=names)
         found.append((member.state_dict(), history.table()["validation_mae"].iloc[-1]))
     (first, error), (second, other) = found

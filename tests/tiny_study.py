@@ -92,6 +92,18 @@ def write_raw(path: Path, number: int) -> None:
     write_volume(path, Volume(data, grid))
 
 
+def lone_scan(t1w: Path, labels: Path | None = None) -> StudyScan:
+    """The one scan of participant 01, who was 50 years old."""
+    return StudyScan(
+        name="01",
+        participant_id="01",
+        session_id=None,
+        chronological_age=50.0,
+        t1w=t1w,
+        labels=labels,
+    )
+
+
 @pytest.fixture
 def ages() -> dict[str, float]:
     return {i: 20.0 + 5 * number for number, i in enumerate(IDS)}
