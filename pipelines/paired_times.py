@@ -3,13 +3,13 @@
 import multiprocessing
 import os
 import platform
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ermoe_ba.software import commit
+from ermoe_ba.training.history import peak_memory_mb
 
 Call = Callable[[], Any]
 
@@ -59,13 +59,12 @@ def peak_megabytes(step: Call) -> float:
     answers = context.SimpleQueue()
 
     def measure() -> None:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak_memory_mb()
         step()
-        answers.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        answers.put(peak_memory_mb() - before)
 
     child = context.Process(target=measure)
     child.start()
     raised = float(answers.get())
     child.join()
-    # Kilobytes on Linux, bytes on macOS.
-    return raised / (1e6 if platform.system() == "Darwin" else 1e3)
+    return raised

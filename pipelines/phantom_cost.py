@@ -48,8 +48,8 @@ def main() -> None:
         # The first loads and prepares what all others share.
         first = cpu_seconds(lambda: make_subject(source, 1))
         costs = [cpu_seconds(partial(make_subject, source, n)) for n in range(2, 2 + number)]
-    # Linux counts in kB.
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # Linux counts in kibibytes.
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     print(f"first subject {first:.2f} s, then {np.mean(costs):.2f} s a subject (processor time)")
     print(f"one rfftn of the model grid {transform:.4f} s, ratio {np.mean(costs) / transform:.0f}")
     print(f"peak memory {memory:.2f} GB")
