@@ -87,7 +87,7 @@ def fit_likeness(looks_nq: Array) -> Likeness:
     if len(looks_nq) < 2:
         raise ValueError(f"A covariance needs two scans or more; found {len(looks_nq)}.")
     mean_q, sd_q = looks_nq.mean(axis=0), looks_nq.std(axis=0)
-    # What never varies has no unit of its own.
-    sd_q = np.where(sd_q > 0, sd_q, 1.0)
+    # What never varies has no unit of its own, nor is what rounding makes of it one.
+    sd_q = np.where(np.ptp(looks_nq, axis=0) > 0, sd_q, 1.0)
     precision_qq = LedoitWolf(assume_centered=True).fit((looks_nq - mean_q) / sd_q).precision_
     return Likeness(mean_q=mean_q, precision_qq=precision_qq / np.outer(sd_q, sd_q))

@@ -30,9 +30,11 @@ def correlation(first_t: Array, second_t: Array) -> float:
     float
         -1 to 1, or NaN.
     """
+    # Not by the deviations: the mean of equal values may miss them by rounding.
+    if np.ptp(first_t) == 0 or np.ptp(second_t) == 0:
+        return float("nan")
     first, second = first_t - first_t.mean(), second_t - second_t.mean()
-    norm = np.linalg.norm(first) * np.linalg.norm(second)
-    return float(first @ second / norm) if norm > 0 else float("nan")
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
 def dice(first_t: Array, second_t: Array) -> float:
