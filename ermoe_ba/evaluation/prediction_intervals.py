@@ -30,11 +30,11 @@ _NUM_PARTS = 10
 class PredictionIntervals:
     """Half-widths of the intervals around predicted ages, in years.
 
-    Every number of a row comes from the other folds alone: residuals of models that had not seen
-    the scans they err on are put around the prediction of a model that has not seen this one. That
-    is CV+ (Barber et al. 2021, doi:10.1214/20-AOS1965) where each row has the one prediction that
-    out-of-fold tables hold; coverage is measured, as their theorem asks for the predictions of all
-    folds' models.
+    Every number of a row comes from rows of the other folds alone: residuals of models that had not
+    seen the scans they err on are put around the prediction of a model that has not seen this one.
+    That is CV+ (Barber et al. 2021, doi:10.1214/20-AOS1965) where each row has the one prediction
+    that out-of-fold tables hold. Their theorem asks for the predictions of all folds' models, and
+    the models behind the residuals did learn from this row: so coverage is measured, not promised.
 
     Parameters
     ----------

@@ -61,7 +61,10 @@ def expert_table(
 
     Members are compared in the order that the model keeps their experts in: regional ones by their
     region, free ones as they were matched in training. Members that share a stem are seeds of one
-    fold; others come from different folds, that is, from other training scans.
+    fold; others come from different folds, that is, from other training scans, or, of a model of
+    everybody, from stems that were begun apart on the same scans. These are likenesses of one
+    expert of one member, over whom it saw: means over members are more alike, and so is what all
+    experts say together.
 
     Parameters
     ----------
