@@ -45,7 +45,9 @@ class Likeness:
     def distance(self, look_q: Array) -> float:
         """Return how far a scan lies from the others, as root mean square of standard deviations.
 
-        The Mahalanobis distance divided by the root of Q: near 1 for a scan like the others.
+        The Mahalanobis distance divided by the root of Q. Of many scans whose numbers vary apart
+        from each other it is near 1; below, where shrinkage takes numbers that go together for
+        less alike than they are, as tissues of one brain do.
 
         Parameters
         ----------
