@@ -58,6 +58,10 @@ def conformal_half_width(
     1 / (K + 1), so that a scan of a new participant is covered with that probability (Lee, Barber
     and Willett 2023, arXiv:2306.06342; conformal libraries count rows alone).
 
+    The promise is for one predictor that saw none of these people. Of residuals out of fold, each
+    of another predictor than the one that meets the new scan, it holds about; how nearly must be
+    measured.
+
     Parameters
     ----------
     residuals : ndarray, shape (n,)

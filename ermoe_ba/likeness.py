@@ -45,7 +45,9 @@ class Likeness:
     def distance(self, look_q: Array) -> float:
         """Return how far a scan lies from the others, as root mean square of standard deviations.
 
-        The Mahalanobis distance divided by the root of Q: near 1 for a scan like the others.
+        The Mahalanobis distance divided by the root of Q. Of many scans whose numbers vary apart
+        from each other it is near 1; below, where shrinkage takes numbers that go together for
+        less alike than they are, as tissues of one brain do.
 
         Parameters
         ----------
@@ -87,7 +89,7 @@ def fit_likeness(looks_nq: Array) -> Likeness:
     if len(looks_nq) < 2:
         raise ValueError(f"A covariance needs two scans or more; found {len(looks_nq)}.")
     mean_q, sd_q = looks_nq.mean(axis=0), looks_nq.std(axis=0)
-    # What never varies has no unit of its own.
-    sd_q = np.where(sd_q > 0, sd_q, 1.0)
+    # What never varies has no unit of its own, nor is what rounding makes of it one.
+    sd_q = np.where(np.ptp(looks_nq, axis=0) > 0, sd_q, 1.0)
     precision_qq = LedoitWolf(assume_centered=True).fit((looks_nq - mean_q) / sd_q).precision_
     return Likeness(mean_q=mean_q, precision_qq=precision_qq / np.outer(sd_q, sd_q))

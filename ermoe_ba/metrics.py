@@ -20,8 +20,9 @@ def age_figures(chronological: Array, predicted: Array, weights_bn: Array) -> di
     Returns
     -------
     dict
-        Each of shape (B,): ``mae``, ``rmse`` (years), ``r`` (Pearson), ``r2`` (explained variance,
-        ``1 - sum gap^2 / sum (age - mean age)^2``), ``bias`` (mean gap in years) and ``gap_slope``
+        Each of shape (B,): ``mae``, ``rmse`` (years), ``r`` (Pearson), ``r2`` (coefficient
+        of determination, ``1 - sum gap^2 / sum (age - mean age)^2``, which a mean gap lowers and an
+        explained variance does not heed), ``bias`` (mean gap in years) and ``gap_slope``
         (least-squares slope of the gap on age); not a number where all ages are equal.
     """
     share_bn = weights_bn / weights_bn.sum(axis=-1, keepdims=True)

@@ -12,16 +12,18 @@ from ermoe_ba.space import Array
 def shared_information(weights_te: Array, parts_tr: Array) -> float:
     """Return how much of the uncertainty about the part of the brain an expert's name removes.
 
-    ``I(E; R) / H(E)`` with ``p(e, r) = sum_t w_te v_tr``: a unit of brain volume is drawn, and an
-    expert by its routing weight there. Relative to the experts' own entropy, the most that they
-    could tell; 1 where each part has experts of its own, 0 where experts do not care.
+    ``I(E; R) / H(E)`` with ``p(e, r) = sum_t w_te v_tr``: a place is drawn, and an expert by its
+    routing weight there. With volumes, every unit of the brain is as likely; with each token's
+    shares, every token is, however little brain it holds. Relative to the experts' own entropy, the
+    most that they could tell; 1 where each part has experts of its own, 0 where experts do not
+    care.
 
     Parameters
     ----------
     weights_te : ndarray, shape (T, E)
         Routing weights, 0 or more; tokens that these experts do not serve count for nothing.
     parts_tr : ndarray, shape (T, R)
-        Volume of each part in each token, 0 or more.
+        Volume of each part in each token, or share of the token that it takes, 0 or more.
 
     Returns
     -------

@@ -73,7 +73,7 @@ class Widening:
         Returns
         -------
         float
-            At least 0; near 1 for a scan like the others.
+            At least 0; below `start` for most scans like the others.
 
         Raises
         ------

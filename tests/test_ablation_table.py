@@ -13,6 +13,7 @@ from ermoe_ba.training.ablation_table import (
     ablation_table,
     as_markdown,
     changed_after_matching,
+    mean_figures,
     mean_interval,
 )
 from ermoe_ba.training.ablation_unit import (
@@ -61,6 +62,29 @@ def test_intervals_of_a_mean(place: Place) -> None:
     assert values.mean() - low == pytest.approx(expected, rel=0.1)
     assert high - values.mean() == pytest.approx(expected, rel=0.1)
     assert mean_interval(values, recipe) == (low, high)
+
+
+def test_errors_of_a_large_fold_count_for_its_people() -> None:
+    """Three people at 4 years and one at 8: 5 years a person, as the row's own error counts them.
+
+    One of the three was scanned twice. What is no error of people is a mean over networks.
+    """
+
+    def unit(people: str, **figures: float) -> Unit:
+        ages = (50.0,) * len(people)
+        return Unit(tuple(people), ages, ages, figures, None, "stem", "commit")
+
+    large = unit("abcc", mae_random_routing=4.0, moved_by_mask=1.0, load_gini=0.1, mae_zeroed=9.0)
+    small = unit("d", mae_random_routing=8.0, moved_by_mask=3.0, load_gini=0.3, mae_zeroed=np.nan)
+    means = mean_figures([large, small])
+    expected = {
+        "mae_random_routing": 5.0,
+        "moved_by_mask": 1.5,
+        "load_gini": 0.2,
+        # Of one network alone.
+        "mae_zeroed": 9.0,
+    }
+    assert means == pytest.approx(expected)
 
 
 def _one_hot(experts: list[int], count: int) -> Array:

@@ -23,7 +23,7 @@ from ermoe_ba.io import write_json, write_volume
 from ermoe_ba.model.config import FAMILIES, TISSUES, ModelConfig
 from ermoe_ba.model.ermoe import FRACTION, ErmoeBrainAge
 from ermoe_ba.model_card import ModelCard
-from ermoe_ba.space import SpatialGrid, Volume
+from ermoe_ba.space import Array, SpatialGrid, Volume
 from ermoe_ba.tokens import TokenGrid
 
 pytestmark = pytest.mark.usefixtures("one_torch_thread")
@@ -71,6 +71,9 @@ def run(
         (tmp_path / f"fold-{fold}_predictions.tsv").write_text(header + rows, encoding="utf-8")
     rows = "".join(f"{name}\t{fold}\n" for name, fold in FOLDS.items())
     (tmp_path / "splits.tsv").write_text(f"participant_id\tfold\n{rows}", encoding="utf-8")
+    rows = "".join(f"{name}\t{name}\t{age}\n" for name, age in AGES.items())
+    header = "scan\tparticipant_id\tchronological_age\n"
+    (tmp_path / "scans.tsv").write_text(header + rows, encoding="utf-8")
     card = SimpleNamespace(name="r", model=small_config)
     monkeypatch.setattr("ermoe_ba.attribution.out_of_fold.read_card", lambda _: card)
     for module in ("out_of_fold", "rival_routing"):
@@ -216,10 +219,32 @@ def test_another_router_serves_the_test_scans_with_free_experts(
     assert (weights.sum(axis=-1) < 1).all()
 
 
-def test_splits_must_fit_what_was_kept(run: _Run, small_config: ModelConfig) -> None:
+def test_another_router_learns_each_scans_own_age_whatever_the_order_of_the_folds(
+    run: _Run, small_config: ModelConfig
+) -> None:
+    """A table of folds that is given may be in any order; descriptions are in that of the scans."""
+
+    def routed() -> Array:
+        # Three ages, unequally apart: reversed, they are not the same with the other sign.
+        return rival_routing(run.folder, _recipe(small_config), "softmax", 0, 3)  # type: ignore[arg-type]
+
+    before = routed()
+    path = run.folder / "splits.tsv"
+    header, *rows = path.read_text(encoding="utf-8").splitlines()
+    path.write_text("\n".join([header, *reversed(rows)]) + "\n", encoding="utf-8")
+    np.testing.assert_array_equal(routed(), before)
+
+
+def test_scans_must_fit_what_was_kept(run: _Run, small_config: ModelConfig) -> None:
     with (run.folder / "splits.tsv").open("a", encoding="utf-8") as file:
         file.write("z\t0\n")
-    with pytest.raises(UsageError, match=r"3 training scans of fold 1.*found 2 descriptions"):
+    with (run.folder / "scans.tsv").open("a", encoding="utf-8") as file:
+        file.write("z\tz\t33.0\n")
+    with pytest.raises(UsageError, match=r"3 training scans of fold 1, 2 descriptions and 0 scans"):
+        rival_routing(run.folder, _recipe(small_config), "softmax", 1, 3)  # type: ignore[arg-type]
+    with (run.folder / "scans.tsv").open("a", encoding="utf-8") as file:
+        file.write("y\ty\t34.0\n")
+    with pytest.raises(UsageError, match=r"2 descriptions and 1 scans without a fold"):
         rival_routing(run.folder, _recipe(small_config), "softmax", 1, 3)  # type: ignore[arg-type]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from made_up_rows import MakeRows, make_rows
+from scipy.stats import binomtest
 from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsRegressor
 
@@ -109,6 +110,42 @@ def test_intervals_are_as_wide_as_what_lies_above_0(make_rows: MakeRows) -> None
     assert old["mean_width"] == pytest.approx(16)
     # Nobody is younger than 0: what is cut away held nobody.
     assert (young["num_covered"], old["num_covered"]) == (9, 0)
+
+
+@pytest.mark.parametrize("scans", [1, 3])
+def test_all_of_a_few_people_are_no_proof_of_all_people(make_rows: MakeRows, scans: int) -> None:
+    """Twenty of twenty: a share of which that has a probability of 2.5 % is 0.025^(1/20), 83 %.
+
+    Their bootstrap samples all hold all; scans of one person are no further people.
+    """
+    ages = np.repeat(np.linspace(20, 80, 20), scans)
+    names = np.repeat([f"p{number:02}" for number in range(20)], scans)
+    rows = make_rows(ages, ages + 1, participants=names, folds=np.zeros(20 * scans, dtype=int))
+    held = replace(rows, given_interval=np.stack([ages - 5, ages + 5]))
+    least = 0.025 ** (1 / 20)
+    assert least == pytest.approx(0.8316, abs=1e-4)
+    # That of the textbook's exact interval.
+    exact = binomtest(20, 20).proportion_ci(0.95, method="exact")
+    assert (exact.low, exact.high) == pytest.approx((least, 1.0))
+    found = interval_calibration(held, conformal_intervals(held))["as_given"]["coverage"]
+    assert found == {"value": 1.0, "lower": pytest.approx(least), "upper": 1.0}
+    missed = replace(rows, given_interval=np.stack([ages + 2, ages + 5]))
+    found = interval_calibration(missed, conformal_intervals(missed))["as_given"]["coverage"]
+    assert found == {"value": 0.0, "lower": 0.0, "upper": pytest.approx(1 - least)}
+    # Of one that is missed, samples tell.
+    lower = np.where(names == "p07", ages + 2, ages - 5)
+    one = replace(rows, given_interval=np.stack([lower, ages + 5]))
+    found = interval_calibration(one, conformal_intervals(one))["as_given"]["coverage"]
+    assert found["value"] == pytest.approx(0.95)
+    assert found["lower"] < 0.95 < found["upper"]
+
+
+def test_of_four_people_no_share_has_an_interval(make_rows: MakeRows) -> None:
+    ages = np.array([30.0, 40.0, 50.0, 60.0])
+    rows = make_rows(ages, ages + 1, num_folds=2)
+    held = replace(rows, given_interval=np.stack([ages - 5, ages + 5]))
+    found = interval_calibration(held, conformal_intervals(held))["as_given"]["coverage"]
+    assert found == {"value": 1.0, "lower": None, "upper": None}
 
 
 def test_no_fold_sets_its_own_intervals(make_rows: MakeRows) -> None:

@@ -58,6 +58,7 @@ def test_the_planted_token_is_found_by_the_trained_network(
     described, ages, token = _cohort(small_tokens)
     trial = _run(small_tokens, small_config, described, ages)
     assert set(trial.years) == set(NETWORKS)
+    np.testing.assert_array_equal(trial.fold_n, np.arange(30) % 3)
     error = np.abs(trial.predicted_n - ages).mean()
     # Twenty subjects teach that much; 0.6 was measured, and 1 is the median.
     assert error < 0.8 * np.abs(ages - np.median(ages)).mean()

@@ -26,6 +26,7 @@ BRAIN = np.array([4.0, 4.0, 2.0, 4.0, 4.0, 0.0])
 REGION = np.array([4.0, 1.0, 0.0, 0.0, 0.0, 0.0])
 SHARE = 5.0 / 18.0
 AGES = np.array([50.0, 60.0, 70.0, 80.0])
+FOLDS = np.array([0, 1, 1, 0])
 TARGETS = Targets(enrichment_ratio=3.0, token_auc=0.9, least_share=0.1)
 
 
@@ -46,6 +47,7 @@ def _trial() -> Trial:
     even = np.array([[0.1, 0.1, 0.1, 0.1, 0.1, 0.0]] * 2)
     return Trial(
         predicted_n=AGES,
+        fold_n=FOLDS,
         years={
             "trained": _years([-0.4, 0.0, 0.0, 0.0, 0.0, 0.0]),
             "untrained": _years([0.0, 0.4, 0.2, 0.2, 0.2, 0.0], [0.35, 0.2, 0.15, 0.15, 0.15, 0.0]),
@@ -128,6 +130,43 @@ def test_figures_of_maps_by_hand() -> None:
     for network in ASKED:
         chance = figures[f"{network}_random_order"]
         assert (chance["insertion"], chance["deletion"], chance["enrichment"]) == (0.5, 0.5, None)
+
+
+def test_networks_are_measured_one_by_one_as_well() -> None:
+    """What one network reads of the third token upwards and the other downwards is no agreement.
+
+    By itself each has slopes of 0.4 and 0.2 in size, 2 / 3 of them in the region. Together, people
+    15 years from the mean age (450 in squares) count against those 5 years from it (50): the second
+    slope is 0.2 (450 - 50) / 500 = 0.16, and the region's share 0.4 / 0.56.
+    """
+    years = _years([0.4, 0.0, 0.2, 0.0, 0.0, 0.0])
+    years[:, FOLDS == 1, 2] *= -1
+    trial = _trial()
+    trial = replace(trial, years={**trial.years, "trained": years})
+    maps = trial_maps(trial, AGES, REGION, BRAIN)
+    single_st = maps["trained"].single_st
+    assert single_st is not None
+    np.testing.assert_allclose(single_st, [[0.4, 0, 0.2, 0, 0, 0]] * 2)
+    figures = map_figures(trial, maps, REGION, BRAIN, TARGETS.least_share)
+    trained = figures["trained"]
+    assert trained["enrichment"] == pytest.approx(0.4 / 0.56 / SHARE)
+    assert trained["enrichment_single"] == pytest.approx(0.4 / 0.6 / SHARE)
+    # The region's tokens come first, and last but for the tie with the two that are read nowhere.
+    assert trained["token_auc_single"] == pytest.approx((3 + 0 + 0.5 + 0.5) / 6)
+    # Both folds of a draw of the untrained network read alike: one by one as together.
+    untrained = figures["untrained"]
+    assert untrained["enrichment_single"] == pytest.approx(untrained["enrichment"])
+    assert figures["trained_mean"]["enrichment_single"] is None
+    told = verdict(figures, {"mae": 5.9, "median_mae": 10.0}, 2.0, TARGETS)
+    assert told["times_untrained"] == pytest.approx(0.4 / 0.56 / 0.25)
+    assert told["times_untrained_single"] == pytest.approx(0.4 / 0.6 / 0.25)
+    # One person a fold has no slope.
+    alone = replace(trial, fold_n=np.arange(4))
+    maps = trial_maps(alone, AGES, REGION, BRAIN)
+    assert maps["trained"].single_st is None
+    figures = map_figures(alone, maps, REGION, BRAIN, TARGETS.least_share)
+    told = verdict(figures, {"mae": 5.9, "median_mae": 10.0}, 2.0, TARGETS)
+    assert told["times_untrained_single"] is None
 
 
 def test_a_verdict_by_hand() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from ermoe_ba.io import remove_file, write_json
 
 # Of what the parts hold: raised where the same settings come to give other figures, or figures of
-# other names. 1: what was kept before parts said what they were made of.
-REVISION = 2
+# other names. 1: what was kept before parts said what they were made of. 2: before maps of a trial
+# were measured network by network as well.
+REVISION = 3
 MADE_OF = "made_of"
 
 

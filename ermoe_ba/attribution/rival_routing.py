@@ -5,7 +5,6 @@ Shapes: M test scans, T tokens, E experts.
 
 from pathlib import Path
 
-import pandas as pd
 import torch
 from safetensors.torch import load_file
 
@@ -16,7 +15,7 @@ from ermoe_ba.space import Array
 from ermoe_ba.training.age import train_age
 from ermoe_ba.training.atlas_regions import place_regions
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import SPLITS, read_run_table
+from ermoe_ba.training.run_folder import SCANS, SPLITS, read_run_table
 
 
 def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) -> Array:
@@ -45,23 +44,26 @@ def rival_routing(run: Path, recipe: Recipe, router: str, fold: int, seed: int) 
     UsageError
         If the run's tables do not fit what it kept, or as from `place_regions`.
     """
-    tables = [read_run_table(path) for path in sorted(run.glob("fold-*_predictions.tsv"))]
-    ages = pd.concat(tables).set_index("participant_id")["chronological_age"]
-    splits = read_run_table(run / SPLITS)
-    train = splits.loc[splits["fold"] != fold, "participant_id"]
+    scans = read_run_table(run / SCANS)
+    fold_of = read_run_table(run / SPLITS).set_index("participant_id")["fold"]
+    fold_n = scans["participant_id"].map(fold_of)
+    # The order of the scans is that of their descriptions; a given table of folds has its own.
+    train = scans[fold_n.notna() & (fold_n != fold)]
     kept = load_file(run / "kept" / f"fold-{fold}_described.safetensors")
-    if len(train) != len(kept["train"]) or not set(train) <= set(ages.index):
+    if len(train) != len(kept["train"]) or fold_n.isna().any():
         raise UsageError(
-            f"{run}: splits.tsv names {len(train)} training scans of fold {fold}, of which each "
-            f"must have an age and a description; found {len(kept['train'])} descriptions. Run "
-            "`ermoe-ba cross-validate` on the same folder again."
+            f"{run}: scans.tsv must name the scans that were described, each of somebody with a "
+            f"fold in splits.tsv; found {len(train)} training scans of fold {fold}, "
+            f"{len(kept['train'])} descriptions and {fold_n.isna().sum()} scans without a fold. "
+            "Run `ermoe-ba cross-validate` on the same folder again."
         )
     torch.manual_seed(seed)
     tokens = place_regions(token_grid(recipe.model), recipe.model)
     network = make_mixture(router, recipe.model, tokens)
     # A copy: torch warns of arrays that pandas holds read-only.
-    train_ages = ages.loc[train].to_numpy(dtype=float, copy=True)
-    train_age(network, kept["train"], train_ages, recipe.age, seed)
+    ages_n = train["chronological_age"].to_numpy(dtype=float, copy=True)
+    people = train["participant_id"].tolist()
+    train_age(network, kept["train"], ages_n, recipe.age, seed, participants=people)
     with torch.no_grad():
         output = network.read_age(kept["test"][:, 0].float())
     return output.routing.weights_bte.numpy()

@@ -11,8 +11,9 @@ from ermoe_ba.attribution.out_of_fold import OutOfFold
 from ermoe_ba.space import Array
 from ermoe_ba.specialisation import shared_information, shuffled
 
-# Of these figures. 1: of routing weights averaged over the folds, which no network has.
-REVISION = 2
+# Of these figures. 1: of routing weights averaged over the folds, which no network has. 2: of rival
+# routers that learnt the ages in the order of splits.tsv, which may be another than the scans'.
+REVISION = 3
 
 
 def information(weights_nte: Array, fractions_ntc: Array, share_tr: Array) -> dict[str, float]:

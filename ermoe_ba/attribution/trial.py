@@ -79,6 +79,8 @@ class Trial:
     ----------
     predicted_n : ndarray, shape (N,)
         Ages by the trained networks, each subject held out, in years.
+    fold_n : ndarray of int, shape (N,)
+        Which fold's networks had not seen the subject.
     years : dict
         Network of `NETWORKS` to what its tokens contribute, shape (D, N, T), years: D is
         `num_untrained` for the untrained network, 1 for the others.
@@ -89,6 +91,7 @@ class Trial:
     """
 
     predicted_n: Array
+    fold_n: Array
     years: dict[str, Array]
     answers: dict[str, Answers]
     probe: Probe
@@ -138,9 +141,9 @@ def run_trial(
     years = {name: np.zeros((draws[name], count, len(tokens))) for name in NETWORKS}
     answers: dict[str, list[Answers]] = {name: [] for name in ASKED}
     probes = []
-    unchanged_ntfc = described_nvtfc[:, 0]
+    unchanged_ntfc, fold_n = described_nvtfc[:, 0], np.zeros(count, dtype=int)
     for fold, train, test in _folds(count, config.num_folds):
-        seen = unchanged_ntfc[test]
+        seen, fold_n[test] = unchanged_ntfc[test], fold
         random_t = np.random.default_rng(config.seed + fold).random(len(tokens))
         for name in NETWORKS:
             drawn = []
@@ -169,6 +172,7 @@ def run_trial(
         probes.append(probe_routing([trained], [seen], ages_b, config.seed + fold))
     return Trial(
         predicted_n=predicted,
+        fold_n=fold_n,
         years=years,
         answers={name: over_folds(folds) for name, folds in answers.items()},
         probe={key: np.mean([p[key] for p in probes], axis=0).tolist() for key in probes[0]},

@@ -3,7 +3,7 @@
 Shapes: N subjects, D draws of a network, T tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,9 @@ def map_figures(
     dict
         Map to ``network``, ``method``, ``scans`` and ``draws``, as in `TrialMap`; means over the
         draws of ``enrichment``, ``voxel_auc``, ``token_auc`` and ``like_trained``, rank agreement
-        with the trained network's map of the same kind; of several draws, the least and the
+        with the trained network's map of the same kind; ``enrichment_single`` and
+        ``token_auc_single``, means over the networks one by one, since what differs between the
+        networks of the folds cancels in the map of them all; of several draws, the least and the
         greatest of `RANGED` as ``<figure>_least`` and ``<figure>_most``; ``insertion`` and
         ``deletion``, areas under the curves of a method. None is what a map does not have. The rows
         ``<network>_random_order`` have these areas alone.
@@ -80,6 +82,14 @@ def map_figures(
             **_row(each.network, each.method, each.scans, len(by_draw)),
             **{key: float(np.mean([draw[key] for draw in by_draw])) for key in by_draw[0]},
         }
+        if each.single_st is not None:
+            alone = each.single_st
+            figures[name] |= {
+                "enrichment_single": _mean(enrichment(m_t, region_t, brain_t) for m_t in alone),
+                "token_auc_single": _mean(
+                    token_auc(m_t, region_t, brain_t, least_share) for m_t in alone
+                ),
+            }
         if len(by_draw) > 1:
             for key in RANGED:
                 values = [draw[key] for draw in by_draw]
@@ -93,11 +103,15 @@ def map_figures(
     return figures
 
 
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
 def _row(network: str | None, method: str, scans: int, draws: int) -> dict[str, Any]:
     """Return the figures of a map of which nothing is known yet."""
     row: dict[str, Any] = {"network": network, "method": method, "scans": scans, "draws": draws}
     for key in ("enrichment", "voxel_auc", "token_auc", "like_trained", "insertion", "deletion"):
-        ends = ("_least", "_most") if key in RANGED else ()
+        ends = ("_least", "_most", "_single") if key in RANGED else ()
         row |= dict.fromkeys(f"{key}{end}" for end in ("", *ends))
     return row
 
@@ -157,7 +171,7 @@ def curve_rows(cohort: str, trial: Trial) -> list[dict[str, str | float]]:
 
 def verdict(
     figures: dict[str, dict[str, Any]], ages: dict[str, float], floor: float, targets: Targets
-) -> dict[str, float | bool]:
+) -> dict[str, float | bool | None]:
     """Hold a trial against its targets.
 
     Parameters
@@ -177,16 +191,18 @@ def verdict(
         ``learnt``: whether the error lies nearer to the floor than to the median's, without which
         no map can be right; ``times_<null>``: enrichment as a multiple of each null's, of the
         untrained network's mean over its draws; ``times_untrained_least``, ``_most``: the same
-        against the draw that is enriched most, and least; ``times_at_most``: the same of the map
-        that is enriched most, against the mean; ``way_to_ideal``: how far enrichment has come from
-        that mean (0) to the ideal map's (1); ``enrichment_met``, ``auc_met``; ``met``, whether both
-        are and the cohort was learnt.
+        against the draw that is enriched most, and least; ``times_untrained_single``: the same of
+        networks one by one, None where they have no maps of their own; ``times_at_most``: the same
+        of the map that is enriched most, against the mean; ``way_to_ideal``: how far enrichment has
+        come from that mean (0) to the ideal map's (1); ``enrichment_met``, ``auc_met``; ``met``,
+        whether both are and the cohort was learnt.
     """
     trained, chance = figures[TRAINED], figures[UNTRAINED]
     untrained = chance["enrichment"]
     # A single draw has no range but itself.
     most, least = (chance[f"enrichment_{end}"] or untrained for end in ("most", "least"))
     times = {f"times_{n}": trained["enrichment"] / figures[n]["enrichment"] for n in NULLS}
+    alone, chance_alone = (row["enrichment_single"] for row in (trained, chance))
     ideal = figures[IDEAL]["enrichment"]
     learnt = ages["mae"] < (ages["median_mae"] + floor) / 2
     enriched = times["times_untrained"] >= targets.enrichment_ratio
@@ -196,6 +212,7 @@ def verdict(
         **times,
         "times_untrained_least": trained["enrichment"] / most,
         "times_untrained_most": trained["enrichment"] / least,
+        "times_untrained_single": alone / chance_alone if alone and chance_alone else None,
         "times_at_most": figures[PUREST]["enrichment"] / untrained,
         "way_to_ideal": (trained["enrichment"] - untrained) / (ideal - untrained),
         "enrichment_met": enriched,

@@ -32,13 +32,17 @@ class TrialMap:
     scans : int
         How many scans it was made from.
     importance_dt : ndarray, shape (D, T)
-        0 or more; one map a draw of the network.
+        0 or more; one map a draw of the network, of all folds' networks together.
+    single_st : ndarray, shape (S, T), or None
+        The same of each network by itself, from the subjects of its own fold, fold by fold within a
+        draw; None where the map is no slope on age, or a fold's subjects are all of one age.
     """
 
     network: str | None
     method: str
     scans: int
     importance_dt: Array
+    single_st: Array | None = None
 
 
 def trial_maps(trial: Trial, ages_n: Array, region_t: Array, brain_t: Array) -> dict[str, TrialMap]:
@@ -69,10 +73,19 @@ def trial_maps(trial: Trial, ages_n: Array, region_t: Array, brain_t: Array) -> 
     for name in NETWORKS:
         years_dnt = trial.years[name]
         slopes_dt = np.stack([age_map(years_nt, ages_n) for years_nt in years_dnt])
-        maps[name] = TrialMap(name, SLOPE, len(ages_n), slopes_dt)
+        maps[name] = TrialMap(name, SLOPE, len(ages_n), slopes_dt, _single(trial, name, ages_n))
         mean_dt = np.abs(years_dnt).mean(axis=1)
         maps[f"{name}_mean"] = TrialMap(name, MEAN, len(ages_n), mean_dt)
     for name, answers in trial.answers.items():
         for method, values_dt in answers.mean_absolute.items():
             maps[f"{name}_{method}"] = TrialMap(name, method, answers.scans, values_dt)
     return maps
+
+
+def _single(trial: Trial, name: str, ages_n: Array) -> Array | None:
+    """Return the slopes on age of each of a trial's networks by itself, shape (S, T)."""
+    folds = [trial.fold_n == fold for fold in np.unique(trial.fold_n)]
+    if any(np.ptp(ages_n[held_n]) == 0 for held_n in folds):
+        return None
+    pairs = [(years_nt, held_n) for years_nt in trial.years[name] for held_n in folds]
+    return np.stack([age_map(years_nt[held_n], ages_n[held_n]) for years_nt, held_n in pairs])

@@ -40,6 +40,10 @@ def estimates(figures: Figures, participants: Array, *, shared: bool = True) -> 
     Participants are drawn with replacement, each with all rows: rows of one person are no
     independent evidence (Field and Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x).
 
+    Of few participants such intervals are too narrow (Hesterberg 2015,
+    doi:10.1080/00031305.2015.1089789): of the mean absolute value of normal errors, those of 5 hold
+    the true one 82 times in 100, of 11 90 times, of 20 92, of 70 and more 95.
+
     Parameters
     ----------
     figures : callable

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import NearestNeighbors
 
-from ermoe_ba.evaluation.bootstrap import estimates
+from ermoe_ba.evaluation.bootstrap import CONFIDENCE, MIN_PARTICIPANTS, Estimate, estimates
 from ermoe_ba.evaluation.out_of_fold import OutOfFold
 from ermoe_ba.intervals import age_interval, conformal_half_width
 from ermoe_ba.metrics import person_shares
@@ -30,11 +30,11 @@ _NUM_PARTS = 10
 class PredictionIntervals:
     """Half-widths of the intervals around predicted ages, in years.
 
-    Every number of a row comes from the other folds alone: residuals of models that had not seen
-    the scans they err on are put around the prediction of a model that has not seen this one. That
-    is CV+ (Barber et al. 2021, doi:10.1214/20-AOS1965) where each row has the one prediction that
-    out-of-fold tables hold; coverage is measured, as their theorem asks for the predictions of all
-    folds' models.
+    Every number of a row comes from rows of the other folds alone: residuals of models that had not
+    seen the scans they err on are put around the prediction of a model that has not seen this one.
+    That is CV+ (Barber et al. 2021, doi:10.1214/20-AOS1965) where each row has the one prediction
+    that out-of-fold tables hold. Their theorem asks for the predictions of all folds' models, and
+    the models behind the residuals did learn from this row: so coverage is measured, not promised.
 
     Parameters
     ----------
@@ -141,7 +141,10 @@ def interval_calibration(rows: OutOfFold, intervals: PredictionIntervals) -> dic
         ``num_covered``, ``coverage``, ``mean_width``). Levels that too few participants allow for
         are left out. ``as_given``: the same, once and without level, of the intervals that the
         table came with; None where it came with none. In ``coverage`` and ``mean_width``, rows of
-        one person share that person's weight.
+        one person share that person's weight. Where all ages are held, or none, every bootstrap
+        sample says the same: the interval then ends at the share that would give as many people
+        all alike with a probability of 2.5 % (Clopper and Pearson 1934,
+        doi:10.1093/biomet/26.4.404).
     """
     found: dict[str, Any] = {}
     for method in METHODS:
@@ -159,14 +162,28 @@ def _mean(values: Array, participants: Array) -> float:
     return float(np.average(values, weights=person_shares(participants)))
 
 
-def _measured(rows: OutOfFold, lower: Array, upper: Array) -> dict[str, Any]:
-    covered = (lower <= rows.chronological) & (rows.chronological <= upper)
+def _share(covered: Array, participants: Array) -> Estimate:
+    """Return what share of people's ages is covered, with interval."""
 
     def share(weights_bn: Array) -> dict[str, Array]:
-        return {"coverage": weights_bn @ covered / weights_bn.sum(axis=-1)}
+        return {"share": weights_bn @ covered / weights_bn.sum(axis=-1)}
 
+    found = estimates(share, participants)["share"]
+    count = len(np.unique(participants))
+    if count < MIN_PARTICIPANTS or (covered.any() and not covered.all()):
+        return found
+    # All of `count` people with a probability of (1 - CONFIDENCE) / 2. Of people with several
+    # scans it is no more: whatever share of each is covered, all of it is at most as likely.
+    end = ((1 - CONFIDENCE) / 2) ** (1 / count)
+    if covered.all():
+        return Estimate(value=1.0, lower=end, upper=1.0)
+    return Estimate(value=0.0, lower=0.0, upper=1.0 - end)
+
+
+def _measured(rows: OutOfFold, lower: Array, upper: Array) -> dict[str, Any]:
+    covered = (lower <= rows.chronological) & (rows.chronological <= upper)
     return {
-        **estimates(share, rows.participants),
+        "coverage": _share(covered, rows.participants),
         "mean_width": _mean(upper - lower, rows.participants),
         "by_decade": [
             {

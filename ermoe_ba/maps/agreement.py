@@ -30,9 +30,11 @@ def correlation(first_t: Array, second_t: Array) -> float:
     float
         -1 to 1, or NaN.
     """
+    # Not by the deviations: the mean of equal values may miss them by rounding.
+    if np.ptp(first_t) == 0 or np.ptp(second_t) == 0:
+        return float("nan")
     first, second = first_t - first_t.mean(), second_t - second_t.mean()
-    norm = np.linalg.norm(first) * np.linalg.norm(second)
-    return float(first @ second / norm) if norm > 0 else float("nan")
+    return float(first @ second / (np.linalg.norm(first) * np.linalg.norm(second)))
 
 
 def dice(first_t: Array, second_t: Array) -> float:
@@ -59,7 +61,10 @@ def expert_table(
 
     Members are compared in the order that the model keeps their experts in: regional ones by their
     region, free ones as they were matched in training. Members that share a stem are seeds of one
-    fold; others come from different folds, that is, from other training scans.
+    fold; others come from different folds, that is, from other training scans, or, of a model of
+    everybody, from stems that were begun apart on the same scans. These are likenesses of one
+    expert of one member, over whom it saw: means over members are more alike, and so is what all
+    experts say together.
 
     Parameters
     ----------

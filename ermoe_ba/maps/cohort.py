@@ -93,11 +93,12 @@ def age_weights(ages_p: Array) -> Array | None:
         ages are known, or all are equal.
     """
     known = np.isfinite(ages_p)
-    if known.sum() < MIN_PARTICIPANTS:
+    # Not by the deviations: the mean of equal ages may miss them by rounding, and slopes on that
+    # would be numbers of 14 digits.
+    if known.sum() < MIN_PARTICIPANTS or np.ptp(ages_p[known]) == 0:
         return None
     unlike = np.where(known, ages_p - ages_p[known].mean(), 0.0)
-    squares = unlike @ unlike
-    return np.asarray(unlike / squares) if squares > 0 else None
+    return np.asarray(unlike / (unlike @ unlike))
 
 
 def read_cohort(folder: Path, participants: Participants | None = None) -> CohortMaps:

@@ -73,12 +73,14 @@ def measure_effects(
     -------
     list of Effect
         Age and the gap at equal age, of participants whose age is known; groups at equal age where
-        all ages are known. Without ages, none of the first two.
+        all ages are known. Without ages, none of the first two; nor the gap where age alone tells
+        it, as that of a model that gives everybody one age.
 
     Raises
     ------
     UsageError
-        If the extra is not installed, there is no such column, or it does not tell people apart.
+        If the extra is not installed, there is no such column, or it does not tell people apart, or
+        not those of one age.
     """
     models = []
     ages, gaps = (cohort.people[c].to_numpy() for c in ("chronological_age", "brain_age_gap"))
@@ -92,14 +94,15 @@ def measure_effects(
                 confound_p=None,
                 included_p=known,
             ),
-            _Model(
-                name="gap",
-                meaning="along the gap, at equal chronological age",
-                tested_p=gaps,
-                confound_p=ages,
-                included_p=known,
-            ),
         ]
+        gap = _Model(
+            name="gap",
+            meaning="along the gap, at equal chronological age",
+            tested_p=gaps,
+            confound_p=ages,
+            included_p=known,
+        )
+        models += [gap] if gap.differs else []
     if group_column is not None:
         labels = _groups(cohort.people, group_column)
         belongs = labels.notna().to_numpy()
@@ -108,7 +111,7 @@ def measure_effects(
         equal = ", at equal chronological age" if confound is not None else ""
         values = sorted(labels.dropna().unique())
         # Of two groups, the second against the first says all.
-        models += [
+        groups = [
             _Model(
                 name=f"group-{value}",
                 meaning=f"{group_column} {value} against all others{equal}",
@@ -118,6 +121,13 @@ def measure_effects(
             )
             for value in (values[1:] if len(values) == 2 else values)
         ]
+        if told := [model.name for model in groups if not model.differs]:
+            raise UsageError(
+                f"--groups {group_column}: groups must hold people of several ages to be compared "
+                f"at equal age; found {', '.join(told)} told by age alone. Give groups of like "
+                "ages."
+            )
+        models += groups
     return [_effect(cohort, model, permutations, seed) for model in models]
 
 
@@ -148,6 +158,21 @@ class _Model:
     tested_p: Array
     confound_p: Array | None
     included_p: Array
+
+    @property
+    def design_pk(self) -> Array:
+        """What is tested, the constant and the confound, in this order, of whom is included."""
+        columns = [self.tested_p, np.ones(len(self.tested_p))]
+        columns += [] if self.confound_p is None else [self.confound_p]
+        return np.stack(columns, axis=1)[self.included_p]
+
+    @property
+    def differs(self) -> bool:
+        """Whether what is tested differs between people of equal confound."""
+        tested_p, others_pk = np.split(self.design_pk, [1], axis=1)
+        left_p = tested_p - others_pk @ np.linalg.lstsq(others_pk, tested_p)[0]
+        # Gaps are differences of ages, so that rounding leaves up to 1e-14 of these.
+        return bool(np.abs(left_p).max() > 1e-9 * np.abs(tested_p).max())
 
 
 def _effect(cohort: CohortMaps, model: _Model, permutations: int, seed: int) -> Effect:
@@ -187,12 +212,10 @@ def _effect(cohort: CohortMaps, model: _Model, permutations: int, seed: int) -> 
 
 def _coefficients(cohort: CohortMaps, model: _Model) -> Array:
     """Return the least squares coefficient of the tested variable in the years, shape (T, E)."""
-    columns = [np.ones(len(model.tested_p)), model.tested_p]
-    columns += [] if model.confound_p is None else [model.confound_p]
-    design_pk = np.stack(columns, axis=1)[model.included_p]
+    design_pk = model.design_pk
     years_pn = cohort.years_pte[model.included_p].reshape(len(design_pk), -1)
     coefficients_kn = np.linalg.lstsq(design_pk, years_pn.astype(np.float64))[0]
-    return np.asarray(coefficients_kn[1].reshape(cohort.years_pte.shape[1:]))
+    return np.asarray(coefficients_kn[0].reshape(cohort.years_pte.shape[1:]))
 
 
 def effect_table(cohort: CohortMaps, effects: list[Effect], overlap: RegionOverlap) -> pd.DataFrame:

@@ -222,7 +222,8 @@ def _description(cohort: CohortMaps, atlas: Atlas, effects: list[Effect]) -> dic
             "over region_tests p values; of k such rows a k-th",
             "model_mae": "years, out of fold on the training cohort; model_mae_interfered with all "
             "experts zeroed, with random routing, with other people's routing",
-            "coverage": "share of people whose age the intervals of participants.tsv hold",
+            "coverage": "share of new people whose age the intervals of participants.tsv are made "
+            "to hold; of the model's own training cohort they hold about that by construction",
             "stat-logp": "-log10 of the p value, family-wise over tokens and maps",
         },
         "atlas": atlas.name,

@@ -11,6 +11,10 @@ tokens without a partner and the lattice has but 48 symmetries; and before surro
 variogram (BrainSMASH), since one draw of signs serves all experts alike: their weights still sum to
 1, and what one gains another loses, as in the data.
 
+A map that hardly changes over a third of the brain is made of a handful of patterns, whose signs
+leave few surrogates that differ: its smallest p values come out too small. Those of maps whose
+correlation has faded within two or three tokens do not.
+
 Shapes: T tokens, K patterns, E maps, R contrasts.
 """
 

@@ -4,7 +4,7 @@ Shapes: N participants, B test scans, T tokens, E experts.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,8 @@ ABLATION_COLUMNS: dict[str, tuple[str, int]] = {
     "mae_zeroed": ("years; experts silenced", 2),
     "mae_random_routing": ("years; each token's weights given to random experts", 2),
     "mae_other_subject_routing": ("years; each scan routed as those of ten other people", 2),
-    "mae_without_least": ("years; without the expert that is missed least", 2),
-    "mae_without_most": ("years; without the one that is missed most", 2),
+    "mae_without_least": ("years; without the expert that each network misses least", 2),
+    "mae_without_most": ("years; without the one that each misses most", 2),
     "load_gini": ("Gini coefficient of the load over experts; 0 is even", 2),
     "load_entropy": ("entropy of the load relative to even load; 1 is even", 2),
     "dead_experts": ("experts that serve no token of a fold's test scans, mean", 2),
@@ -96,14 +96,38 @@ def ablation_table(recipe: AblationRecipe, units: Units) -> pd.DataFrame:
                 over_seeds = pairs.confidence_interval(config.confidence)
                 line["difference_seed_lower"] = float(over_seeds.low)
                 line["difference_seed_upper"] = float(over_seeds.high)
-        figures = [
-            units[row.name, seed, fold].figures for seed in config.seeds for fold in config.folds
-        ]
-        means = pd.DataFrame(figures).mean()
-        line |= {str(name): float(value) for name, value in means.items()}
+        line |= mean_figures(
+            [units[row.name, seed, fold] for seed in config.seeds for fold in config.folds]
+        )
         line["changed_between_seeds"] = _changed_between_seeds(recipe, units, row)
         lines.append(line)
     return pd.DataFrame(lines, columns=list(ABLATION_COLUMNS))
+
+
+def mean_figures(units: Sequence[Unit]) -> dict[str, float]:
+    """Return the mean of each figure over the networks of a row.
+
+    Parameters
+    ----------
+    units : sequence of Unit
+        Of all seeds and folds; at least one.
+
+    Returns
+    -------
+    dict
+        By name. Errors and moves, which are years a person, count each network by the people whom
+        it was tested on, as the row's own error does; whatever else a network has, once. Networks
+        that have no such figure do not count.
+    """
+    table = pd.DataFrame([unit.figures for unit in units])
+    people = np.array([len(set(unit.participant_id)) for unit in units], dtype=float)
+    means = {}
+    for name in map(str, table):
+        values = table[name].to_numpy(dtype=float)
+        known = np.isfinite(values)
+        weights = (people if name.startswith(("mae_", MOVED_BY)) else np.ones(len(units)))[known]
+        means[name] = float(values[known] @ weights / weights.sum()) if known.any() else np.nan
+    return means
 
 
 def mean_interval(values_n: Array, recipe: AblationRecipe) -> tuple[float, float]:
