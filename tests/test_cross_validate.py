@@ -139,6 +139,8 @@ def test_a_whole_run_tests_everybody_once_and_describes_itself(
     gap = table["predicted_age"] - table["chronological_age"]
     np.testing.assert_allclose(table["brain_age_gap"], gap)
     assert metrics["mae"] == pytest.approx(gap.abs().mean())
+    # Of the same members on the same scans, four in one fold and eight in the other.
+    assert metrics["probe_mae"] == pytest.approx(metrics["mae"], rel=1e-5)
     card = read_card(out)
     assert card.model == study.recipe.model
     # ceil(13 * .5) = 7th smallest of twelve.

@@ -22,7 +22,7 @@ from ermoe_ba.training_scans import SEEN, seen_remark
 _FIGURES = {
     "mae": ("Mean absolute error (MAE)", " years", 2, False),
     "rmse": ("Root mean square error (RMSE)", " years", 2, False),
-    "r2": ("Explained variance R²", "", 3, False),
+    "r2": ("Coefficient of determination R²", "", 3, False),
     "r": ("Correlation r", "", 3, False),
     "bias": ("Mean gap", " years", 2, True),
     "gap_slope": ("Slope of the gap on age", " years a year", 3, True),

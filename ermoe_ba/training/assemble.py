@@ -69,8 +69,11 @@ def assemble(
     # Where a fold tests one person, there is nobody else to be routed as.
     pairs = [p for p in zip(parts, tables, strict=True) if p[1]["participant_id"].nunique() > 1]
     probes = [_probe(recipe, folder, tokens, *pair) for pair in pairs]
+    # A fold of more people tells more, as it does in the errors above.
+    people_p = [table["participant_id"].nunique() for _, table in pairs]
     for name in probes[0] if probes else ():
-        metrics[f"probe_{name}"] = np.mean([p[name] for p in probes], axis=0).tolist()
+        mean = np.average([p[name] for p in probes], axis=0, weights=people_p)
+        metrics[f"probe_{name}"] = mean.tolist()
     write_json(folder.out / "metrics.json", metrics)
     save_card(
         folder.out,
