@@ -117,7 +117,7 @@ EXPERT_COLUMNS: dict[str, str] = {
     "with one stem: seeds of one fold",
     "contribution_r_seeds": "the same of mean years",
     "winner_dice_seeds": "Dice of the tokens where the expert weighs most, same pairs",
-    "weight_r_folds": "as weight_r_seeds, over pairs of members with different stems: folds",
+    "weight_r_folds": "as weight_r_seeds, over pairs of different stems: folds, or beginnings",
     "contribution_r_folds": "the same of mean years",
     "winner_dice_folds": "Dice of the tokens where the expert weighs most, same pairs",
     "weight_r_halves": "correlation over tokens between the mean weights of two random halves of "
