@@ -125,8 +125,9 @@ def mean_figures(units: Sequence[Unit]) -> dict[str, float]:
     for name in map(str, table):
         values = table[name].to_numpy(dtype=float)
         known = np.isfinite(values)
-        weights = (people if name.startswith(("mae_", MOVED_BY)) else np.ones(len(units)))[known]
-        means[name] = float(values[known] @ weights / weights.sum()) if known.any() else np.nan
+        weights = people if name.startswith(("mae_", MOVED_BY)) else np.ones(len(units))
+        mean = np.average(values[known], weights=weights[known]) if known.any() else np.nan
+        means[name] = float(mean)
     return means
 
 
