@@ -83,6 +83,18 @@ def test_convolutional_networks_answer_with_an_age(name: str) -> None:
         assert torch.isfinite(parameter.grad).all(), parameter_name
 
 
+def test_the_residual_network_halves_its_volume_first() -> None:
+    """He 2016, table 1: convolution and pooling halve each axis, then so do all stages but one."""
+    parts = dict(CONVOLUTIONAL["resnet18"]().named_children())
+    volume = parts["conv1"](torch.rand(1, 1, 32, 40, 36))
+    assert volume.shape == (1, 64, 16, 20, 18)
+    edges = []
+    for name in ("maxpool", "layer1", "layer2", "layer3", "layer4"):
+        volume = parts[name](volume)
+        edges.append(tuple(volume.shape[2:]))
+    assert edges == [(8, 10, 9), (8, 10, 9), (4, 5, 5), (2, 3, 3), (1, 2, 2)]
+
+
 def test_sfcn_has_the_published_size() -> None:
     """27 weights a pair of channels, biases, norms, the last block and the read-out: 3 million."""
     pairs = 1 * 32 + 32 * 64 + 64 * 128 + 128 * 256 + 256 * 256
