@@ -25,7 +25,8 @@ from ermoe_ba.model_card import read_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
-from ermoe_ba.training.run_folder import PREDICTIONS, RunFolder, read_run_table
+from ermoe_ba.tables import PREDICTIONS
+from ermoe_ba.training.run_folder import RunFolder, read_run_table
 from ermoe_ba.training.tuning import tune
 
 # The site's scanner: other contrast, slices of 4 mm (a profile of that full width at half maximum,

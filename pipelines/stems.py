@@ -15,7 +15,8 @@ from pathlib import Path
 import pandas as pd
 from error_table import print_errors
 
-from ermoe_ba.training.run_folder import PREDICTIONS, read_run_table
+from ermoe_ba.tables import PREDICTIONS
+from ermoe_ba.training.run_folder import read_run_table
 
 
 def main() -> None:

@@ -40,7 +40,8 @@ from ermoe_ba.simulated_sites import SiteTrial
 from ermoe_ba.site_scans import scan_prepared
 from ermoe_ba.space import Array
 from ermoe_ba.study import read_study
-from ermoe_ba.training.run_folder import PREDICTIONS, RunFolder, read_run_table
+from ermoe_ba.tables import PREDICTIONS
+from ermoe_ba.training.run_folder import RunFolder, read_run_table
 from ermoe_ba.training.run_part import whole_parts
 from ermoe_ba.widening import Widening, conformal_slope, save_widening
 

@@ -9,10 +9,10 @@ from ermoe_ba.cli.evaluate import print_evaluation, write_evaluation
 from ermoe_ba.cli.study import tell_study
 from ermoe_ba.evaluation import evaluate
 from ermoe_ba.parquet import write_parquet_beside
+from ermoe_ba.tables import PREDICTIONS
 from ermoe_ba.training.cross_validate import CrossValidation
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.recipe import read_recipe
-from ermoe_ba.training.run_folder import PREDICTIONS
 
 
 def run_cross_validate(options: argparse.Namespace) -> int:

@@ -29,7 +29,7 @@ from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group
 from ermoe_ba.parquet import write_parquet_beside
 from ermoe_ba.space import Array
-from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS, write_table
+from ermoe_ba.tables import EVALUATED_COLUMNS, PREDICTION_COLUMNS, PREDICTIONS, write_table
 from ermoe_ba.training_scans import SEEN, count_seen
 
 
@@ -111,7 +111,7 @@ def evaluate(
     """
     participants = None if participants_path is None else read_participants(participants_path)
     rows = read_out_of_fold(path, participants)
-    smaller = [read_out_of_fold(run / "predictions.tsv") for run in runs]
+    smaller = [read_out_of_fold(run / PREDICTIONS) for run in runs]
     intervals = conformal_intervals(rows)
     corrected = correct_age_bias(rows)
     details = {

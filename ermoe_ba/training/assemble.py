@@ -17,12 +17,12 @@ from ermoe_ba.io import write_json
 from ermoe_ba.metrics import age_metrics, mae_by_group, person_shares
 from ermoe_ba.model_card import ModelCard, save_card
 from ermoe_ba.space import Array
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import PREDICTIONS, write_table
 from ermoe_ba.tokens import TokenGrid
 from ermoe_ba.training.matching import matched_order
 from ermoe_ba.training.probe import Probe, probe_routing
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import PREDICTIONS, SCANS, RunFolder, read_run_table
+from ermoe_ba.training.run_folder import SCANS, RunFolder, read_run_table
 from ermoe_ba.training.run_part import Part, fold_part
 
 

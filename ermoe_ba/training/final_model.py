@@ -11,13 +11,13 @@ from ermoe_ba.io import write_json
 from ermoe_ba.model_card import read_card, save_card
 from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.study import read_study
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import PREDICTIONS, write_table
 from ermoe_ba.training.assemble import match_experts
 from ermoe_ba.training.part import PartTrainer, Side
 from ermoe_ba.training.processes import Processes
 from ermoe_ba.training.ready_study import ReadyStudy, make_ready
 from ermoe_ba.training.recipe import Recipe
-from ermoe_ba.training.run_folder import PREDICTIONS, SCANS, RunFolder, read_run_table
+from ermoe_ba.training.run_folder import SCANS, RunFolder, read_run_table
 from ermoe_ba.training.run_part import whole_parts
 from ermoe_ba.training.simulated_people import simulated_people
 from ermoe_ba.training_scans import keep_training_scans

@@ -27,10 +27,10 @@ from ermoe_ba.preprocess import Preprocessor
 from ermoe_ba.space import Array
 from ermoe_ba.splits import split_folds
 from ermoe_ba.study import StudyScan, read_study
-from ermoe_ba.tables import write_table
+from ermoe_ba.tables import PREDICTIONS, write_table
 from ermoe_ba.training.age import scan_variants
 from ermoe_ba.training.ready_study import ReadyStudy, make_ready
-from ermoe_ba.training.run_folder import PREDICTIONS, SCANS, SPLITS
+from ermoe_ba.training.run_folder import SCANS, SPLITS
 from ermoe_ba.training.seen import Seen, find_seen
 from ermoe_ba.training.study_hash import data_hash
 from ermoe_ba.training.tuning import WAYS, SiteView, Tuned, Way, apply_tuning, tune

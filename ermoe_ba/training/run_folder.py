@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ermoe_ba.checkpoint import save_tensors
-from ermoe_ba.tables import read_tsv
+from ermoe_ba.tables import PREDICTIONS, read_tsv
 from ermoe_ba.training.claimed_folder import ClaimedFolder
 from ermoe_ba.training.recipe import RunConfig
 from ermoe_ba.training.run_part import Part
@@ -18,7 +18,6 @@ from ermoe_ba.training.trackers import Tracking
 SPLITS = "splits.tsv"
 SCANS = "scans.tsv"
 UNUSABLE = "unusable.tsv"
-PREDICTIONS = "predictions.tsv"
 
 
 @dataclass(frozen=True)
