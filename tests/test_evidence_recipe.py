@@ -17,7 +17,7 @@ from ermoe_ba.checkpoint import Ensemble
 from ermoe_ba.config import from_plain
 from ermoe_ba.model.config import ModelConfig
 from ermoe_ba.model.ermoe import ErmoeBrainAge
-from ermoe_ba.model_card import ModelCard, model_folder, read_card
+from ermoe_ba.model_card import ModelCard
 from ermoe_ba.tokens import TokenGrid
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "evidence.py"
@@ -266,23 +266,6 @@ def test_checks_of_a_run_are_drawn_without_planted_cohorts(
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"emergence.png", "emergence.tsv"} <= names
     assert not {"sanity.png", "experts_used.png"} & names
-
-
-def test_settings_that_are_kept_can_be_read(recipe: ModuleType) -> None:
-    settings = tomllib.loads(RECIPE.with_suffix(".toml").read_text("utf-8"))
-    assert from_plain(recipe.Settings, settings).base == "ixi_hh.toml"
-
-
-def test_every_cohort_has_as_many_people_as_the_shipped_model_s(recipe: ModuleType) -> None:
-    content = tomllib.loads(RECIPE.with_suffix(".toml").read_text("utf-8"))
-    settings = from_plain(recipe.Settings, content)
-    scans = len(read_card(model_folder(settings.model)).ages)
-    assert settings.people.keys() == settings.planted.keys() == settings.seen_as.keys()
-    times = {name: people.subjects / scans for name, people in settings.people.items()}
-    # One that was not learnt from so many is there once more, with three times as many.
-    assert times.pop("hippocampus_thrice") == 3.0
-    assert settings.planted["hippocampus_thrice"] == settings.planted["hippocampus"]
-    assert set(times.values()) == {1.0}
 
 
 def test_planted_networks_know_the_atlas_regions_that_the_model_holds(
