@@ -1,5 +1,6 @@
 """The figures of an ablation's table by hand: intervals, places, experts that change."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 from ablation_place import RECIPE, Place, place
 
+from ermoe_ba.errors import UsageError
 from ermoe_ba.space import Array
 from ermoe_ba.training.ablation_table import (
     ablation_table,
@@ -124,6 +126,16 @@ def test_a_unit_comes_back_as_it_was_kept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.routes.selected_bte, selected)
     np.testing.assert_array_equal(found.routes.weights_te, routes.weights_te)
     assert found.routes.num_regional == 1
+
+
+def test_a_unit_of_another_version_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = tmp_path / "row-a_seed-1_fold-0.json"
+    save_unit(path, Unit(("007",), (20.5,), (21.0,), {}, None, "5e", "c0"))
+    content = json.loads(path.read_text("utf-8"))
+    del content["stem"]
+    path.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(UsageError, match=r"row-a_seed-1_fold-0\.json must be .*stem.*Remove it"):
+        load_unit(path)
 
 
 def test_markdown_leaves_out_empty_columns() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from ermoe_ba.config import from_plain
+from ermoe_ba.errors import UsageError
 from ermoe_ba.io import write_json, write_whole
 from ermoe_ba.space import Array
 
@@ -104,8 +105,19 @@ def load_unit(path: Path) -> Unit:
     -------
     Unit
         With routes where they lie beside it.
+
+    Raises
+    ------
+    UsageError
+        If the file is not what this version writes.
     """
-    unit = from_plain(Unit, json.loads(path.read_text(encoding="utf-8")))
+    try:
+        unit = from_plain(Unit, json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise UsageError(
+            f"{path} must be a network's result as this version keeps it; found: {error}. Remove "
+            "it, and what lies beside it by its name: its network is trained again."
+        ) from error
     if not _routes_path(path).is_file():
         return unit
     arrays = load_file(_routes_path(path))
