@@ -6,8 +6,9 @@ Command: python pipelines/evidence.py OUT [--part NAME ...] [--stem taught|shipp
 Input:   nothing for the planted cohorts, which are simulated; for the parts `real` and
          `softmax_routing`, RUN is a finished run of `ermoe-ba cross-validate` and DATA its data
          (dlmuse/<id>_dseg.nii.gz, MUSE labels).
-Time:    of one core, about 3 s a subject and five minutes more a planted cohort; 4 minutes once for
-         the taught stem; `real` 20 s, `softmax_routing` half a minute a fold.
+Time:    of one core, about 3 s a subject and five minutes more a planted cohort, so that all 3,220
+         subjects take some three hours; 4 minutes once for the taught stem; `real` 20 s,
+         `softmax_routing` half a minute a fold. 6 GB with the largest cohort, 1,260 subjects.
 Result:  OUT/cohorts.tsv (one row a planted cohort: was it seen, learnt, found), OUT/evidence.tsv
          (one row a cohort, network and method), OUT/evidence.json (all figures); figures as PNG:
          planted and curves; and, each with the table of its name, concordance, experts_used (errors
