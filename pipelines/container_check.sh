@@ -53,11 +53,11 @@ python_packages_reached() {
     return "$code"
 }
 
-# They lie in an index of their own.
+# They lie in an index of their own. No pipe: where nobody reads it to its end, that would be a failure.
 torch_reached() {
     [ -n "${TORCH_WHEELS:-}" ] || compgen -G "${PIP_FIND_LINKS:-/nowhere}/torch-*+cpu*.whl" >/dev/null \
-        || printf 'torch' | "$VENV/bin/uv" pip compile --quiet --no-config \
-            --no-cache --system-certs --no-deps --torch-backend cpu - >/dev/null 2>&1
+        || "$VENV/bin/uv" pip compile --quiet --no-config --no-cache --system-certs --no-deps \
+            --torch-backend cpu - <<<torch >/dev/null 2>&1
 }
 
 # leave_if WHY: nothing, where there is no reason.
